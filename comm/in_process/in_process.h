@@ -1,0 +1,16 @@
+// Ranks as threads of one process: the communicator that most tests use, and the one of a world of
+// one. Each of the returned communicators belongs to one thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/communicator.h"
+
+namespace trireme {
+
+// A world of `size` ranks. A rank that destroys its communicator (or calls no more) while others
+// wait makes their calls fail with kUnavailable instead of hanging.
+std::vector<std::unique_ptr<Communicator>> make_in_process_world(int size);
+
+}  // namespace trireme
