@@ -1,0 +1,62 @@
+// The two ways to cut a matrix product over the shards of a stage (Megatron-LM, arXiv 1909.08053).
+//
+//        x [rows, in]                       x_i [rows, in / n]
+//        |  every shard                     |  the slice a column-parallel layer left here
+//     W_i [out / n, in]                  W_i [out, in / n]
+//        |                                  |
+//     y_i [rows, out / n]                y = sum_i x_i W_i^T      one all-reduce
+#pragma once
+
+#include "comm/communicator.h"
+#include "kernels/device.h"
+
+namespace trireme {
+
+// A matrix, its bias and its ops, ready to apply.
+class Linear {
+ public:
+  Linear() = default;
+  Linear(Ops& ops, Matrix weight) : ops_(&ops), weight_(std::move(weight)) {}
+  Linear(Ops& ops, Matrix weight, Buffer bias)
+      : ops_(&ops), weight_(std::move(weight)), bias_(std::move(bias)) {}
+
+  // y = x W^T + bias. REQUIRES: x is [rows, inputs()], y is [rows, outputs()].
+  void forward(ConstTensorView x, TensorView y) const {
+    WeightView w = weight_.view();
+    if (bias_.data() != nullptr)
+      w.bias = ConstTensorView(bias_.data(), 1, weight_.rows, DType::kF32);
+    ops_->linear(x, w, y);
+  }
+  int64_t inputs() const { return weight_.cols; }
+  int64_t outputs() const { return weight_.rows; }
+  const Matrix& weight() const { return weight_; }
+
+ private:
+  Ops* ops_ = nullptr;
+  Matrix weight_;
+  Buffer bias_;  // [1, outputs] f32; no data: none
+};
+
+// Holds rows of W: a slice of the outputs. No communication.
+using ColumnParallelLinear = Linear;
+
+// Holds columns of W: a slice of the inputs. One all-reduce, here and nowhere else in a layer.
+// A bias lives on shard 0 only, so that it is added once.
+class RowParallelLinear {
+ public:
+  RowParallelLinear() = default;
+  RowParallelLinear(Linear slice, Communicator& shards)
+      : slice_(std::move(slice)), shards_(&shards) {}
+  Status forward(ConstTensorView x_slice, TensorView y) const {
+    slice_.forward(x_slice, y);
+    return shards_->size() == 1 ? Status::ok_status() : shards_->all_reduce_sum(y);
+  }
+  int64_t inputs() const { return slice_.inputs(); }
+  int64_t outputs() const { return slice_.outputs(); }
+
+ private:
+  Linear slice_;
+  Communicator* shards_ = nullptr;
+};
+
+}  // namespace trireme

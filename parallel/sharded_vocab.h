@@ -1,0 +1,58 @@
+// The embedding and the head, cut by vocabulary: shard i holds rows [i * part, (i + 1) * part) of
+// the table, part = ceil(vocab / shards). A vocabulary that the shards do not divide is padded;
+// padding never reaches a caller.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.h"
+#include "kernels/device.h"
+#include "parallel/mesh.h"
+
+namespace trireme {
+
+// This shard's rows of a vocabulary table; the embedding and the head of a tied model share one.
+struct VocabTable {
+  Matrix rows;  // [vocab_range().count, dim]; rows at or beyond the vocabulary are zeros
+  int64_t vocab = 0;
+};
+
+class VocabParallelEmbedding {
+ public:
+  VocabParallelEmbedding(Ops& ops, Communicator& shards, std::shared_ptr<const VocabTable> table,
+                         float scale)
+      : ops_(ops), shards_(shards), table_(std::move(table)), scale_(scale) {}
+
+  // y[t] = scale * table[ids[t]]; one all-reduce where there are several shards (exact: all but one
+  // summand are zero). REQUIRES: y is [count, dim], 0 <= ids[t] < vocab.
+  Status forward(const int32_t* ids, int32_t count, TensorView y) const;
+
+ private:
+  Ops& ops_;
+  Communicator& shards_;
+  std::shared_ptr<const VocabTable> table_;
+  float scale_;
+};
+
+class VocabParallelHead {
+ public:
+  // Computes at most rows_max rows a call.
+  VocabParallelHead(Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
+                    int64_t rows_max);
+
+  int64_t rows_max() const { return rows_max_; }
+
+  // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim] on the device,
+  // logits is [rows, vocab] f32 on the host.
+  Status forward(ConstTensorView x, TensorView logits);
+
+ private:
+  Device& device_;
+  Communicator& shards_;
+  std::shared_ptr<const VocabTable> table_;
+  int64_t rows_max_;
+  Buffer mine_;  // [rows_max, part]
+  Buffer all_;   // [shards * rows_max, part]
+};
+
+}  // namespace trireme
