@@ -1,0 +1,33 @@
+"""The RWKV World vocabulary, taken from the official `rwkv` package (Apache-2.0), and what its tokenizer answers.
+
+The package ships the file with CRLF line ends; it is written with LF, as upstream has it, which gives the known digest.
+"""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import corpus
+from .tokenizer_goldens import write_lines
+
+SHA256 = "e6dee3d4e31b4d5c40ac99508ac6c701ceef4bed681bf2167ce9a908552bca89"
+NAME = "rwkv_vocab_v20230424.txt"
+ADDED = ["<|endoftext|>", "\n\nUser:", "\n\nAssistant:", " Assistant", "\n\nSystem: ", "<think>", "</think>"]
+
+
+def make(out):
+    from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
+
+    folder = out / "rwkv_world"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = (Path(find_spec("rwkv").origin).parent / NAME).read_bytes().replace(b"\r\n", b"\n")
+    assert hashlib.sha256(data).hexdigest() == SHA256
+    (folder / NAME).write_bytes(data)
+    tokenizer = TRIE_TOKENIZER(str(folder / NAME))
+    cases = []
+    for text in dict.fromkeys(corpus.case_lines(7, 560, ADDED) + [" " * 127, " " * 128, " " * 129, "Hello world", "你好"]):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decodeBytes(ids) == text.encode()
+        cases.append({"text": text, "ids": ids})
+    write_lines(folder / "cases.jsonl", cases)
+    return f"{len(tokenizer.idx2token)} tokens, {len(cases)} cases"
