@@ -1,0 +1,60 @@
+#include <utility>
+
+#include "kernels/base/check.h"
+#include "kernels/checked_ops.h"
+#include "kernels/device.h"
+
+namespace trireme {
+namespace {
+
+bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
+
+class CheckedDevice final : public Device {
+ public:
+  explicit CheckedDevice(std::unique_ptr<Device> device)
+      : device_(std::move(device)), ops_(&device_->ops(), device_->place()) {}
+
+  std::string_view name() const override { return device_->name(); }
+  Place place() const override { return device_->place(); }
+  int threads() const override { return device_->threads(); }
+  Ops& ops() override { return ops_; }
+  Result<Buffer> allocate(size_t bytes) override { return device_->allocate(bytes); }
+  void copy(void* target, const void* source, size_t bytes) override {
+    CHECK(bytes == 0 || (target != nullptr && source != nullptr))
+        << "copy of " << bytes << " bytes";
+    device_->copy(target, source, bytes);
+  }
+  Status synchronize() override { return device_->synchronize(); }
+
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
+    CHECK(rows >= 0 && cols >= 0 && is_float(dtype))
+        << "make_matrix: [" << rows << ", " << cols << "] of " << dtype_name(dtype);
+    return device_->make_matrix(rows, cols, dtype);
+  }
+
+  void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
+    CHECK(source.place == Place::kHost && is_float(source.dtype))
+        << "write_rows: the source is " << dtype_name(source.dtype);
+    CHECK(source.cols == matrix.cols)
+        << "write_rows: " << source.cols << " columns into " << matrix.cols;
+    CHECK(first_row >= 0 && first_row + source.rows <= matrix.rows)
+        << "write_rows: rows from " << first_row << ", " << source.rows << " of them, into "
+        << matrix.rows;
+    CHECK(source.rows <= 1 || source.row_stride >= source.cols);
+    device_->write_rows(matrix, first_row, source);
+  }
+
+ private:
+  std::unique_ptr<Device> device_;
+  CheckedOps ops_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_checked_device(std::unique_ptr<Device> device) {
+  return std::make_unique<CheckedDevice>(std::move(device));
+}
+
+}  // namespace trireme

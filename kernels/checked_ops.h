@@ -1,0 +1,65 @@
+// Ops that check every REQUIRES of ops.h, then forward to another backend's.
+//
+// Who calls it: make_checked_device(), which debug builds and tests wrap around every device. A
+// broken promise ends the program with the op, the tensor and the numbers. Shapes are checked for
+// every backend; the contents of offsets, positions, tables and state pointers only where they lie
+// in host memory.
+#pragma once
+
+#include <initializer_list>
+
+#include "kernels/ops.h"
+
+namespace trireme {
+
+class CheckedOps final : public Ops {
+ public:
+  // `ops` outlives this object; `place` is where its tensors live.
+  CheckedOps(Ops* ops, Place place) : ops_(ops), place_(place) {}
+
+  void embed(const WeightView& table, const int32_t* ids, int32_t count, int32_t first_id,
+             float scale, TensorView y) override;
+  void norm(ConstTensorView x, const NormArgs& args, TensorView y) override;
+  void linear(ConstTensorView x, const WeightView& w, TensorView y) override;
+  void add(ConstTensorView x, TensorView y) override;
+  void multiply(ConstTensorView x, TensorView y) override;
+  void activate(Activation kind, ConstTensorView x, TensorView y) override;
+  void swiglu(ConstTensorView gate, ConstTensorView up, TensorView y) override;
+  void gather_rows(ConstTensorView x, const int32_t* indices, int32_t count, TensorView y) override;
+
+  void rope_table(const int32_t* positions, int32_t rows, ConstTensorView inverse_frequencies,
+                  float scale, TensorView cos_sin) override;
+  void rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) override;
+  void store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
+                const KvView& cache) override;
+  void attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
+              TensorView out) override;
+
+  void shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
+                 ConstTensorView mix, TensorView out) override;
+  void wkv4(const Wkv4Args& args, const Ragged& rows, const StateRows& states,
+            TensorView out) override;
+  void wkv7_prepare(const Wkv7PrepareArgs& args) override;
+  void wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
+            TensorView out) override;
+  void wkv7_finish(const Wkv7FinishArgs& args, TensorView y) override;
+  void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
+                 TensorView out) override;
+
+ private:
+  // `x`, called `name` in messages, is a [rows, cols] f32 matrix at this device's place.
+  void check_matrix(const char* name, const ConstTensorView& x, int64_t rows, int64_t cols) const;
+  void check_weight(const char* name, const WeightView& w) const;
+  void check_ragged(const char* op, const Ragged& rows, int64_t tensor_rows,
+                    bool consecutive) const;
+  void check_cache(const char* op, const Ragged& rows, const KvView& cache, bool window) const;
+  void check_states(const char* op, const Ragged& rows, const StateRows& states,
+                    int64_t state_bytes) const;
+  // Writers of one call never meet: no two rows of `rows` have the same slot of the cache.
+  void check_slots_distinct(const Ragged& rows, const KvView& cache) const;
+
+  Ops* ops_;
+  Place place_;
+};
+
+}  // namespace trireme
