@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import llama_goldens, rwkv_goldens, rwkv_world, store, tokenizer_goldens, yoco_goldens, yoco_reference
+from . import controls, llama_goldens, rwkv_goldens, rwkv_world, store, tokenizer_goldens, yoco_goldens, yoco_reference
 
 DATA = Path(__file__).resolve().parents[2] / "tests" / "golden" / "data"
 
 RECIPES = {name: partial(llama_goldens.make, name) for name in llama_goldens.GOLDENS}
 RECIPES |= rwkv_goldens.RECIPES | yoco_goldens.RECIPES | tokenizer_goldens.RECIPES
 RECIPES |= {"rwkv_world": rwkv_world.make}
+RECIPES |= {"negative_controls": partial(controls.make, DATA)}
 
 
 def check_references():

@@ -137,7 +137,8 @@ def checked(version, weights, tokens):
     return logits, f"logits std {logits.std():.2f}, float64 reference differs by {difference:.1e}"
 
 
-def make_rwkv4_hf(out):
+def rwkv4_hf():
+    """-> (config, weights under BlinkDL's names, tokens)"""
     layers, hidden, ffn, vocab, count = 3, 48, 96, 97, 24
     config = {
         "architectures": ["RwkvForCausalLM"],
@@ -157,10 +158,14 @@ def make_rwkv4_hf(out):
     }
     draw = Draw("rwkv4-hf")
     weights = draw_rwkv4(draw, layers, hidden, hidden, ffn, vocab)
-    tokens = draw.tokens(vocab, count)
+    return config, weights, draw.tokens(vocab, count)
+
+
+def make_rwkv4_hf(out):
+    config, weights, tokens = rwkv4_hf()
     folder = out / "rwkv4-hf"
     hf = {renamed(k, RWKV4_HF): v for k, v in weights.items()}
-    store.write_golden(folder, config, hf, tokens, np.zeros((count, vocab)))
+    store.write_golden(folder, config, hf, tokens, np.zeros((len(tokens), config["vocab_size"])))
     logits = transformers_logits(folder, tokens)
     official, report = checked(4, weights, tokens)
     difference = np.abs(official - logits).max()
@@ -194,13 +199,12 @@ def make_rwkv7_three_heads(out):
     return report
 
 
-def make_rwkv7_hub(out):
+def rwkv7_hub():
+    """-> (config, weights under BlinkDL's names, tokens)"""
     heads, layers, ffn, vocab, count = 2, 2, 64, 59, 24
     ranks = dict(zip(("decay", "a", "v", "gate"), (8, 12, 4, 16)))
     draw = Draw("rwkv7-hub")
     weights = draw_rwkv7(draw, layers, heads, tuple(ranks.values()), ffn, vocab, 1.0)
-    tokens = draw.tokens(vocab, count)
-    logits, report = checked(7, weights, tokens)
     config = {
         "architectures": ["RWKV7ForCausalLM"],
         "model_type": "rwkv7",
@@ -226,6 +230,12 @@ def make_rwkv7_hub(out):
         "tie_word_embeddings": False,
         "torch_dtype": "float32",
     }
+    return config, weights, draw.tokens(vocab, count)
+
+
+def make_rwkv7_hub(out):
+    config, weights, tokens = rwkv7_hub()
+    logits, report = checked(7, weights, tokens)
     store.write_golden(out / "rwkv7-hub", config, to_hub(weights), tokens, logits)
     return report
 
