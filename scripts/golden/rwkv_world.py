@@ -4,8 +4,7 @@ The package ships the file with CRLF line ends; it is written with LF, as upstre
 """
 
 import hashlib
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.metadata import distribution
 
 from . import corpus
 from .tokenizer_goldens import write_lines
@@ -20,7 +19,9 @@ def make(out):
 
     folder = out / "rwkv_world"
     folder.mkdir(parents=True, exist_ok=True)
-    data = (Path(find_spec("rwkv").origin).parent / NAME).read_bytes().replace(b"\r\n", b"\n")
+    files = {file.name: file for file in distribution("rwkv").files}
+    (folder / "LICENSE").write_bytes(files["LICENSE"].locate().read_bytes())
+    data = files[NAME].locate().read_bytes().replace(b"\r\n", b"\n")
     assert hashlib.sha256(data).hexdigest() == SHA256
     (folder / NAME).write_bytes(data)
     tokenizer = TRIE_TOKENIZER(str(folder / NAME))
