@@ -1,0 +1,1 @@
+"""The demo checkpoints of configs/models: text, tokenizers, models, training, evaluation."""
