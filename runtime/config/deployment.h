@@ -1,0 +1,75 @@
+// A deployment as plain values: what one YAML file and the command line together say. Made by
+// config_reader.h and the launcher's command line, read by the launcher, which hands each component
+// the part that is its own. configs/README.md describes every key.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/base/dtype.h"
+#include "runtime/sample/sampling_params.h"
+
+namespace trireme {
+
+enum class LoadFormat : uint8_t {
+  kAuto,   // the checkpoint's own
+  kDummy,  // random weights from engine.seed; the path needs only a config.json
+};
+
+struct ModelOptions {
+  std::string path;                      // a folder or a checkpoint file; "" = not given
+  std::optional<std::string> tokenizer;  // nullopt = the model's own
+  std::optional<DType> dtype;            // of the weights in memory; nullopt = the checkpoint's
+  LoadFormat load_format = LoadFormat::kAuto;
+  std::optional<int32_t> max_model_len;  // tokens; nullopt = the model's
+};
+
+enum class DeviceKind : uint8_t {
+  kAuto,  // the best of this build and machine
+  kCpu,
+};
+
+struct EngineOptions {
+  DeviceKind device = DeviceKind::kAuto;
+  std::optional<int32_t> tensor_parallel_size;    // nullopt = not given: chosen from the world
+  std::optional<int32_t> pipeline_parallel_size;  // nullopt = not given: 1
+  int32_t threads = 0;                            // per rank; 0 = the host's cores over its ranks
+  int32_t max_num_batched_tokens = 512;           // tokens of one step
+  int32_t max_num_seqs = 64;                      // sequences of one step
+  int32_t prefill_chunk = 0;  // most prompt tokens of one sequence in one step; 0 = no own limit
+  int32_t block_size = 32;    // tokens of one cache block
+  std::optional<DType> kv_cache_dtype;              // nullopt = the engine chooses
+  uint64_t cpu_kv_cache_space = uint64_t{1} << 30;  // bytes of cache per rank
+  std::string isa = "auto";                         // "auto", "scalar", "avx2", "avx512"
+  uint64_t seed = 0;  // of dummy weights, and of sampling where sampling.seed is not given
+
+  // What the mesh needs, as far as it was given.
+  int mesh_size() const {
+    return tensor_parallel_size.value_or(1) * pipeline_parallel_size.value_or(1);
+  }
+};
+
+struct GenerateOptions {
+  std::vector<std::string> prompts;
+  std::string prompt_file;  // one prompt: the whole file; "" = not given
+};
+
+enum class LogLevel : uint8_t { kError, kWarning, kInfo };
+
+struct LoggingOptions {
+  LogLevel level = LogLevel::kInfo;
+};
+
+// INVARIANT of one that validate() accepted: every number is in its range; at most one of
+// generate.prompts and generate.prompt_file is given.
+struct Deployment {
+  ModelOptions model;
+  EngineOptions engine;
+  GenerateOptions generate;
+  SamplingParams sampling;  // generate.max_tokens of the YAML is sampling.max_tokens here
+  LoggingOptions logging;
+};
+
+}  // namespace trireme

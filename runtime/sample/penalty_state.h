@@ -1,0 +1,40 @@
+// What the penalties of a sequence look back on: which tokens its prompt holds and how often its
+// output has each. One per sequence, owned by it, kept by the thread that owns the sequence.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/sample/sampling_params.h"
+
+namespace trireme {
+
+class PenaltyState {
+ public:
+  struct Seen {
+    int32_t token;
+    bool in_prompt;
+    uint32_t output_count;
+  };
+
+  PenaltyState() = default;
+  // Counts tokens only where a penalty of `params` is on, so that a long prompt without penalties
+  // costs nothing.
+  PenaltyState(const SamplingParams& params, std::span<const int32_t> prompt);
+
+  void add_output(int32_t token);
+
+  // How many tokens add_output has seen.
+  uint32_t output_tokens() const { return output_tokens_; }
+
+  // INVARIANT: ascending by token, each token once.
+  std::span<const Seen> seen() const { return seen_; }
+
+ private:
+  bool counts_ = false;
+  uint32_t output_tokens_ = 0;
+  std::vector<Seen> seen_;
+};
+
+}  // namespace trireme

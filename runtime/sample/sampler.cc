@@ -1,0 +1,212 @@
+#include "runtime/sample/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "kernels/base/check.h"
+#include "kernels/base/random.h"
+
+namespace trireme {
+namespace {
+
+using Candidate = SamplerScratch::Candidate;
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// The order of preference: larger logit, then lower id.
+bool before(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+}
+bool lower_id(const Candidate& a, const Candidate& b) { return a.token < b.token; }
+
+// The first of `before`, or an error where the row is not a row of logits.
+Result<Candidate> best_of(std::span<const float> logits) {
+  Candidate best{kNever, -1};
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float l = logits[i];
+    if (!(l < std::numeric_limits<float>::infinity())) {
+      return data_loss(
+          fmt::format("the model produced a logit that is not a number (token {}: {}): its weights "
+                      "may be damaged, or too large for their dtype",
+                      i, l));
+    }
+    if (l > best.logit) best = {l, static_cast<int32_t>(i)};
+  }
+  if (best.token < 0)
+    return data_loss(
+        "every token has the logit -inf: there is none to choose (does min_tokens "
+        "forbid all that the model allows?)");
+  return best;
+}
+
+// The first `count` of `from` in the order of `before`, sorted by it. One pass with a bounded heap:
+// for a small count nearly every element costs one comparison.
+void select_top(std::span<const Candidate> from, size_t count, std::vector<Candidate>& top) {
+  top.clear();
+  if (count == 0) return;
+  for (const Candidate& c : from) {
+    if (top.size() < count) {
+      top.push_back(c);
+      std::push_heap(top.begin(), top.end(), before);
+    } else if (before(c, top.front())) {  // the front is the last of the kept
+      std::pop_heap(top.begin(), top.end(), before);
+      top.back() = c;
+      std::push_heap(top.begin(), top.end(), before);
+    }
+  }
+  std::sort_heap(top.begin(), top.end(), before);
+}
+
+void apply_bias_and_minimum(const SamplingParams& params, const PenaltyState& penalties,
+                            std::span<const int32_t> eos, std::span<float> logits) {
+  for (const auto& [token, bias] : params.logit_bias) logits[static_cast<size_t>(token)] += bias;
+  if (penalties.output_tokens() >= params.min_tokens) return;
+  for (int32_t token : params.stop_token_ids) logits[static_cast<size_t>(token)] = kNever;
+  if (params.ignore_eos) return;
+  for (int32_t token : eos) logits[static_cast<size_t>(token)] = kNever;
+}
+
+void apply_penalties(const SamplingParams& params, const PenaltyState& penalties,
+                     std::span<float> logits) {
+  for (const PenaltyState::Seen& seen : penalties.seen()) {
+    float& l = logits[static_cast<size_t>(seen.token)];
+    l = l > 0 ? std::min(l / params.repetition_penalty, std::numeric_limits<float>::max())
+              : l * params.repetition_penalty;
+    if (seen.output_count == 0) continue;
+    l -= params.frequency_penalty * static_cast<float>(seen.output_count);
+    l -= params.presence_penalty;
+  }
+}
+
+// w[i] of every candidate, and their sum in the candidates' order.
+double fill_weights(std::span<const Candidate> candidates, float max, float temperature,
+                    std::vector<double>& weights) {
+  weights.clear();
+  double sum = 0;
+  for (const Candidate& c : candidates) {
+    const double distance = static_cast<double>(c.logit) - static_cast<double>(max);
+    weights.push_back(std::exp(distance / static_cast<double>(temperature)));
+    sum += weights.back();
+  }
+  return sum;
+}
+
+// Cuts candidates down to the fewest whose weight reaches top_p of all.
+// REQUIRES: candidates in order of their ids, so that the sum does not depend on how they came.
+void keep_top_p(const SamplingParams& params, float max, SamplerScratch& scratch) {
+  const double goal = fill_weights(scratch.candidates, max, params.temperature, scratch.weights) *
+                      static_cast<double>(params.top_p);
+  // Models are mostly sure: the first few hundred usually hold the mass, and a full sort is spared.
+  for (size_t count = 256;; count *= 8) {
+    select_top(scratch.candidates, std::min(count, scratch.candidates.size()), scratch.top);
+    fill_weights(scratch.top, max, params.temperature, scratch.weights);
+    double sum = 0;
+    for (size_t i = 0; i < scratch.top.size(); ++i) {
+      sum += scratch.weights[i];
+      if (sum < goal) continue;
+      scratch.top.resize(i + 1);
+      scratch.candidates.swap(scratch.top);
+      return;
+    }
+    // The same numbers in another order may sum to a bit less than the goal: then all are kept.
+    if (scratch.top.size() == scratch.candidates.size()) return;
+  }
+}
+
+int32_t draw(std::span<const float> logits, float max, const SamplingParams& params, double u,
+             SamplerScratch& scratch) {
+  // min_p as a bound on logits: w >= min_p * 1  <=>  l >= max + temperature * ln(min_p).
+  const double bound =
+      params.min_p > 0 ? static_cast<double>(max) + static_cast<double>(params.temperature) *
+                                                        std::log(static_cast<double>(params.min_p))
+                       : -std::numeric_limits<double>::infinity();
+  scratch.candidates.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > kNever && static_cast<double>(logits[i]) >= bound)
+      scratch.candidates.push_back({logits[i], static_cast<int32_t>(i)});
+  }
+  if (params.top_k >= 1 && static_cast<size_t>(params.top_k) < scratch.candidates.size()) {
+    select_top(scratch.candidates, static_cast<size_t>(params.top_k), scratch.top);
+    scratch.candidates.swap(scratch.top);
+    std::sort(scratch.candidates.begin(), scratch.candidates.end(), lower_id);
+  }
+  if (params.top_p < 1.0f) {
+    keep_top_p(params, max, scratch);
+    std::sort(scratch.candidates.begin(), scratch.candidates.end(), lower_id);
+  }
+  const double goal =
+      u * fill_weights(scratch.candidates, max, params.temperature, scratch.weights);
+  double sum = 0;
+  int32_t last = scratch.candidates.front().token;
+  for (size_t i = 0; i < scratch.candidates.size(); ++i) {
+    if (scratch.weights[i] <= 0) continue;  // so small that f64 has no number for it
+    last = scratch.candidates[i].token;
+    sum += scratch.weights[i];
+    if (sum > goal) break;
+  }
+  return last;
+}
+
+// Fills in the log-probabilities. REQUIRES: best is best_of(logits).
+void report(std::span<const float> logits, const Candidate& best, int32_t count,
+            SamplerScratch& scratch, SampledToken& out) {
+  const auto max = static_cast<double>(best.logit);
+  double sum = 0;
+  for (float l : logits) sum += std::exp(static_cast<double>(l) - max);
+  const double log_sum = max + std::log(sum);
+  const auto logprob = [&](float l) {
+    return static_cast<float>(static_cast<double>(l) - log_sum);
+  };
+  out.logprob = logprob(logits[static_cast<size_t>(out.token)]);
+  if (count <= 0) return;
+  scratch.candidates.clear();
+  for (size_t i = 0; i < logits.size(); ++i)
+    scratch.candidates.push_back({logits[i], static_cast<int32_t>(i)});
+  select_top(scratch.candidates, static_cast<size_t>(count), scratch.top);
+  for (const Candidate& c : scratch.top) out.top_logprobs.emplace_back(c.token, logprob(c.logit));
+}
+
+}  // namespace
+
+Result<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
+                            const PenaltyState& penalties, std::span<const int32_t> eos,
+                            uint32_t choice, uint32_t position, SamplerScratch& scratch) {
+  const Result<Candidate> raw_best = best_of(logits);
+  if (!raw_best.ok()) return raw_best.status();
+
+  const bool adjusted = !params.logit_bias.empty() || !penalties.seen().empty() ||
+                        penalties.output_tokens() < params.min_tokens;
+  Candidate best = *raw_best;
+  std::span<const float> row = logits;
+  if (adjusted) {
+    scratch.logits.assign(logits.begin(), logits.end());
+    apply_bias_and_minimum(params, penalties, eos, scratch.logits);
+    apply_penalties(params, penalties, scratch.logits);
+    const Result<Candidate> adjusted_best = best_of(scratch.logits);
+    if (!adjusted_best.ok()) return adjusted_best.status();
+    best = *adjusted_best;
+    row = scratch.logits;
+  }
+
+  SampledToken out;
+  out.token = params.temperature == 0.0f
+                  ? best.token
+                  : draw(row, best.logit, params, uniform(params.seed, choice, position), scratch);
+  if (params.logprobs >= 0) report(logits, *raw_best, params.logprobs, scratch, out);
+  return out;
+}
+
+Result<SampledToken> score(std::span<const float> logits, int32_t token, int32_t count,
+                           SamplerScratch& scratch) {
+  CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
+  const Result<Candidate> best = best_of(logits);
+  if (!best.ok()) return best.status();
+  SampledToken out;
+  out.token = token;
+  report(logits, *best, count, scratch, out);
+  return out;
+}
+
+}  // namespace trireme
