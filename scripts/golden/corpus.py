@@ -1,8 +1,8 @@
 """Text with everything in it that tokenizers stumble over: many scripts, emoji, odd spaces, control characters, code, numbers.
 
 All of it is written here. `training_lines` is what the small tokenizers are trained on, `case_lines` what they are asked.
-Only characters that Unicode 14 had assigned occur (and three that never will be), so that the answers do not depend on
-the Unicode version of a regular expression library.
+Only characters that Unicode 14 had assigned occur (and U+0378, U+E000, U+10FFFF), so that the answers do not depend on the
+Unicode version of a regular expression library.
 """
 
 import random
