@@ -9,8 +9,9 @@
 
 namespace trireme {
 
-// A world of `size` ranks. A rank that destroys its communicator (or calls no more) while others
-// wait makes their calls fail with kUnavailable instead of hanging.
+// A world of `size` ranks. A rank that destroys its communicator while others wait for it, or
+// before they call, makes their calls fail with kUnavailable instead of hanging; messages it sent
+// before still arrive. REQUIRES: size >= 1.
 std::vector<std::unique_ptr<Communicator>> make_in_process_world(int size);
 
 }  // namespace trireme
