@@ -1,0 +1,14 @@
+// The inner loops of linear() for AVX2.
+#define TRIREME_ISA_AVX2
+
+namespace trireme {
+namespace {
+constexpr int kTileRows = 4;
+}  // namespace
+}  // namespace trireme
+
+#include "kernels/cpu/isa/linear.inc"
+
+namespace trireme {
+const LinearTable kLinearAvx2 = kTable;
+}  // namespace trireme

@@ -1,0 +1,193 @@
+// Shape and threading of the matrix product; the loops themselves are in isa/linear.inc.
+#include "kernels/cpu/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/base/check.h"
+#include "kernels/cpu/isa/linear_table.h"
+#include "kernels/cpu/packed_matrix.h"
+
+namespace trireme {
+namespace {
+
+static_assert(kBlockK + 16 == kLinearXStride && kPanelRows == kLinearPanel);
+
+// Rows of x whose k-block is copied at once: 272 KB on a worker's stack, inside its L2.
+constexpr int64_t kChunkRows = 240;
+// From so many tiles of rows on, it pays to convert a panel's k-block to f32 once.
+constexpr int64_t kUnpackTiles = 3;
+// Less work than this is done before another thread has noticed.
+constexpr int64_t kMinParallelMacs = 32 * 1024;
+
+const LinearTable& table_of(Isa isa) {
+#ifdef TRIREME_X86
+  if (isa == Isa::kAvx512) return kLinearAvx512;
+  if (isa == Isa::kAvx2) return kLinearAvx2;
+#endif
+  CHECK(isa == Isa::kScalar);
+  return kLinearScalar;
+}
+
+LinearWeight weight_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return kLinearF32;
+    case DType::kBF16:
+      return kLinearBF16;
+    case DType::kF16:
+      return kLinearF16;
+    default:
+      break;
+  }
+  CHECK(false) << "linear() has no weights of " << dtype_name(dtype);
+  return kLinearF32;
+}
+
+// How the workers share a product: each of row_parts * panel_parts has its own rectangle of y.
+struct Partition {
+  int row_parts = 1;
+  int panel_parts = 1;
+};
+
+// Estimated cycles per input for the largest rectangle: multiply-adds (or, with few rows, waiting
+// for weights), copying its rows of x, unpacking its panels.
+double cost_of(const Partition& p, int64_t rows, int64_t panels) {
+  const auto r = static_cast<double>((rows + p.row_parts - 1) / p.row_parts);
+  const auto n = static_cast<double>((panels + p.panel_parts - 1) / p.panel_parts);
+  return n * std::max(r, 10.0) + 0.3 * r + 3.0 * n;
+}
+
+Partition choose_partition(int workers, int64_t rows, int64_t panels, int64_t cols) {
+  if (workers == 1 || rows * panels * kPanelRows * cols < kMinParallelMacs) return {1, 1};
+  Partition best{1, workers};
+  for (int row_parts = 2; row_parts <= workers; ++row_parts) {
+    if (workers % row_parts != 0) continue;
+    const Partition p{row_parts, workers / row_parts};
+    if (cost_of(p, rows, panels) < cost_of(best, rows, panels)) best = p;
+  }
+  return best;
+}
+
+// One product, seen by its workers.
+struct Product {
+  const LinearTable& table;
+  ConstTensorView x;
+  const WeightView& w;
+  TensorView y;
+  LinearWeight kind = weight_of(w.dtype);
+  int64_t element_bytes = static_cast<int64_t>(dtype_bytes(w.dtype));
+  int64_t panels = panels_of(w.rows);
+
+  const std::byte* panel_block(int64_t panel, int64_t k_begin, int64_t k) const {
+    return static_cast<const std::byte*>(w.data) +
+           (k_begin * panels + panel * k) * kPanelRows * element_bytes;
+  }
+};
+
+// One k-block of one panel against the rows of `chunk`, whose k-block lies in x_block.
+void multiply_panel(const Product& p, Range chunk, const float* x_block, int64_t panel,
+                    int64_t k_begin, int64_t k) {
+  alignas(64) float unpacked[kBlockK * kPanelRows];
+  const int64_t tiles = (chunk.size() + p.table.rows_max - 1) / p.table.rows_max;
+  LinearTile tile;
+  tile.w = p.panel_block(panel, k_begin, k);
+  tile.k = k;
+  tile.next = nullptr;
+  tile.y_stride = p.y.row_stride;
+  tile.first = k_begin == 0;
+  tile.cols = static_cast<int>(std::min(kPanelRows, p.w.rows - panel * kPanelRows));
+  tile.bias = p.w.bias.rows != 0 && k_begin + k == p.w.cols
+                  ? p.w.bias.f32_row(0) + panel * kPanelRows
+                  : nullptr;
+  auto multiply = p.table.tile[p.kind];
+  if (tiles >= kUnpackTiles) {
+    p.table.unpack[p.kind](tile.w, k, unpacked);
+    tile.w = unpacked;
+    multiply = p.table.tile_unpacked;
+  }
+  for (int64_t i = 0; i < tiles; ++i) {  // tiles of equal height, to one row
+    const Range rows = split(chunk.size(), static_cast<int>(tiles), static_cast<int>(i));
+    tile.x = x_block + rows.begin * kLinearXStride;
+    tile.y = p.y.f32_row(chunk.begin + rows.begin) + panel * kPanelRows;
+    tile.rows = static_cast<int>(rows.size());
+    multiply(tile);
+  }
+}
+
+// A worker's rectangle of y. k-blocks outermost: the rows' block of x stays in L2, and neighbouring
+// panels of one k-block are one stream.
+void multiply_rectangle(const Product& p, Range rows, Range panels) {
+  alignas(64) float copy[kChunkRows * kLinearXStride];
+  for (int64_t row = rows.begin; row < rows.end; row += kChunkRows) {
+    const Range chunk{row, std::min(row + kChunkRows, rows.end)};
+    for (int64_t k_begin = 0; k_begin < p.w.cols; k_begin += kBlockK) {
+      const int64_t k = std::min(kBlockK, p.w.cols - k_begin);
+      const float* x_block = copy;
+      if (chunk.size() == 1) {
+        x_block = p.x.f32_row(row) + k_begin;
+      } else {
+        for (int64_t r = 0; r < chunk.size(); ++r) {
+          std::memcpy(copy + r * kLinearXStride, p.x.f32_row(row + r) + k_begin,
+                      static_cast<size_t>(k) * sizeof(float));
+        }
+      }
+      for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+        multiply_panel(p, chunk, x_block, panel, k_begin, k);
+      }
+    }
+  }
+}
+
+// Without inputs every sum is empty: y is the bias, or zero.
+void fill_with_bias(const WeightView& w, TensorView y) {
+  for (int64_t r = 0; r < y.rows; ++r) {
+    for (int64_t j = 0; j < y.cols; ++j) {
+      y.f32_row(r)[j] = w.bias.rows != 0 ? w.bias.f32_row(0)[j] : 0.0f;
+    }
+  }
+}
+
+}  // namespace
+
+void linear(ThreadPool& pool, Isa isa, ConstTensorView x, const WeightView& w, TensorView y) {
+  CHECK(x.cols == w.cols && y.cols == w.rows && x.rows == y.rows)
+      << x.rows << "x" << x.cols << " by " << w.rows << "x" << w.cols << " into " << y.rows << "x"
+      << y.cols;
+  if (x.rows == 0 || w.rows == 0) return;
+  if (w.cols == 0) return fill_with_bias(w, y);
+
+  const Product product{table_of(isa), x, w, y};
+  const Partition parts = choose_partition(pool.size(), x.rows, product.panels, w.cols);
+  const auto work = [&](int worker) {
+    if (worker >= parts.row_parts * parts.panel_parts) return;
+    multiply_rectangle(product, split(x.rows, parts.row_parts, worker / parts.panel_parts),
+                       split(product.panels, parts.panel_parts, worker % parts.panel_parts));
+  };
+  if (parts.row_parts * parts.panel_parts == 1) {
+    work(0);
+  } else {
+    pool.run(work);
+  }
+}
+
+void embed(ThreadPool& pool, Isa /*isa*/, const WeightView& table, const int32_t* ids,
+           int32_t count, int32_t first_id, float scale, TensorView y) {
+  CHECK(y.rows == count && y.cols == table.cols);
+  const auto gather = [&](Range rows) {
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+      float* to = y.f32_row(t);
+      const int64_t row = int64_t{ids[t]} - first_id;
+      if (row < 0 || row >= table.rows) {
+        std::fill_n(to, table.cols, 0.0f);
+        continue;
+      }
+      read_packed_row(table.data, table.rows, table.cols, table.dtype, row, 0, table.cols, to);
+      for (int64_t k = 0; k < table.cols; ++k) to[k] *= scale;
+    }
+  };
+  if (count * table.cols < kMinParallelMacs) return gather({0, count});
+  pool.run([&](int worker) { gather(split(count, pool.size(), worker)); });
+}
+
+}  // namespace trireme

@@ -1,0 +1,56 @@
+// The layout of a weight matrix on the CPU: what linear() streams.
+//
+// A matrix of [rows outputs, cols inputs] is cut into k-blocks of kBlockK inputs (the last may be
+// shorter) and panels of kPanelRows outputs (the last is padded with zeros):
+//
+//   [k-block][panel][k within the block][32 outputs]
+//
+// so that a thread which owns neighbouring panels reads one contiguous stream per k-block. Within
+// the 32 outputs of one k, bf16 interleaves outputs j and j + 16 as the low and high half of 32
+// bits: to f32 it is one shift, one mask. f32 and f16 lie in order.
+//
+// Who calls it: CpuDevice (make_matrix, write_rows), linear.cc. Any thread; writers of different
+// rows may run at once except that bf16 rows j and j + 16 of a panel share no bytes either, so
+// rows are independent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/tensor.h"
+
+namespace trireme {
+
+constexpr int64_t kPanelRows = 32;
+constexpr int64_t kBlockK = 256;  // also the grid on which linear() sums: part of its numerics
+
+constexpr int64_t panels_of(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
+
+// Bytes of a packed matrix, padding included. REQUIRES: dtype is kF32, kBF16 or kF16.
+constexpr size_t packed_bytes(int64_t rows, int64_t cols, DType dtype) {
+  return static_cast<size_t>(panels_of(rows) * kPanelRows * cols) * dtype_bytes(dtype);
+}
+
+// Where element (row, col) lies, in elements from the beginning.
+constexpr int64_t packed_index(int64_t rows, int64_t cols, DType dtype, int64_t row, int64_t col) {
+  const int64_t block = col / kBlockK;
+  const int64_t block_cols = cols - block * kBlockK < kBlockK ? cols - block * kBlockK : kBlockK;
+  const int64_t panel = row / kPanelRows;
+  const int64_t lane = row % kPanelRows;
+  const int64_t place = dtype == DType::kBF16 ? (lane % 16) * 2 + lane / 16 : lane;
+  return block * kBlockK * panels_of(rows) * kPanelRows +
+         (panel * block_cols + col % kBlockK) * kPanelRows + place;
+}
+
+// Fills rows [first_row, first_row + source.rows) of a packed [rows, cols] matrix of `dtype`,
+// rounding to nearest even. Padding is not written: `data` must have been zeroed once.
+// REQUIRES: source is on the host, kF32, kBF16 or kF16, [n, cols], maybe strided.
+void write_packed_rows(void* data, int64_t rows, int64_t cols, DType dtype, int64_t first_row,
+                       ConstTensorView source);
+
+// Elements [first_col, first_col + count) of row `row`, as f32.
+void read_packed_row(const void* data, int64_t rows, int64_t cols, DType dtype, int64_t row,
+                     int64_t first_col, int64_t count, float* to);
+
+}  // namespace trireme

@@ -1,0 +1,252 @@
+// linear(): right within rounding against a double-precision loop, and the Row law bit for bit:
+// the same row gives the same bits alone and among 512, in any chunks, with any number of threads,
+// on every instruction set that this machine has, through strided views.
+#include "kernels/cpu/linear.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/base/random.h"
+#include "kernels/cpu/packed_matrix.h"
+
+namespace trireme {
+namespace {
+
+std::vector<float> draw(uint64_t seed, int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = normal(seed, i);
+  return values;
+}
+
+// A packed matrix and what it holds after rounding to its dtype, row-major.
+struct Weights {
+  Weights(int64_t rows, int64_t cols, DType dtype, uint64_t seed, bool with_bias)
+      : buffer(allocate_host(packed_bytes(rows, cols, dtype) + 64)),
+        values(draw(seed, rows * cols)),
+        bias(with_bias ? draw(seed + 1, rows) : std::vector<float>{}) {
+    if (cols > 0) {
+      write_packed_rows(buffer.data(), rows, cols, dtype, 0,
+                        ConstTensorView(values.data(), rows, cols, DType::kF32));
+    }
+    for (float& value : values) {
+      uint32_t stored;
+      store_f32(&stored, dtype, 0, value);
+      value = load_f32(&stored, dtype, 0);
+    }
+    view = {buffer.data(), rows, cols, dtype, {}};
+    if (with_bias) view.bias = ConstTensorView(bias.data(), 1, rows, DType::kF32);
+  }
+  Buffer buffer;
+  std::vector<float> values;
+  std::vector<float> bias;
+  WeightView view;
+};
+
+std::vector<float> multiply(ThreadPool& pool, Isa isa, const std::vector<float>& x, int64_t rows,
+                            const WeightView& w) {
+  std::vector<float> y(static_cast<size_t>(rows * w.rows), -7.0f);
+  linear(pool, isa, ConstTensorView(x.data(), rows, w.cols, DType::kF32), w,
+         tensor(y.data(), rows, w.rows));
+  return y;
+}
+
+// The same numbers with the same bits (so +0 is not -0).
+::testing::AssertionResult same_bits(const float* a, const float* b, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (std::bit_cast<uint32_t>(a[i]) != std::bit_cast<uint32_t>(b[i])) {
+      return ::testing::AssertionFailure() << "at " << i << ": " << a[i] << " and " << b[i];
+    }
+  }
+  return ::testing::AssertionSuccess();
+}
+
+std::vector<Isa> supported() {
+  std::vector<Isa> isas;
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa_supported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+using Shape = std::tuple<DType, int64_t, int64_t, bool>;  // dtype, outputs, inputs, bias
+class LinearTest : public ::testing::TestWithParam<Shape> {
+ protected:
+  DType dtype = std::get<0>(GetParam());
+  int64_t outputs = std::get<1>(GetParam());
+  int64_t inputs = std::get<2>(GetParam());
+  Weights w{outputs, inputs, dtype, 11, std::get<3>(GetParam())};
+};
+
+TEST_P(LinearTest, IsTheProductWithinRounding) {
+  constexpr int64_t kRows = 19;
+  const std::vector<float> x = draw(5, kRows * inputs);
+  for (Isa isa : supported()) {
+    ThreadPool pool(2);
+    const std::vector<float> y = multiply(pool, isa, x, kRows, w.view);
+    for (int64_t t = 0; t < kRows; ++t) {
+      for (int64_t j = 0; j < outputs; ++j) {
+        double sum = w.bias.empty() ? 0.0 : static_cast<double>(w.bias[static_cast<size_t>(j)]);
+        double magnitude = std::abs(sum);
+        for (int64_t k = 0; k < inputs; ++k) {
+          const double product = static_cast<double>(x[static_cast<size_t>(t * inputs + k)]) *
+                                 static_cast<double>(w.values[static_cast<size_t>(j * inputs + k)]);
+          sum += product;
+          magnitude += std::abs(product);
+        }
+        // A chain of 256 and the sum of the blocks: each rounding is at most half an ulp.
+        const double roundings = std::min<double>(256, static_cast<double>(inputs)) +
+                                 static_cast<double>(inputs) / 256 + 2;
+        ASSERT_NEAR(y[static_cast<size_t>(t * outputs + j)], sum,
+                    magnitude * roundings * 0x1p-24 + 1e-30)
+            << isa_name(isa) << " row " << t << " output " << j;
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, IsTheDefinedChainOfFusedMultiplyAdds) {
+  constexpr int64_t kRows = 3;
+  const std::vector<float> x = draw(6, kRows * inputs);
+  ThreadPool pool(1);
+  const std::vector<float> y = multiply(pool, best_isa(), x, kRows, w.view);
+  for (int64_t t = 0; t < kRows; ++t) {
+    for (int64_t j = 0; j < outputs; ++j) {
+      float total = 0;
+      for (int64_t block = 0; block < inputs; block += kBlockK) {
+        float chain = 0;
+        for (int64_t k = block; k < std::min(block + kBlockK, inputs); ++k) {
+          chain = std::fma(x[static_cast<size_t>(t * inputs + k)],
+                           w.values[static_cast<size_t>(j * inputs + k)], chain);
+        }
+        total = block == 0 ? chain : total + chain;
+      }
+      if (!w.bias.empty()) total += w.bias[static_cast<size_t>(j)];
+      ASSERT_TRUE(same_bits(&y[static_cast<size_t>(t * outputs + j)], &total, 1))
+          << "row " << t << " output " << j;
+    }
+  }
+}
+
+TEST_P(LinearTest, RowsThreadsAndInstructionSetsChangeNoBit) {
+  constexpr int64_t kRows = 53;
+  const std::vector<float> x = draw(7, kRows * inputs);
+  ThreadPool one(1);
+  std::vector<float> alone;  // each row by itself
+  for (int64_t t = 0; t < kRows; ++t) {
+    const std::vector<float> row(x.begin() + t * inputs, x.begin() + (t + 1) * inputs);
+    const std::vector<float> y = multiply(one, best_isa(), row, 1, w.view);
+    alone.insert(alone.end(), y.begin(), y.end());
+  }
+  for (int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    for (Isa isa : supported()) {
+      for (int64_t chunk : {1, 2, 5, 7, 13, 26, 40, 53}) {
+        std::vector<float> y(alone.size(), -7.0f);
+        for (int64_t t = 0; t < kRows; t += chunk) {
+          const int64_t count = std::min(chunk, kRows - t);
+          linear(pool, isa, ConstTensorView(x.data() + t * inputs, count, inputs, DType::kF32),
+                 w.view, tensor(y.data() + t * outputs, count, outputs));
+        }
+        ASSERT_TRUE(same_bits(y.data(), alone.data(), kRows * outputs))
+            << isa_name(isa) << ", " << threads << " threads, chunks of " << chunk;
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, StridedViewsGiveTheSameBitsAndNothingElseIsWritten) {
+  constexpr int64_t kRows = 9;
+  const std::vector<float> x = draw(8, kRows * inputs);
+  ThreadPool pool(2);
+  const int64_t x_stride = inputs + 3;
+  const int64_t y_stride = outputs + 5;
+  std::vector<float> wide_x(static_cast<size_t>(kRows * x_stride), NAN);
+  for (int64_t t = 0; t < kRows; ++t) {
+    std::copy_n(x.begin() + t * inputs, inputs, wide_x.begin() + t * x_stride);
+  }
+  for (Isa isa : supported()) {
+    const std::vector<float> expected = multiply(pool, isa, x, kRows, w.view);
+    std::vector<float> wide_y(static_cast<size_t>(kRows * y_stride), 42.0f);
+    linear(pool, isa, TensorView{wide_x.data(), kRows, inputs, x_stride, DType::kF32, Place::kHost},
+           w.view, TensorView{wide_y.data(), kRows, outputs, y_stride, DType::kF32, Place::kHost});
+    for (int64_t t = 0; t < kRows; ++t) {
+      const float* row = wide_y.data() + t * y_stride;
+      ASSERT_TRUE(same_bits(row, expected.data() + t * outputs, outputs)) << isa_name(isa);
+      for (int64_t j = outputs; j < y_stride; ++j) ASSERT_EQ(row[j], 42.0f) << isa_name(isa);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, LinearTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kF16),
+                       ::testing::Values<int64_t>(1, 31, 64, 97),
+                       ::testing::Values<int64_t>(1, 7, 256, 601), ::testing::Bool()),
+    [](const auto& shape) {
+      return std::string(dtype_name(std::get<0>(shape.param))) + "_" +
+             std::to_string(std::get<1>(shape.param)) + "x" +
+             std::to_string(std::get<2>(shape.param)) + (std::get<3>(shape.param) ? "_bias" : "");
+    });
+
+// As many rows as a prefill has, where rows are cut into chunks and shared between threads.
+TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
+  constexpr int64_t kRows = 512;
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    const Weights w(70, 300, dtype, 3, true);
+    const std::vector<float> x = draw(4, kRows * 300);
+    ThreadPool one(1);
+    ThreadPool three(3);
+    for (Isa isa : supported()) {
+      const std::vector<float> y = multiply(three, isa, x, kRows, w.view);
+      for (int64_t t = 0; t < kRows; t += 37) {
+        const std::vector<float> row(x.begin() + t * 300, x.begin() + (t + 1) * 300);
+        const std::vector<float> alone = multiply(one, isa, row, 1, w.view);
+        ASSERT_TRUE(same_bits(alone.data(), y.data() + t * 70, 70))
+            << dtype_name(dtype) << " " << isa_name(isa) << " row " << t;
+      }
+    }
+  }
+}
+
+TEST(Linear, NoRowsAndNoInputs) {
+  ThreadPool pool(2);
+  const Weights w(40, 8, DType::kBF16, 3, true);
+  linear(pool, best_isa(), ConstTensorView(nullptr, 0, 8, DType::kF32), w.view,
+         tensor(nullptr, 0, 40));
+  const Weights none(40, 0, DType::kF32, 3, true);
+  const std::vector<float> y = multiply(pool, best_isa(), {}, 2, none.view);
+  for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], none.bias[i % 40]);
+}
+
+TEST(Embed, GathersRowsScalesThemAndZerosForeignIds) {
+  ThreadPool pool(2);
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    const Weights table(50, 513, dtype, 9, false);
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < 300; ++i) ids.push_back((i * 7) % 80 + 90);  // [90, 170)
+    constexpr int32_t kFirst = 100;                                      // the shard: [100, 150)
+    const auto count = static_cast<int32_t>(ids.size());
+    for (Isa isa : supported()) {
+      std::vector<float> y(ids.size() * 513, -7.0f);
+      embed(pool, isa, table.view, ids.data(), count, kFirst, 1.25f, tensor(y.data(), count, 513));
+      for (int32_t t = 0; t < count; ++t) {
+        const int32_t row = ids[static_cast<size_t>(t)] - kFirst;
+        for (int64_t k = 0; k < 513; ++k) {
+          const float expected = row < 0 || row >= 50
+                                     ? 0.0f
+                                     : 1.25f * table.values[static_cast<size_t>(row * 513 + k)];
+          ASSERT_EQ(y[static_cast<size_t>(t * 513 + k)], expected) << dtype_name(dtype) << " " << t;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme
