@@ -37,13 +37,13 @@ struct EngineOptions {
   std::optional<int32_t> pipeline_parallel_size;  // nullopt = not given: 1
   int32_t threads = 0;                            // per rank; 0 = the host's cores over its ranks
   int32_t max_num_batched_tokens = 512;           // tokens of one step
-  int32_t max_num_seqs = 64;                      // sequences of one step
+  int32_t max_num_seqs = 64;  // of one step, or max_num_batched_tokens if that is less
   int32_t prefill_chunk = 0;  // most prompt tokens of one sequence in one step; 0 = no own limit
   int32_t block_size = 32;    // tokens of one cache block
   std::optional<DType> kv_cache_dtype;              // nullopt = the engine chooses
   uint64_t cpu_kv_cache_space = uint64_t{1} << 30;  // bytes of cache per rank
   std::string isa = "auto";                         // "auto", "scalar", "avx2", "avx512"
-  uint64_t seed = 0;  // of dummy weights, and of sampling where sampling.seed is not given
+  uint64_t seed = 0;                                // of dummy weights
 
   // What the mesh needs, as far as it was given.
   int mesh_size() const {
