@@ -1,0 +1,99 @@
+// Operations on rows: every row by itself.
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/cpu_ops.h"
+
+namespace trireme {
+namespace {
+
+// An exponential costs about as much as touching so many floats.
+constexpr int64_t kExpFloats = 4;
+
+const float* first_column(const ConstTensorView& parameter) {
+  return parameter.empty() ? nullptr : parameter.f32_row(0);
+}
+
+}  // namespace
+
+void CpuOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
+  const int64_t groups = args.groups, n = x.cols / groups;
+  const auto loop = args.kind == NormKind::kRms ? loops_.norm_rms : loops_.norm_layer;
+  const float *gain = first_column(args.gain), *bias = first_column(args.bias);
+  const int64_t gain_step = args.gain.cols == x.cols ? n : 0;  // or shared by the groups
+  const int64_t bias_step = args.bias.cols == x.cols ? n : 0;
+  share(x.rows, 3 * x.rows * x.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      loop(x.f32_row(t), groups, n, args.epsilon, gain, bias, gain_step, bias_step, y.f32_row(t));
+    }
+  });
+}
+
+void CpuOps::add(ConstTensorView x, TensorView y) {
+  share(y.rows, y.rows * y.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) loops_.add(x.f32_row(t), y.cols, y.f32_row(t));
+  });
+}
+
+void CpuOps::multiply(ConstTensorView x, TensorView y) {
+  share(y.rows, y.rows * y.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) loops_.multiply(x.f32_row(t), y.cols, y.f32_row(t));
+  });
+}
+
+void CpuOps::activate(Activation kind, ConstTensorView x, TensorView y) {
+  const auto loop = loops_.activate[static_cast<int>(kind)];
+  share(y.rows, kExpFloats * y.rows * y.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) loop(x.f32_row(t), y.cols, y.f32_row(t));
+  });
+}
+
+void CpuOps::swiglu(ConstTensorView gate, ConstTensorView up, TensorView y) {
+  share(y.rows, kExpFloats * y.rows * y.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      loops_.swiglu(gate.f32_row(t), up.f32_row(t), y.cols, y.f32_row(t));
+    }
+  });
+}
+
+// By the caller alone: where y is x, a row may be read only before a later one lands on it.
+void CpuOps::gather_rows(ConstTensorView x, const int32_t* indices, int32_t count, TensorView y) {
+  const size_t bytes = static_cast<size_t>(x.cols) * sizeof(float);
+  for (int32_t i = 0; i < count; ++i) {
+    if (y.f32_row(i) != x.f32_row(indices[i])) {
+      std::memcpy(y.f32_row(i), x.f32_row(indices[i]), bytes);
+    }
+  }
+}
+
+// Once per step and not once per layer, so that the library's f64 functions, which reduce any
+// argument exactly, are affordable: a position of a million times the first frequency is an angle
+// of a million radians.
+void CpuOps::rope_table(const int32_t* positions, int32_t rows, ConstTensorView inverse_frequencies,
+                        float scale, TensorView cos_sin) {
+  const int64_t n = inverse_frequencies.cols;
+  const float* frequencies = first_column(inverse_frequencies);
+  constexpr int64_t kSineFloats = 64;
+  share(rows, kSineFloats * rows * n, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      float* to = cos_sin.f32_row(t);
+      for (int64_t i = 0; i < n; ++i) {
+        const double angle = static_cast<float>(positions[t]) * frequencies[i];
+        to[i] = static_cast<float>(std::cos(angle) * scale);
+        to[n + i] = static_cast<float>(std::sin(angle) * scale);
+      }
+    }
+  });
+}
+
+void CpuOps::rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) {
+  const auto loop = style == RopeStyle::kHalves ? loops_.rope_halves : loops_.rope_interleaved;
+  const int64_t half = cos_sin.cols / 2, heads = x.cols / head_dim;
+  share(x.rows, x.rows * x.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      loop(cos_sin.f32_row(t), half, heads, head_dim, x.f32_row(t));
+    }
+  });
+}
+
+}  // namespace trireme
