@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kUnderWayBytesMax = int64_t{64} << 20;  // of one sender to one receiver
 
 // Up to this many bytes moved in all, one rank does the work of all: a second meeting costs more.
-constexpr int64_t kAloneBytesMax = int64_t{256} << 10;
+constexpr int64_t kAloneBytesMax = int64_t{64} << 10;
 
 bool no_poll() { return false; }
 

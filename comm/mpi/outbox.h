@@ -1,0 +1,54 @@
+// Messages that send() has accepted and MPI has not yet delivered. Each is a copy, so that the
+// caller may write its tensor again at once, and two neighbours may both send first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <vector>
+
+#include <mpi.h>
+
+#include "kernels/base/status.h"
+#include "kernels/base/tensor.h"
+
+namespace trireme {
+
+// A message is cut into pieces of at most this many bytes, since MPI counts in int. Both sides cut
+// in the same places.
+constexpr int64_t kMessagePieceBytes = int64_t{1} << 30;
+
+struct OutgoingMessage {
+  std::vector<std::byte> bytes;
+  std::vector<MPI_Request> requests;  // one for each piece
+};
+
+class Outbox {
+ public:
+  // What is under way when the outbox goes is moved to `leftovers`, which must live until
+  // MPI_Finalize has returned.
+  Outbox(MPI_Comm comm, int tag, std::list<OutgoingMessage>* leftovers)
+      : comm_(comm), tag_(tag), leftovers_(leftovers) {}
+  ~Outbox();
+  Outbox(const Outbox&) = delete;
+  Outbox& operator=(const Outbox&) = delete;
+
+  // Copies x and starts to send it. Waits while other messages are under way and x would make them
+  // more than 64 MiB.
+  Status send(const ConstTensorView& x, int to);
+
+  // Moves messages on and takes back those that were delivered. True while some are under way. An
+  // error is told by the next send().
+  bool poll();
+
+ private:
+  MPI_Comm comm_;
+  int tag_;
+  std::list<OutgoingMessage>* leftovers_;
+  std::list<OutgoingMessage> under_way_;
+  std::list<OutgoingMessage> spare_;  // their memory is used again
+  int64_t bytes_under_way_ = 0;
+  int error_ = MPI_SUCCESS;
+};
+
+}  // namespace trireme
