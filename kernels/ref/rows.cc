@@ -19,7 +19,7 @@ double activation(Activation kind, double x) {
     case Activation::kSilu:
       return x * sigmoid(x);
     case Activation::kReluSquared:
-      return x > 0 ? x * x : 0;
+      return x < 0 ? 0 : x * x;
   }
   return 0;
 }

@@ -1,0 +1,346 @@
+// Every op on rows, on every device, against its formula in ops.h computed here in f64.
+#include <cmath>
+
+#include "tests/contract/ops_support.h"
+
+namespace trireme::contract {
+namespace {
+
+class RowOps : public testing::TestWithParam<DeviceCase> {
+ protected:
+  std::unique_ptr<Device> device_ = make_device(GetParam());
+  Ops& ops_ = device_->ops();
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, RowOps, testing::ValuesIn(device_cases()), case_name);
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+double activation(Activation kind, double x) {
+  switch (kind) {
+    case Activation::kSigmoid:
+      return sigmoid(x);
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kSilu:
+      return x * sigmoid(x);
+    case Activation::kReluSquared:
+      return x > 0 ? x * x : 0;
+  }
+  return NAN;
+}
+
+constexpr Activation kActivations[] = {Activation::kSigmoid, Activation::kTanh, Activation::kSilu,
+                                       Activation::kReluSquared};
+
+NormArgs norm_args(NormKind kind, float epsilon, int32_t groups) {
+  NormArgs args;
+  args.kind = kind;
+  args.epsilon = epsilon;
+  args.groups = groups;
+  return args;
+}
+
+// The formula of NormArgs.
+std::vector<double> normalised(const Mat& x, NormKind kind, double epsilon, int groups,
+                               const Mat* gain, const Mat* bias) {
+  std::vector<double> want;
+  const int64_t n = x.cols() / groups;
+  for (int64_t t = 0; t < x.rows(); ++t) {
+    for (int64_t c = 0; c < x.cols(); ++c) {
+      double mean = 0, variance = 0;
+      for (int64_t i = c / n * n; i < (c / n + 1) * n; ++i) mean += x.at(t, i);
+      mean = kind == NormKind::kLayer ? mean / static_cast<double>(n) : 0;
+      for (int64_t i = c / n * n; i < (c / n + 1) * n; ++i) {
+        variance += (x.at(t, i) - mean) * (x.at(t, i) - mean);
+      }
+      double y = (x.at(t, c) - mean) / std::sqrt(variance / static_cast<double>(n) + epsilon);
+      if (gain != nullptr) y *= gain->at(0, gain->cols() == n ? c % n : c);
+      if (bias != nullptr) y += bias->at(0, bias->cols() == n ? c % n : c);
+      want.push_back(y);
+    }
+  }
+  return want;
+}
+
+TEST_P(RowOps, NormOfEveryKindGroupAndParameter) {
+  struct Shape {
+    int64_t rows, cols;
+    int groups;
+  };
+  uint64_t seed = 100;
+  for (const Shape& s : {Shape{1, 1, 1},
+                         {3, 24, 1},
+                         {5, 100, 1},
+                         {2, 2048, 1},
+                         {40, 640, 1},
+                         {4, 192, 3},
+                         {33, 1024, 16},
+                         {2, 72, 3},
+                         {0, 64, 1}}) {
+    for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {
+      for (int parameters = 0; parameters < 3; ++parameters) {  // none, full, one for all groups
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", [" << s.rows << ", " << s.cols
+                                        << "] in " << s.groups << ", parameters " << parameters);
+        Random random(seed);
+        Mat x = Mat::random(*device_, random, s.rows, s.cols, 5, 2, 0.5f);
+        const int64_t width = parameters == 1 ? s.cols : s.cols / s.groups;
+        Mat gain = Mat::random(*device_, random, 1, width),
+            bias = Mat::random(*device_, random, 1, width);
+        NormArgs args = norm_args(kind, 1e-5f, s.groups);
+        if (parameters > 0) args.gain = gain.view(), args.bias = bias.view();
+        const std::vector<double> want =
+            normalised(x, kind, args.epsilon, s.groups, parameters > 0 ? &gain : nullptr,
+                       parameters > 0 ? &bias : nullptr);
+        Mat y(*device_, s.rows, s.cols, 3);
+        ops_.norm(x.view(), args, y.view());
+        y.fetch();
+        expect_near(y.values(), want, 2e-6 * (s.cols == 1 ? 100 : 1), "norm");
+        ops_.norm(x.view(), args, x.view());
+        x.fetch();
+        expect_same_bits(x.values(), y.values(), "norm in place");
+      }
+    }
+  }
+}
+
+// A large mean must not eat the variance; an epsilon above the variance must count.
+TEST_P(RowOps, NormOfDifficultRows) {
+  Random random(200);
+  Mat far = Mat::random(*device_, random, 3, 512, 0, 1, 1000);
+  Mat y(*device_, 3, 512);
+  ops_.norm(far.view(), norm_args(NormKind::kLayer, 1e-5f, 1), y.view());
+  y.fetch();
+  expect_near(y.values(), normalised(far, NormKind::kLayer, 1e-5, 1, nullptr, nullptr), 3e-4,
+              "mean 1000, deviation 1");
+
+  Mat faint = Mat::random(*device_, random, 3, 512, 0, 1e-3f);
+  ops_.norm(faint.view(), norm_args(NormKind::kLayer, 64e-5f, 8), y.view());
+  y.fetch();
+  expect_near(y.values(), normalised(faint, NormKind::kLayer, 64e-5f, 8, nullptr, nullptr), 1e-6,
+              "variance 1e-6, epsilon 64e-5");
+}
+
+TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
+  struct Shape {
+    int64_t rows, inputs, outputs;
+  };
+  uint64_t seed = 300;
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (const Shape& s :
+         {Shape{1, 64, 96}, {0, 8, 8}, {3, 33, 47}, {19, 300, 70}, {40, 128, 256}}) {
+      SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << dtype_name(dtype) << ", "
+                                      << s.rows << " x " << s.inputs << " x " << s.outputs);
+      Random random(seed);
+      const Weight w(*device_, random, s.outputs, s.inputs, dtype);
+      Mat x = Mat::random(*device_, random, s.rows, s.inputs, 7);
+      Mat bias = Mat::random(*device_, random, 1, s.outputs);
+      Mat y(*device_, s.rows, s.outputs, 2);
+      std::vector<double> want;
+      for (int64_t t = 0; t < s.rows; ++t) {
+        for (int64_t o = 0; o < s.outputs; ++o) {
+          double sum = bias.at(0, o);
+          for (int64_t i = 0; i < s.inputs; ++i) {
+            sum += double{x.at(t, i)} * w.rounded[static_cast<size_t>(o * s.inputs + i)];
+          }
+          want.push_back(sum);
+        }
+      }
+      WeightView view = w.matrix.view();
+      view.bias = bias.view();
+      ops_.linear(x.view(), view, y.view());
+      y.fetch();
+      expect_near(y.values(), want, 2e-5, "linear");
+
+      // A shard that holds ids [10, 10 + outputs), asked for ids on both sides too.
+      const std::vector<int32_t> ids = {
+          10, 9, static_cast<int32_t>(s.outputs) + 9, 0, static_cast<int32_t>(s.outputs) + 10, 12};
+      Mat rows(*device_, static_cast<int64_t>(ids.size()), s.inputs, 1);
+      const Array<int32_t> device_ids(*device_, ids);
+      ops_.embed(w.matrix.view(), device_ids.data(), static_cast<int32_t>(ids.size()), 10, 0.5f,
+                 rows.view());
+      rows.fetch();
+      std::vector<double> table_rows;
+      for (int32_t id : ids) {
+        for (int64_t i = 0; i < s.inputs; ++i) {
+          const bool mine = id >= 10 && id < 10 + s.outputs;
+          table_rows.push_back(mine ? 0.5 * w.rounded[static_cast<size_t>((id - 10) * s.inputs + i)]
+                                    : 0);
+        }
+      }
+      expect_near(rows.values(), table_rows, 0, "embed");
+    }
+  }
+}
+
+TEST_P(RowOps, AddMultiplyAndSwiglu) {
+  uint64_t seed = 400;
+  for (auto [rows, cols] : {std::pair{1, 1}, {3, 17}, {2, 64}, {50, 700}, {0, 4}}) {
+    SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", [" << rows << ", " << cols << "]");
+    Random random(seed);
+    Mat x = Mat::random(*device_, random, rows, cols, 4, 3);
+    Mat z = Mat::random(*device_, random, rows, cols, 9);
+    std::vector<double> want_sum, want_product, want_swiglu;
+    for (int64_t t = 0; t < rows; ++t) {
+      for (int64_t c = 0; c < cols; ++c) {
+        want_sum.push_back(double{x.at(t, c)} + z.at(t, c));
+        want_product.push_back(double{x.at(t, c)} * z.at(t, c));
+        want_swiglu.push_back(activation(Activation::kSilu, x.at(t, c)) * z.at(t, c));
+      }
+    }
+    Mat y = z.clone();
+    ops_.add(x.view(), y.view());
+    y.fetch();
+    expect_near(y.values(), want_sum, 1e-7, "add");
+    y = z.clone();
+    ops_.multiply(x.view(), y.view());
+    y.fetch();
+    expect_near(y.values(), want_product, 1e-7, "multiply");
+
+    Mat gate = x.clone(), up = z.clone();
+    y = Mat(*device_, rows, cols, 3);
+    ops_.swiglu(x.view(), z.view(), y.view());
+    ops_.swiglu(gate.view(), z.view(), gate.view());
+    ops_.swiglu(x.view(), up.view(), up.view());
+    for (Mat* result : {&y, &gate, &up}) {
+      result->fetch();
+      expect_near(result->values(), want_swiglu, 1e-6, "swiglu");
+    }
+  }
+}
+
+// From the smallest to the largest, a few roundings off and no more; in place too.
+TEST_P(RowOps, ActivationsOverTheirWholeRange) {
+  std::vector<float> points = {0.0f, -0.0f, 1e-30f, -1e-30f, 1e30f, 87.0f, -87.0f, 104.0f};
+  for (float x = 1e-6f; x < 85; x *= 1.0037f) points.push_back(x), points.push_back(-x);
+  const auto count = static_cast<int64_t>(points.size());
+  for (Activation kind : kActivations) {
+    Mat x(*device_, 1, count), y(*device_, 1, count);
+    std::vector<double> want;
+    for (int64_t i = 0; i < count; ++i) {
+      x.at(0, i) = points[static_cast<size_t>(i)];
+      want.push_back(activation(kind, points[static_cast<size_t>(i)]));
+    }
+    x.put();
+    ops_.activate(kind, x.view(), y.view());
+    ops_.activate(kind, x.view(), x.view());
+    x.fetch();
+    y.fetch();
+    for (int64_t i = 0; i < count; ++i) {
+      const double exact = want[static_cast<size_t>(i)];
+      if (std::abs(exact) > 1e36) continue;  // infinity in f32
+      EXPECT_NEAR(y.at(0, i), exact, 4e-7 * std::abs(exact) + 1e-37)
+          << "activation " << static_cast<int>(kind) << " of " << points[static_cast<size_t>(i)];
+    }
+    expect_same_bits(x.values(), y.values(), "activate in place");
+  }
+}
+
+TEST_P(RowOps, ActivationsAtTheEndsAndOfNaN) {
+  Mat x(*device_, 1, 3), y(*device_, 1, 3);
+  x.at(0, 0) = -1e30f;
+  x.at(0, 1) = 1e30f;
+  x.at(0, 2) = NAN;
+  x.put();
+  const double limits[][2] = {{0, 1}, {-1, 1}};
+  for (int kind = 0; kind < 4; ++kind) {
+    ops_.activate(static_cast<Activation>(kind), x.view(), y.view());
+    y.fetch();
+    EXPECT_TRUE(std::isnan(y.at(0, 2))) << "activation " << kind << " hides a NaN";
+    if (kind >= 2) continue;
+    EXPECT_EQ(y.at(0, 0), limits[kind][0]);
+    EXPECT_EQ(y.at(0, 1), limits[kind][1]);
+  }
+}
+
+TEST_P(RowOps, GatherRowsElsewhereAndInPlace) {
+  Random random(500);
+  Mat x = Mat::random(*device_, random, 9, 33, 2);
+  const Array<int32_t> indices(*device_, {0, 1, 4, 5, 8});
+  std::vector<float> want;
+  for (int64_t r : {0, 1, 4, 5, 8}) {
+    const std::vector<float> row = x.row(r);
+    want.insert(want.end(), row.begin(), row.end());
+  }
+  Mat y(*device_, 5, 33, 6);
+  ops_.gather_rows(x.view(), indices.data(), 5, y.view());
+  y.fetch();
+  expect_same_bits(y.values(), want, "gather_rows");
+  ops_.gather_rows(x.view(), indices.data(), 5, x.view());
+  x.fetch();
+  std::vector<float> first = x.values();
+  first.resize(want.size());
+  expect_same_bits(first, want, "gather_rows in place");
+  ops_.gather_rows(x.view(), indices.data(), 0, y.view());
+  y.fetch();
+  expect_same_bits(y.values(), want, "gather_rows of nothing");
+}
+
+// Angles of a million radians; the product of position and frequency is rounded to f32 first.
+TEST_P(RowOps, RopeTableOfNearAndFarPositions) {
+  const std::vector<int32_t> positions = {0, 1, 2, 511, 4096, 131071, 1000003};
+  const Array<int32_t> device_positions(*device_, positions);
+  for (int64_t n : {1, 12, 32}) {
+    Mat frequencies(*device_, 1, n);
+    for (int64_t i = 0; i < n; ++i) {
+      frequencies.at(0, i) =
+          static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(n)));
+    }
+    Mat table(*device_, static_cast<int64_t>(positions.size()), 2 * n, 1);
+    ops_.rope_table(device_positions.data(), static_cast<int32_t>(positions.size()),
+                    frequencies.put(), 1.25f, table.view());
+    table.fetch();
+    std::vector<double> want;
+    for (int32_t position : positions) {
+      std::vector<double> cosines, sines;
+      for (int64_t i = 0; i < n; ++i) {
+        const float angle = static_cast<float>(position) * frequencies.at(0, i);
+        cosines.push_back(1.25 * std::cos(double{angle}));
+        sines.push_back(1.25 * std::sin(double{angle}));
+      }
+      want.insert(want.end(), cosines.begin(), cosines.end());
+      want.insert(want.end(), sines.begin(), sines.end());
+    }
+    expect_near(table.values(), want, 2e-7, "rope_table");
+  }
+}
+
+TEST_P(RowOps, RopeOfBothStylesWholeAndPartial) {
+  struct Shape {
+    int64_t rows, heads, head_dim, rotary_dim;
+  };
+  uint64_t seed = 600;
+  for (const Shape& s :
+       {Shape{3, 2, 64, 64}, {1, 5, 24, 24}, {4, 3, 80, 32}, {2, 1, 10, 6}, {70, 4, 128, 128}}) {
+    for (RopeStyle style : {RopeStyle::kHalves, RopeStyle::kInterleaved}) {
+      SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", rotary_dim " << s.rotary_dim);
+      Random random(seed);
+      Mat x = Mat::random(*device_, random, s.rows, s.heads * s.head_dim, 3);
+      Mat table = Mat::random(*device_, random, s.rows, s.rotary_dim, 1);
+      std::vector<double> want;
+      const int64_t half = s.rotary_dim / 2;
+      for (int64_t t = 0; t < s.rows; ++t) {
+        for (int64_t c = 0; c < x.cols(); ++c) {
+          const int64_t in_head = c % s.head_dim, head = c - in_head;
+          if (in_head >= s.rotary_dim) {
+            want.push_back(x.at(t, c));
+            continue;
+          }
+          const bool halves = style == RopeStyle::kHalves;
+          const int64_t pair = halves ? in_head % half : in_head / 2;
+          const bool second = halves ? in_head >= half : in_head % 2 == 1;
+          const double x0 = x.at(t, head + (halves ? pair : 2 * pair));
+          const double x1 = x.at(t, head + (halves ? pair + half : 2 * pair + 1));
+          const double cosine = table.at(t, pair), sine = table.at(t, half + pair);
+          want.push_back(second ? x1 * cosine + x0 * sine : x0 * cosine - x1 * sine);
+        }
+      }
+      ops_.rope(table.view(), style, static_cast<int32_t>(s.head_dim), x.view());
+      x.fetch();
+      expect_near(x.values(), want, 5e-7, "rope");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme::contract

@@ -1,0 +1,224 @@
+#include "tests/contract/ops_support.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <sstream>
+
+#include "kernels/base/random.h"
+#include "kernels/cpu/features.h"
+
+namespace trireme::contract {
+namespace {
+
+constexpr float kPattern = -12345.5f;
+
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa_supported(isa)) names.emplace_back(isa_name(isa));
+  }
+  return names;
+}
+
+}  // namespace
+
+std::string DeviceCase::name() const { return isa + "_" + std::to_string(threads); }
+void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
+
+std::vector<DeviceCase> device_cases() {
+  std::vector<DeviceCase> cases = {{"ref", 1}};
+  for (const std::string& isa : isas()) {
+    for (int threads : {1, 2}) cases.push_back({isa, threads});
+  }
+  return cases;
+}
+
+std::vector<DeviceCase> cpu_cases() {
+  std::vector<DeviceCase> cases;
+  for (const std::string& isa : isas()) {
+    for (int threads : {1, 2, 3}) cases.push_back({isa, threads});
+  }
+  return cases;
+}
+
+std::string case_name(const testing::TestParamInfo<DeviceCase>& info) { return info.param.name(); }
+
+std::unique_ptr<Device> make_device(const DeviceCase& device) {
+  if (device.isa == "ref") return make_checked_device(make_ref_device());
+  CpuOptions options;
+  options.isa = device.isa;
+  options.threads = device.threads;
+  options.pin = false;
+  return make_checked_device(make_cpu_device(options).take());
+}
+
+float Random::normal() { return trireme::normal(seed_, draws_++); }
+int32_t Random::integer(int32_t low, int32_t high) {
+  const double u = uniform(seed_, 7, static_cast<uint32_t>(draws_++));
+  return low + static_cast<int32_t>(u * (high - low + 1));
+}
+
+Mat::Mat(Device& device, int64_t rows, int64_t cols, int64_t pad)
+    : device_(&device),
+      rows_(rows),
+      cols_(cols),
+      stride_(cols + pad),
+      host_(static_cast<size_t>(rows * stride_), kPattern),
+      buffer_(device.allocate(host_.size() * sizeof(float) + 1).take()) {
+  put();
+}
+
+Mat Mat::random(Device& device, Random& random, int64_t rows, int64_t cols, int64_t pad,
+                float scale, float shift) {
+  Mat mat(device, rows, cols, pad);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) mat.at(r, c) = random.normal() * scale + shift;
+  }
+  mat.put();
+  return mat;
+}
+
+Mat Mat::clone() const {
+  Mat copy(*device_, rows_, cols_, stride_ - cols_);
+  copy.host_ = host_;
+  copy.put();
+  return copy;
+}
+
+TensorView Mat::view() const {
+  TensorView v = tensor(buffer_.data(), rows_, cols_, DType::kF32, device_->place());
+  v.row_stride = stride_;
+  return v;
+}
+
+TensorView Mat::put() {
+  device_->copy(buffer_.data(), host_.data(), host_.size() * sizeof(float));
+  EXPECT_TRUE(device_->synchronize().ok());
+  return view();
+}
+
+void Mat::fetch() {
+  device_->copy(host_.data(), buffer_.data(), host_.size() * sizeof(float));
+  EXPECT_TRUE(device_->synchronize().ok());
+  for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t c = cols_; c < stride_; ++c) {
+      ASSERT_EQ(at(r, c), kPattern) << "an op wrote between rows, after row " << r;
+    }
+  }
+}
+
+std::vector<float> Mat::row(int64_t row) const {
+  const auto first = host_.begin() + row * stride_;
+  return {first, first + cols_};
+}
+
+std::vector<float> Mat::values() const {
+  std::vector<float> all;
+  for (int64_t r = 0; r < rows_; ++r) {
+    const std::vector<float> one = row(r);
+    all.insert(all.end(), one.begin(), one.end());
+  }
+  return all;
+}
+
+Batch::Batch(Device& device, const std::vector<RunSpec>& runs) {
+  std::vector<std::vector<int32_t>> positions;
+  for (const RunSpec& run : runs) {
+    positions.emplace_back();
+    for (int32_t i = 0; i < run.rows; ++i) positions.back().push_back(run.first + i);
+  }
+  put(device, positions);
+}
+
+Batch::Batch(Device& device, const std::vector<std::vector<int32_t>>& positions) {
+  put(device, positions);
+}
+
+void Batch::put(Device& device, const std::vector<std::vector<int32_t>>& positions) {
+  offsets_ = {0};
+  for (const std::vector<int32_t>& run : positions) {
+    positions_.insert(positions_.end(), run.begin(), run.end());
+    offsets_.push_back(static_cast<int32_t>(positions_.size()));
+  }
+  device_offsets_ = std::make_unique<Array<int32_t>>(device, offsets_);
+  device_positions_ = std::make_unique<Array<int32_t>>(device, positions_);
+}
+
+Ragged Batch::ragged() const {
+  return {device_offsets_->data(), device_positions_->data(), sequences(), rows()};
+}
+
+States::States(Device& device, int32_t sequences, int64_t floats)
+    : device_(&device), floats_(floats), stride_((kOffset + floats * 4 + 127) / 64 * 64) {
+  const auto bytes = static_cast<size_t>(stride_ * sequences);
+  buffer_ = device.allocate(bytes + 1).take();
+  const std::vector<float> poison(bytes / 4, std::numeric_limits<float>::quiet_NaN());
+  device.copy(buffer_.data(), poison.data(), bytes);
+  std::vector<std::byte*> bases;
+  for (int32_t s = 0; s < sequences; ++s) bases.push_back(at(s) - kOffset);
+  bases_ = std::make_unique<Array<std::byte*>>(device, bases);
+}
+
+// Sequences lie in descending order, so that nothing passes by taking them for an array.
+std::byte* States::at(int32_t sequence) const {
+  const auto count = static_cast<int64_t>(buffer_.bytes()) / stride_;
+  return static_cast<std::byte*>(buffer_.data()) + (count - 1 - sequence) * stride_ + kOffset;
+}
+
+StateRows States::rows() const { return {bases_->data(), kOffset}; }
+
+std::vector<float> States::get(int32_t sequence) const {
+  std::vector<float> values(static_cast<size_t>(floats_));
+  device_->copy(values.data(), at(sequence), values.size() * sizeof(float));
+  EXPECT_TRUE(device_->synchronize().ok());
+  return values;
+}
+
+void States::set(int32_t sequence, const std::vector<float>& values) {
+  device_->copy(at(sequence), values.data(), values.size() * sizeof(float));
+  EXPECT_TRUE(device_->synchronize().ok());
+}
+
+Weight::Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType dtype)
+    : matrix(device.make_matrix(rows, cols, dtype).take()) {
+  const auto count = static_cast<size_t>(rows * cols);
+  std::vector<float> exact(count);
+  for (float& x : exact) x = random.normal();
+  rounded.resize(count);
+  std::vector<float> stored(count);  // as dtype
+  convert_floats(exact.data(), DType::kF32, stored.data(), dtype, count);
+  convert_floats(stored.data(), dtype, rounded.data(), DType::kF32, count);
+  device.write_rows(matrix, 0, ConstTensorView(exact.data(), rows, cols, DType::kF32));
+  EXPECT_TRUE(device.synchronize().ok());
+}
+
+void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance,
+                 const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  size_t wrong = 0;
+  std::ostringstream list;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double error = std::abs(got[i] - want[i]);
+    if (error <= tolerance * std::max(1.0, std::abs(want[i]))) continue;  // false for NaN
+    if (++wrong <= 5) list << "\n  [" << i << "] is " << got[i] << ", not " << want[i];
+  }
+  EXPECT_EQ(wrong, 0u) << what << ": of " << got.size() << " values" << list.str();
+}
+
+void expect_same_bits(const std::vector<float>& got, const std::vector<float>& want,
+                      const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  size_t wrong = 0;
+  std::ostringstream list;
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i])) continue;
+    if (++wrong <= 5) list << "\n  [" << i << "] is " << got[i] << ", not " << want[i];
+  }
+  EXPECT_EQ(wrong, 0u) << what << ": of " << got.size() << " values" << list.str();
+}
+
+}  // namespace trireme::contract
