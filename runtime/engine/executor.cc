@@ -1,0 +1,104 @@
+#include "runtime/engine/executor.h"
+
+#include <algorithm>
+
+namespace trireme {
+namespace {
+
+// The least of each number over all ranks, so that every rank plans with the same pools.
+Status agree_on_least(Communicator& world, std::vector<uint32_t>& numbers) {
+  if (world.size() == 1 || numbers.empty()) return Status::ok_status();
+  const auto count = static_cast<int64_t>(numbers.size());
+  std::vector<int32_t> mine(numbers.begin(), numbers.end());
+  std::vector<int32_t> all(numbers.size() * world.size());
+  const TensorView gathered = tensor(all.data(), world.size(), count, DType::kI32);
+  if (Status s = world.all_gather(tensor(mine.data(), 1, count, DType::kI32), gathered); !s.ok())
+    return s;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int rank = 0; rank < world.size(); ++rank) {
+      numbers[i] = std::min(numbers[i], static_cast<uint32_t>(all[rank * count + i]));
+    }
+  }
+  return Status::ok_status();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& world,
+                                                 const Groups& groups, Model& model,
+                                                 const ExecutorOptions& options) {
+  std::unique_ptr<Executor> executor(new Executor(device, groups, model));
+  const CacheLayout& layout = model.layout();
+  Result<std::vector<uint32_t>> blocks = count_blocks(
+      layout, options.cache_bytes, options.tokens_max, options.chunk_max, options.sequences_max);
+  if (!blocks.ok()) return blocks.status();
+  executor->blocks_total_ = blocks.take();
+  if (Status s = agree_on_least(world, executor->blocks_total_); !s.ok()) return s;
+  Result<BlockStore> store = BlockStore::make(device, layout, executor->blocks_total_);
+  if (!store.ok()) return store.status();
+  executor->store_ = store.take();
+
+  std::vector<uint32_t> table_blocks;
+  for (const SlotClass& c : layout.classes)
+    table_blocks.push_back(blocks_peak(c, options.tokens_max, options.chunk_max));
+  auto builder = BatchBuilder::make(device, model.spec(), layout, executor->store_,
+                                    model.cache_dtype(), std::move(table_blocks), model.rows_max(),
+                                    options.sequences_max, groups.here.shard, groups.mesh.shards);
+  if (!builder.ok()) return builder.status();
+  executor->builder_ = builder.take();
+  if (groups.last_stage()) {
+    executor->logits_ = allocate_host(
+        static_cast<size_t>(model.logit_rows_max() * model.spec().vocab) * sizeof(float));
+  }
+  return executor;
+}
+
+Status Executor::step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
+  builder_->build(runs);
+  const int32_t rows = builder_->rows();
+  const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
+  Carry carry = model_.carry(rows, after_exit ? builder_->logit_rows() : rows);
+  if (groups_.first_stage()) {
+    if (Status s = model_.embed(builder_->ids(), rows, carry); !s.ok()) return s;
+  } else {
+    if (Status s = receive(carry); !s.ok()) return s;
+  }
+  if (Status s = model_.forward(builder_->batch(), builder_->states(), carry); !s.ok()) return s;
+  if (groups_.last_stage()) return compute_logits(carry, sink);
+  return send(carry);
+}
+
+// What crosses a stage boundary: the rows that go on, then the side of all rows. Shard i talks to
+// shard i, so that a sliced side needs no gathering.
+Status Executor::receive(Carry& carry) {
+  const int from = groups_.here.stage - 1;
+  if (carry.x.rows > 0) {
+    if (Status s = groups_.stages->receive(carry.x, from); !s.ok()) return s;
+  }
+  if (model_.side_crosses(model_.stage().begin) && carry.side.rows > 0)
+    return groups_.stages->receive(carry.side, from);
+  return Status::ok_status();
+}
+
+Status Executor::send(const Carry& carry) {
+  if (Status s = device_.synchronize(); !s.ok()) return s;
+  const int to = groups_.here.stage + 1;
+  if (carry.x.rows > 0) {
+    if (Status s = groups_.stages->send(carry.x, to); !s.ok()) return s;
+  }
+  if (model_.side_crosses(model_.stage().end) && carry.side.rows > 0)
+    return groups_.stages->send(carry.side, to);
+  return Status::ok_status();
+}
+
+Status Executor::compute_logits(const Carry& carry, const LogitsSink& sink) {
+  for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
+    const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
+    const TensorView logits = tensor(logits_.data(), count, model_.spec().vocab);
+    if (Status s = model_.head(carry.x.row_range(first, count), logits); !s.ok()) return s;
+    if (Status s = sink(first, logits); !s.ok()) return s;
+  }
+  return Status::ok_status();
+}
+
+}  // namespace trireme

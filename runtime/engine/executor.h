@@ -1,0 +1,58 @@
+// Runs steps on one rank: builds the batch, takes the carry from the stage before, runs this stage,
+// hands the carry on, or computes logits where the stage is the last.
+//
+// Every rank of a worker calls step() with the same runs; each applies them to its own blocks.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "parallel/groups.h"
+#include "runtime/engine/step_batch.h"
+#include "runtime/model/model.h"
+
+namespace trireme {
+
+struct ExecutorOptions {
+  uint64_t cache_bytes = uint64_t{1} << 30;
+  uint32_t tokens_max = 2048;   // the longest sequence
+  uint32_t chunk_max = 512;     // the most tokens of one sequence in one step
+  uint32_t sequences_max = 64;  // of one step, and resident at a time
+};
+
+class Executor {
+ public:
+  // Told the logits [n, vocab] f32 of the step's logit rows [first, first + n), in order, on every
+  // shard of the last stage; on other stages never called. A failure ends the step.
+  using LogitsSink = std::function<Status(int64_t first, TensorView logits)>;
+
+  // Every rank of `world` calls it with the same options: the ranks agree on the least block
+  // counts. `device`, `groups`, `model`, `world` outlive it.
+  static Result<std::unique_ptr<Executor>> make(Device& device, Communicator& world,
+                                                const Groups& groups, Model& model,
+                                                const ExecutorOptions& options);
+
+  // A Status that is not ok, unless the sink gave it, means that this worker can no longer serve.
+  Status step(std::span<const SequenceRun> runs, const LogitsSink& sink);
+
+  const CacheLayout& layout() const { return model_.layout(); }
+  std::span<const uint32_t> blocks_total() const { return blocks_total_; }
+  uint64_t cache_bytes() const { return store_.bytes(); }
+
+ private:
+  Executor(Device& device, const Groups& groups, Model& model)
+      : device_(device), groups_(groups), model_(model) {}
+  Status receive(Carry& carry);
+  Status send(const Carry& carry);
+  Status compute_logits(const Carry& carry, const LogitsSink& sink);
+
+  Device& device_;
+  const Groups& groups_;
+  Model& model_;
+  BlockStore store_;
+  std::vector<uint32_t> blocks_total_;
+  std::unique_ptr<BatchBuilder> builder_;
+  Buffer logits_;  // [logit_rows_max, vocab], last stage
+};
+
+}  // namespace trireme

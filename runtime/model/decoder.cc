@@ -1,0 +1,75 @@
+#include "runtime/model/decoder.h"
+
+#include <algorithm>
+
+namespace trireme {
+
+Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelSpec& spec,
+                                               uint32_t begin, uint32_t end,
+                                               std::vector<Step> steps, int64_t rows_max) {
+  std::unique_ptr<Decoder> decoder(new Decoder());
+  decoder->ops_ = &device.ops();
+  decoder->place_ = device.place();
+  decoder->dim_ = spec.dim;
+  decoder->begin_ = begin;
+  decoder->end_ = end;
+  decoder->exit_ = spec.logits_only_from;
+  int64_t scratch_cols = 0;
+  for (const Step& step : steps)
+    scratch_cols = std::max(scratch_cols, step.sublayer->scratch_cols());
+  decoder->steps_ = std::move(steps);
+  constexpr int64_t kPiecesMax = 32;  // of scratch, each rounded up to a cache line
+  const size_t floats[] = {static_cast<size_t>(rows_max * spec.dim),
+                           static_cast<size_t>(rows_max * spec.dim),
+                           static_cast<size_t>(rows_max * scratch_cols + 16 * kPiecesMax)};
+  Buffer* buffers[] = {&decoder->workspace_.input, &decoder->workspace_.delta,
+                       &decoder->workspace_.scratch};
+  for (int i = 0; i < 3; ++i) {
+    Result<Buffer> buffer = device.allocate(floats[i] * sizeof(float));
+    if (!buffer.ok()) return buffer.status();
+    *buffers[i] = buffer.take();
+  }
+  decoder->workspace_.rows_max = rows_max;
+  return decoder;
+}
+
+Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> states,
+                        Carry& carry) {
+  // A stage that begins at or beyond the exit receives only the rows that want logits.
+  bool left = begin_ >= exit_;
+  for (Step& step : steps_) {
+    if (!left && step.index >= exit_) {
+      ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
+      carry.x.rows = batch.logits.rows.rows;
+      left = true;
+    }
+    const bool late = step.index >= exit_;
+    if (Status s = run(step, late ? batch.logits : batch.all, states[step.index], carry); !s.ok())
+      return s;
+  }
+  if (!left && end_ >= exit_) {
+    ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
+    carry.x.rows = batch.logits.rows.rows;
+  }
+  if (begin_ < exit_) counters_.rows_before_exit += static_cast<uint64_t>(batch.all.rows.rows);
+  if (end_ > exit_ || begin_ >= exit_)
+    counters_.rows_after_exit += static_cast<uint64_t>(batch.logits.rows.rows);
+  return Status::ok_status();
+}
+
+Status Decoder::run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry) {
+  const int64_t rows = batch.rows.rows;
+  if (rows == 0) return Status::ok_status();  // all shards have the same rows: nobody waits for us
+  const TensorView input = tensor(workspace_.input.data(), rows, dim_, DType::kF32, place_);
+  const TensorView delta = tensor(workspace_.delta.data(), rows, dim_, DType::kF32, place_);
+  if (step.normed) ops_->norm(carry.x, step.norm.args, input);
+  SublayerStep call{
+      batch, state, carry,
+      Scratch(static_cast<float*>(workspace_.scratch.data()),
+              static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)), place_)};
+  if (Status s = step.sublayer->forward(input, call, delta); !s.ok()) return s;
+  if (step.sublayer->adds()) ops_->add(delta, carry.x);
+  return Status::ok_status();
+}
+
+}  // namespace trireme

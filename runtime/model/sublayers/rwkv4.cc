@@ -1,0 +1,130 @@
+#include "runtime/model/sublayers/rwkv4.h"
+
+#include <cmath>
+
+namespace trireme {
+namespace {
+
+float one_minus(float x) { return 1.0f - x; }
+float negative_exp(float x) { return -std::exp(x); }
+
+// Mixing weights of the previous row: RWKV-4 files hold those of the current one.
+Result<Buffer> load_mix(const SublayerContext& c, std::initializer_list<const char*> names) {
+  std::vector<VectorSlice> slices;
+  for (const char* name : names) {
+    slices.push_back(whole_vector(c.name(name), c.spec.dim));
+    slices.back().map = one_minus;
+  }
+  return c.weights.vector(slices);
+}
+
+Result<Linear> load(const SublayerContext& c, const char* name, int64_t rows, int64_t cols,
+                    Range row_range, Range col_range) {
+  Result<Matrix> matrix =
+      c.weights.matrix(WeightSlice{c.name(name), rows, cols, row_range, col_range});
+  if (!matrix.ok()) return matrix.status();
+  return Linear(c.device.ops(), matrix.take());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Sublayer>> Rwkv4TimeMix::make(const SublayerContext& c) {
+  const int64_t dim = c.spec.dim;
+  const int64_t channels = c.spec.attention_dim;
+  const Range mine = shard_range(channels, c.shard, c.shard_count);
+  const Range all{0, dim};
+  auto sub = std::make_unique<Rwkv4TimeMix>();
+  sub->ops_ = &c.device.ops();
+  sub->dim_ = dim;
+
+  Result<Buffer> mix = load_mix(c, {"mix_k", "mix_v", "mix_r"});
+  if (!mix.ok()) return mix.status();
+  sub->mix_ = mix.take();
+  Result<Buffer> decay =
+      c.weights.vector(VectorSlice{c.name("decay"), 1, channels, mine, negative_exp});
+  if (!decay.ok()) return decay.status();
+  sub->decay_ = decay.take();
+  Result<Buffer> first = c.weights.vector(VectorSlice{c.name("first"), 1, channels, mine});
+  if (!first.ok()) return first.status();
+  sub->first_ = first.take();
+
+  Result<Linear> key = load(c, "key", channels, dim, mine, all);
+  if (!key.ok()) return key.status();
+  Result<Linear> value = load(c, "value", channels, dim, mine, all);
+  if (!value.ok()) return value.status();
+  Result<Linear> receptance = load(c, "receptance", channels, dim, mine, all);
+  if (!receptance.ok()) return receptance.status();
+  Result<Linear> output = load(c, "output", dim, channels, all, mine);
+  if (!output.ok()) return output.status();
+  sub->key_ = key.take();
+  sub->value_ = value.take();
+  sub->receptance_ = receptance.take();
+  sub->output_ = RowParallelLinear(output.take(), c.shards);
+  return std::unique_ptr<Sublayer>(std::move(sub));
+}
+
+Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
+  const int64_t rows = input.rows;
+  const int64_t channels = key_.outputs();
+  const TensorView mixed = step.scratch.take(rows, 3 * dim_);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
+                  ConstTensorView(mix_.data(), 3, dim_, DType::kF32), mixed);
+  const TensorView k = step.scratch.take(rows, channels);
+  const TensorView v = step.scratch.take(rows, channels);
+  const TensorView r = step.scratch.take(rows, channels);
+  key_.forward(mixed.col_range(0, dim_), k);
+  value_.forward(mixed.col_range(dim_, dim_), v);
+  receptance_.forward(mixed.col_range(2 * dim_, dim_), r);
+  Wkv4Args args;
+  args.k = k;
+  args.v = v;
+  args.r = r;
+  args.w = ConstTensorView(decay_.data(), 1, channels, DType::kF32);
+  args.u = ConstTensorView(first_.data(), 1, channels, DType::kF32);
+  StateRows recurrence = step.state.fixed;
+  recurrence.offset += shift_state_bytes(dim_);
+  const TensorView out = step.scratch.take(rows, channels);
+  ops_->wkv4(args, step.batch.rows, recurrence, out);
+  return output_.forward(out, delta);
+}
+
+Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c) {
+  const int64_t dim = c.spec.dim;
+  const int64_t ffn = c.sublayer.ffn_dim;
+  const Range mine = shard_range(ffn, c.shard, c.shard_count);
+  const Range all{0, dim};
+  auto sub = std::make_unique<Rwkv4ChannelMix>();
+  sub->ops_ = &c.device.ops();
+  sub->dim_ = dim;
+  Result<Buffer> mix = load_mix(c, {"mix_k", "mix_r"});
+  if (!mix.ok()) return mix.status();
+  sub->mix_ = mix.take();
+  Result<Linear> key = load(c, "key", ffn, dim, mine, all);
+  if (!key.ok()) return key.status();
+  Result<Linear> value = load(c, "value", dim, ffn, all, mine);
+  if (!value.ok()) return value.status();
+  Result<Linear> receptance = load(c, "receptance", dim, dim, all, all);
+  if (!receptance.ok()) return receptance.status();
+  sub->key_ = key.take();
+  sub->value_ = RowParallelLinear(value.take(), c.shards);
+  sub->receptance_ = receptance.take();
+  return std::unique_ptr<Sublayer>(std::move(sub));
+}
+
+Status Rwkv4ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
+  const int64_t rows = input.rows;
+  const TensorView mixed = step.scratch.take(rows, 2 * dim_);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
+                  ConstTensorView(mix_.data(), 2, dim_, DType::kF32), mixed);
+  const TensorView k = step.scratch.take(rows, key_.outputs());
+  key_.forward(mixed.col_range(0, dim_), k);
+  ops_->activate(Activation::kReluSquared, k, k);
+  const TensorView r = step.scratch.take(rows, dim_);
+  receptance_.forward(mixed.col_range(dim_, dim_), r);
+  ops_->activate(Activation::kSigmoid, r, r);
+  if (Status s = value_.forward(k, delta); !s.ok()) return s;
+  ops_->multiply(r, delta);
+  return Status::ok_status();
+}
+
+}  // namespace trireme

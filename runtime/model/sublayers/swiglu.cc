@@ -1,0 +1,46 @@
+#include "runtime/model/sublayers/swiglu.h"
+
+namespace trireme {
+
+Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
+  const int64_t dim = c.spec.dim;
+  const int64_t ffn = c.sublayer.ffn_dim;
+  const Range mine = shard_range(ffn, c.shard, c.shard_count);
+  auto sub = std::make_unique<SwiGlu>();
+  sub->ops_ = &c.device.ops();
+
+  const WeightSlice weights[] = {{c.name("gate"), ffn, dim, mine, {0, dim}},
+                                 {c.name("up"), ffn, dim, mine, {0, dim}}};
+  Result<Matrix> gate_up = c.weights.matrix(weights);
+  if (!gate_up.ok()) return gate_up.status();
+  Result<Matrix> down = c.weights.matrix(WeightSlice{c.name("down"), dim, ffn, {0, dim}, mine});
+  if (!down.ok()) return down.status();
+  Buffer gate_up_bias, down_bias;
+  if (c.sublayer.ffn_bias) {
+    const VectorSlice biases[] = {{c.name("gate_bias"), 1, ffn, mine},
+                                  {c.name("up_bias"), 1, ffn, mine}};
+    Result<Buffer> loaded = c.weights.vector(biases);
+    if (!loaded.ok()) return loaded.status();
+    gate_up_bias = loaded.take();
+    if (c.shard == 0) {  // once in the sum over shards
+      loaded = c.weights.vector(whole_vector(c.name("down_bias"), dim));
+      if (!loaded.ok()) return loaded.status();
+      down_bias = loaded.take();
+    }
+  }
+  sub->gate_up_ = Linear(c.device.ops(), gate_up.take(), std::move(gate_up_bias));
+  sub->down_ =
+      RowParallelLinear(Linear(c.device.ops(), down.take(), std::move(down_bias)), c.shards);
+  return std::unique_ptr<Sublayer>(std::move(sub));
+}
+
+Status SwiGlu::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
+  const TensorView gate_up = step.scratch.take(input.rows, gate_up_.outputs());
+  gate_up_.forward(input, gate_up);
+  const int64_t half = gate_up_.outputs() / 2;
+  const TensorView gate = gate_up.col_range(0, half);
+  ops_->swiglu(gate, gate_up.col_range(half, half), gate);
+  return down_.forward(gate, delta);
+}
+
+}  // namespace trireme
