@@ -97,9 +97,12 @@ class Subcommand {
     for (const KeyFlag& flag : flags) {
       const ConfigKey* key = find_config_key(flag.key);
       CHECK(key != nullptr) << flag.key;
+      const std::string description = key->fallback == "none"
+                                          ? key->meaning
+                                          : fmt::format("{} [{}]", key->meaning, key->fallback);
       CLI::Option* option = flag.takes == Takes::kNothing
-                                ? app_->add_flag(std::string(flag.flag), key->meaning)
-                                : app_->add_option(std::string(flag.flag), key->meaning);
+                                ? app_->add_flag(std::string(flag.flag), description)
+                                : app_->add_option(std::string(flag.flag), description);
       if (flag.takes != Takes::kNothing) {
         one_word(option, flag.value_name);
         if (flag.takes != Takes::kOne) option->take_all();
@@ -218,7 +221,7 @@ class Parser {
         version_(version),
         app_("Trireme runs large language models: GQA, RWKV and YOCO, sharded over MPI ranks.",
              "trireme") {
-    app_.require_subcommand(0, 1);
+    app_.require_subcommand(0, 1)->allow_extras();
     app_.add_flag("--version", show_version_, "version, compiler, instruction set, MPI library");
     app_.footer(
         "Examples:\n"
@@ -240,9 +243,12 @@ class Parser {
       app_.parse(reversed);
     } catch (const CLI::CallForHelp&) {
       for (Subcommand& sub : subcommands_) {
-        if (sub.parsed()) return print(sub.app().help());
+        if (sub.parsed()) return print(sub.app().help(app_.get_name()));
       }
       return print(app_.help());
+    } catch (const CLI::ArgumentMismatch& e) {
+      const std::string_view what = e.what();
+      return usage(fmt::format("{} needs a value", what.substr(0, what.find(':'))));
     } catch (const CLI::ParseError& e) {
       return usage(e.what());
     }

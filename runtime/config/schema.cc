@@ -294,9 +294,9 @@ std::vector<ConfigKey> generate_keys() {
   using G = GenerateOptions;
   return {
       prompt_key(key("generate.prompt", prompt_source(one_prompt()), "none",
-                     "the prompt; of prompt, prompts and prompt_file at most one is given")),
+                     "one prompt; of prompt, prompts and prompt_file at most one is given")),
       prompt_key(key("generate.prompts", prompt_source(strings(s, &G::prompts)), "none",
-                     "several prompts, answered together")),
+                     "one prompt or several, answered together")),
       prompt_key(path_key("generate.prompt_file", prompt_source(text(s, &G::prompt_file)), "none",
                           "a text file: all of it is one prompt")),
       key("generate.max_tokens",
