@@ -68,7 +68,7 @@ def train(spec, train_tokens, valid_tokens, steps, report):
     step_loss = torch.compile(loss_on, dynamic=False) if recurrent else loss_on
     started = time.monotonic()
     for step in range(steps):
-        late = step >= steps * 4 // 5 and not recurrent
+        late = step >= steps * 7 // 8 and not recurrent
         length = CONTEXT if late else spec["length"]
         batch = _crops(stream, length, spec["batch_tokens"] // length, generator)
         with torch.autocast("cpu", torch.bfloat16):

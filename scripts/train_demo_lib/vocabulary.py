@@ -43,10 +43,11 @@ def sentencepiece_style(documents):
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     special_tokens = ["<unk>", "<s>", "</s>"]
     trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    # Words are split only while training: no merge crosses a word, so that encoding the whole text
-    # as one piece, as Llama-2 does, gives the same tokens. A newline stays out of the vocabulary
+    # Words and punctuation are split only while training: no merge crosses them, so that encoding
+    # the whole text as one piece, as Llama-2 does, gives the same tokens. A newline stays out of the vocabulary
     # and falls back to <0x0A>; the first word of a line therefore has no leading "▁".
-    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trained.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Metaspace(prepend_scheme="never"), pre_tokenizers.Punctuation()])
     lines = [line for document in documents for line in document.splitlines() if line]
     trained.train_from_iterator(lines, trainers.BpeTrainer(
         vocab_size=SIZE, special_tokens=special_tokens + byte_tokens, show_progress=False))
