@@ -27,7 +27,8 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kSlotBytes = int64_t{256} << 10;
+// The slots of two rounds and the tensor stay in the second-level cache.
+constexpr int64_t kSlotBytes = int64_t{128} << 10;
 constexpr int64_t kLineBytes = 64;
 
 // From how many bytes on the ranks share the work of adding, when they are three or more.

@@ -7,9 +7,12 @@ if(mpirun_version MATCHES "Open MPI|OpenRTE")
   list(APPEND TRIREME_MPIRUN --oversubscribe --bind-to none --mca mpi_yield_when_idle 1)
 endif()
 
+# Open MPI refuses to run as root unless it is told twice, and leaks by design.
+set(TRIREME_MPI_ENVIRONMENT
+  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0)
+
 function(trireme_mpi_test name ranks target)
   add_test(NAME ${name} COMMAND ${TRIREME_MPIRUN} -n ${ranks} $<TARGET_FILE:${target}> ${ARGN})
-  # Open MPI refuses to run as root unless it is told twice, and leaks by design.
-  set_tests_properties(${name} PROPERTIES TIMEOUT 120 PROCESSORS 2 ENVIRONMENT
-    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;ASAN_OPTIONS=detect_leaks=0")
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120 PROCESSORS 2
+    ENVIRONMENT "${TRIREME_MPI_ENVIRONMENT}")
 endfunction()
