@@ -24,6 +24,8 @@ struct ModelOptions {
   std::optional<DType> dtype;            // of the weights in memory; nullopt = the checkpoint's
   LoadFormat load_format = LoadFormat::kAuto;
   std::optional<int32_t> max_model_len;  // tokens; nullopt = the model's
+
+  bool operator==(const ModelOptions&) const = default;
 };
 
 enum class DeviceKind : uint8_t {
@@ -49,17 +51,23 @@ struct EngineOptions {
   int mesh_size() const {
     return tensor_parallel_size.value_or(1) * pipeline_parallel_size.value_or(1);
   }
+
+  bool operator==(const EngineOptions&) const = default;
 };
 
 struct GenerateOptions {
   std::vector<std::string> prompts;
   std::string prompt_file;  // one prompt: the whole file; "" = not given
+
+  bool operator==(const GenerateOptions&) const = default;
 };
 
 enum class LogLevel : uint8_t { kError, kWarning, kInfo };
 
 struct LoggingOptions {
   LogLevel level = LogLevel::kInfo;
+
+  bool operator==(const LoggingOptions&) const = default;
 };
 
 // INVARIANT of one that validate() accepted: every number is in its range; at most one of
@@ -70,6 +78,8 @@ struct Deployment {
   GenerateOptions generate;
   SamplingParams sampling;  // generate.max_tokens of the YAML is sampling.max_tokens here
   LoggingOptions logging;
+
+  bool operator==(const Deployment&) const = default;
 };
 
 }  // namespace trireme
