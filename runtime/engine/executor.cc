@@ -2,24 +2,35 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 namespace trireme {
 namespace {
 
-// The least of each number over all ranks, so that every rank plans with the same pools.
-Status agree_on_least(Communicator& world, std::vector<uint32_t>& numbers) {
-  if (world.size() == 1 || numbers.empty()) return Status::ok_status();
-  const auto count = static_cast<int64_t>(numbers.size());
-  std::vector<int32_t> mine(numbers.begin(), numbers.end());
-  std::vector<int32_t> all(numbers.size() * world.size());
-  const TensorView gathered = tensor(all.data(), world.size(), count, DType::kI32);
-  if (Status s = world.all_gather(tensor(mine.data(), 1, count, DType::kI32), gathered); !s.ok())
-    return s;
+// Blocks that every rank can hold: the least of each class over all ranks, so that every rank plans
+// with the same pools. Where one rank cannot hold a single sequence, every rank fails.
+Result<std::vector<uint32_t>> agree_on_blocks(Communicator& world, const CacheLayout& layout,
+                                              const Result<std::vector<uint32_t>>& counted) {
+  const auto count = static_cast<int64_t>(layout.classes.size());
+  if (world.size() == 1 || count == 0) return counted;
+  std::vector<int32_t> mine(count, 0);  // 0: does not fit here
+  if (counted.ok()) mine.assign(counted->begin(), counted->end());
+  std::vector<int32_t> all(count * world.size());
+  const Status gathered = world.all_gather(tensor(mine.data(), 1, count, DType::kI32),
+                                           tensor(all.data(), world.size(), count, DType::kI32));
+  if (!gathered.ok()) return gathered;
+  if (!counted.ok()) return counted.status();
+  std::vector<uint32_t> least = *counted;
   for (int64_t i = 0; i < count; ++i) {
     for (int rank = 0; rank < world.size(); ++rank) {
-      numbers[i] = std::min(numbers[i], static_cast<uint32_t>(all[rank * count + i]));
+      const auto there = static_cast<uint32_t>(all[rank * count + i]);
+      if (there == 0)
+        return resource_exhausted(
+            fmt::format("the cache of rank {} cannot hold one sequence", rank));
+      least[i] = std::min(least[i], there);
     }
   }
-  return Status::ok_status();
+  return least;
 }
 
 }  // namespace
@@ -29,11 +40,12 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
                                                  const ExecutorOptions& options) {
   std::unique_ptr<Executor> executor(new Executor(device, groups, model));
   const CacheLayout& layout = model.layout();
-  Result<std::vector<uint32_t>> blocks = count_blocks(
-      layout, options.cache_bytes, options.tokens_max, options.chunk_max, options.sequences_max);
+  Result<std::vector<uint32_t>> blocks =
+      agree_on_blocks(world, layout,
+                      count_blocks(layout, options.cache_bytes, options.tokens_max,
+                                   options.chunk_max, options.sequences_max));
   if (!blocks.ok()) return blocks.status();
   executor->blocks_total_ = blocks.take();
-  if (Status s = agree_on_least(world, executor->blocks_total_); !s.ok()) return s;
   Result<BlockStore> store = BlockStore::make(device, layout, executor->blocks_total_);
   if (!store.ok()) return store.status();
   executor->store_ = store.take();

@@ -1,0 +1,159 @@
+#include "launcher/commands/worker.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <fmt/format.h>
+
+#include "kernels/cpu/features.h"
+#include "launcher/output.h"
+#include "runtime/model/weights/dummy_checkpoint.h"
+#include "runtime/model/weights/load_progress.h"
+
+namespace trireme {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Result<std::unique_ptr<Checkpoint>> make_dummy(const Deployment& deployment,
+                                               const ModelSpec& spec) {
+  const auto shapes = tensor_shapes(spec);
+  if (!shapes.ok()) return shapes.status();
+  const DType dtype = deployment.model.dtype.value_or(spec.dtype.value_or(DType::kBF16));
+  std::vector<TensorInfo> tensors;
+  for (const auto& [name, shape] : *shapes) tensors.push_back(make_tensor_info(name, dtype, shape));
+  return make_dummy_checkpoint(std::move(tensors), deployment.engine.seed);
+}
+
+Result<std::unique_ptr<Device>> make_device(const EngineOptions& engine, const RankWorld& world) {
+  CpuOptions options;
+  options.threads =
+      engine.threads > 0 ? engine.threads : std::max(1, allowed_cores() / world.host_size);
+  options.isa = engine.isa == "auto" ? "" : engine.isa;
+  options.first_core = world.host_rank * options.threads;
+  // Where ranks share cores, a pinned thread would wait for its core while another idles.
+  options.pin = options.threads * world.host_size <= allowed_cores();
+  Result<std::unique_ptr<Device>> device = make_cpu_device(options);
+#ifdef TRIREME_CHECKED_OPS
+  if (device.ok()) return make_checked_device(device.take());
+#endif
+  return device;
+}
+
+}  // namespace
+
+Result<ModelFiles> open_model(const Deployment& deployment) {
+  ModelFiles files;
+  const std::string& path = deployment.model.path;
+  const bool dummy = deployment.model.load_format == LoadFormat::kDummy;
+  if (!dummy) {
+    Result<std::unique_ptr<Checkpoint>> checkpoint = open_checkpoint(path);
+    if (!checkpoint.ok()) return checkpoint.status();
+    files.checkpoint = checkpoint.take();
+  }
+  Result<ModelSpec> spec = read_model_spec(path, files.checkpoint.get());
+  if (!spec.ok()) return spec.status();
+  files.spec = spec.take();
+  if (dummy) {
+    Result<std::unique_ptr<Checkpoint>> checkpoint = make_dummy(deployment, files.spec);
+    if (!checkpoint.ok()) return checkpoint.status();
+    files.checkpoint = checkpoint.take();
+  }
+  Result<std::unique_ptr<Tokenizer>> tokenizer =
+      load_tokenizer(deployment.model.tokenizer.value_or(path));
+  if (tokenizer.ok()) {
+    files.tokenizer = tokenizer.take();
+  } else if (deployment.model.tokenizer || tokenizer.status().code() != StatusCode::kNotFound) {
+    return tokenizer.status();
+  }
+  return files;
+}
+
+Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec) {
+  const auto& wanted = deployment.model.max_model_len;
+  if (!wanted) return spec.context_max;
+  if (spec.context_max > 0 && static_cast<uint32_t>(*wanted) > spec.context_max) {
+    return invalid_argument(fmt::format(
+        "max_model_len {} is more than the {} positions that the model was made for; lower it",
+        *wanted, spec.context_max));
+  }
+  return static_cast<uint32_t>(*wanted);
+}
+
+namespace {
+
+// Device and this rank's weights.
+Status load_model(const Deployment& deployment, const ModelFiles& files, const RankWorld& world,
+                  Worker& worker) {
+  const Clock::time_point start = Clock::now();
+  Result<std::unique_ptr<Device>> device = make_device(deployment.engine, world);
+  if (!device.ok()) return device.status();
+  worker.device = device.take();
+
+  ModelLoad load;
+  load.dtype = deployment.model.dtype;
+  load.cache_dtype = deployment.engine.kv_cache_dtype;
+  load.rows_max = deployment.engine.max_num_batched_tokens;
+  load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
+  const Result<uint64_t> bytes =
+      weight_bytes(files.spec, files.checkpoint.get(), load.dtype, world.mesh, worker.groups->here);
+  if (!bytes.ok()) return bytes.status();
+  LoadProgress progress("weights", *bytes, start, [&](const std::string& line) {
+    if (world.rank == 0 && deployment.logging.level == LogLevel::kInfo) print_message(line);
+  });
+  load.progress = [&](uint64_t n) { progress.add(n, Clock::now()); };
+  Result<std::unique_ptr<Model>> model =
+      Model::load(files.spec, *files.checkpoint, *worker.device, *worker.groups, load);
+  if (!model.ok()) return model.status();
+  progress.finish(Clock::now());
+  worker.model = model.take();
+  return Status::ok_status();
+}
+
+Status start_executor(const EngineOptions& engine, RankWorld& world, Worker& worker) {
+  ExecutorOptions options;
+  options.cache_bytes = engine.cpu_kv_cache_space;
+  options.tokens_max = worker.tokens_max;
+  options.chunk_max = worker.chunk_max;
+  options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
+  Result<std::unique_ptr<Executor>> executor =
+      Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
+  if (!executor.ok()) return executor.status();
+  worker.executor = executor.take();
+  return Status::ok_status();
+}
+
+}  // namespace
+
+int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
+                uint32_t tokens_max, Worker& worker) {
+  const Clock::time_point start = Clock::now();
+  const EngineOptions& engine = deployment.engine;
+  worker.spec = &files.spec;
+  worker.tokens_max = tokens_max;
+  worker.chunk_max = static_cast<uint32_t>(engine.max_num_batched_tokens);
+  if (engine.prefill_chunk > 0)
+    worker.chunk_max = std::min(worker.chunk_max, static_cast<uint32_t>(engine.prefill_chunk));
+
+  const Status fits = check_mesh(files.spec, world.mesh);
+  if (const int code = settle(world, fits, Doing::kConfiguring); code != kExitOk) return code;
+  Result<Groups> groups = make_groups(*world.world, world.mesh);
+  if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
+  worker.groups = std::make_unique<Groups>(groups.take());
+  const Status loaded = load_model(deployment, files, world, worker);
+  if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
+  const Status started = start_executor(engine, world, worker);
+  if (const int code = settle(world, started, Doing::kLoadingModel); code != kExitOk) return code;
+  worker.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return kExitOk;
+}
+
+std::string describe_mesh(const Worker& worker) {
+  const Mesh& mesh = worker.groups->mesh;
+  const int threads = worker.device->threads();
+  return fmt::format("tp {} x pp {} = {} rank{}, {} thread{} each, {}", mesh.shards, mesh.stages,
+                     mesh.size(), mesh.size() == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
+                     worker.device->name());
+}
+
+}  // namespace trireme

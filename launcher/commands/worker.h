@@ -1,0 +1,49 @@
+// One rank's share of a worker, put together from a deployment: device, checkpoint, model,
+// executor. What generate and score have in common.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "launcher/world.h"
+#include "runtime/config/deployment.h"
+#include "runtime/engine/executor.h"
+#include "runtime/model/families/families.h"
+#include "runtime/text/tokenizer.h"
+
+namespace trireme {
+
+// What is known before any weight is loaded. Cheap: the same on every rank.
+struct ModelFiles {
+  std::unique_ptr<Checkpoint> checkpoint;
+  ModelSpec spec;
+  std::unique_ptr<Tokenizer> tokenizer;  // null for dummy weights of a folder without one
+};
+Result<ModelFiles> open_model(const Deployment& deployment);
+
+// The longest sequence that model and deployment allow; 0: no limit.
+Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec);
+
+// INVARIANT: members are destroyed in the reverse order, executor first.
+struct Worker {
+  const ModelSpec* spec = nullptr;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Groups> groups;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Executor> executor;
+  uint32_t tokens_max = 0;
+  uint32_t chunk_max = 0;
+  double load_seconds = 0;
+};
+
+// Every rank calls it. `tokens_max`: the longest sequence that will be run. Returns kExitOk, or the
+// exit code after one rank has said why; ranks settle after each part that can fail on one of them
+// alone.
+int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
+                uint32_t tokens_max, Worker& worker);
+
+// The mesh and how its ranks are laid out, in one line: "tp 2 x pp 2 = 4 ranks, 1 thread each,
+// cpu/avx512".
+std::string describe_mesh(const Worker& worker);
+
+}  // namespace trireme

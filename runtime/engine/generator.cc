@@ -1,0 +1,163 @@
+#include "runtime/engine/generator.h"
+
+#include <algorithm>
+
+namespace trireme {
+
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kNone:
+      return "none";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+  }
+  return "none";
+}
+
+Generator::Generator(Executor& executor, Communicator& world, const Groups& groups,
+                     std::vector<GenerateRequest> requests, GeneratorOptions options)
+    : executor_(executor),
+      world_(world),
+      groups_(groups),
+      requests_(std::move(requests)),
+      options_(std::move(options)) {
+  for (uint32_t total : executor.blocks_total()) pools_.emplace_back(total);
+  results_.resize(requests_.size());
+  for (const GenerateRequest& r : requests_) {
+    CHECK(!r.prompt.empty() && r.prompt.size() < options_.tokens_max);
+    sequences_.push_back(
+        {r.prompt, 0, false, SequenceBlocks(executor.layout()), PenaltyState(r.params, r.prompt)});
+  }
+}
+
+Status Generator::run(const OnToken& on_token) {
+  for (;;) {
+    const StepPlan next = plan();
+    if (next.runs.empty() && next.preempted.empty()) break;
+    const bool prefill = std::any_of(next.runs.begin(), next.runs.end(),
+                                     [](const StepPlan::Run& r) { return r.count > 1; });
+    const auto start = std::chrono::steady_clock::now();
+    if (Status s = step(next, on_token); !s.ok()) return s;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    uint64_t rows = 0;
+    for (const StepPlan::Run& r : next.runs) rows += r.count;
+    (prefill ? stats_.prefill_tokens : stats_.decode_tokens) += rows;
+    (prefill ? stats_.prefill_seconds : stats_.decode_seconds) += seconds.count();
+    (prefill ? stats_.prefill_steps : stats_.decode_steps) += 1;
+  }
+  for (const GeneratedSequence& r : results_)
+    CHECK(r.finish != FinishReason::kNone) << "a request was left behind";
+  for (const BlockPool& pool : pools_) CHECK(pool.live_count() == 0) << "blocks are live at rest";
+  return Status::ok_status();
+}
+
+StepPlan Generator::plan() const {
+  std::vector<SeqView> views;
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    if (results_[i].finish != FinishReason::kNone) continue;
+    const Sequence& s = sequences_[i];
+    views.push_back({i, static_cast<uint32_t>(s.tokens.size()), s.computed, s.resident});
+  }
+  return plan_step({views, executor_.blocks_total(), &executor_.layout()}, options_.budget);
+}
+
+void Generator::preempt(const StepPlan& plan) {
+  for (SeqId id : plan.preempted) {
+    Sequence& s = sequences_[id];
+    s.blocks.release(pools_);
+    s.computed = 0;  // computed again later, to the same bits
+    s.resident = false;
+    ++stats_.preemptions;
+  }
+}
+
+Status Generator::step(const StepPlan& plan, const OnToken& on_token) {
+  preempt(plan);
+  std::vector<int32_t> tokens;
+  if (Status s = sample_all(plan, tokens); !s.ok()) return s;
+  size_t next = 0;
+  for (const StepPlan::Run& run : plan.runs) {
+    Sequence& s = sequences_[run.seq];
+    s.computed = run.first + run.count;
+    if (run.wants_logits) accept(run.seq, tokens[next++], on_token);
+    // Blocks that left the window go back now, so that the planner's count of what stays is true.
+    if (s.resident) CHECK(s.blocks.advance(pools_, s.computed, s.computed));
+  }
+  return Status::ok_status();
+}
+
+Status Generator::sample_all(const StepPlan& plan, std::vector<int32_t>& tokens) {
+  std::vector<SequenceRun> runs;
+  std::vector<size_t> wanting;
+  for (const StepPlan::Run& run : plan.runs) {
+    Sequence& s = sequences_[run.seq];
+    CHECK(s.blocks.advance(pools_, run.first, run.first + run.count))
+        << "the plan does not fit the pools";
+    s.resident = true;
+    using Logits = SequenceRun::Logits;
+    runs.push_back({&s.blocks, run.first, std::span(s.tokens).subspan(run.first, run.count),
+                    run.wants_logits ? Logits::kLast : Logits::kNone});
+    if (run.wants_logits) wanting.push_back(run.seq);
+  }
+  tokens.assign(wanting.size(), 0);
+  const int sampler = groups_.mesh.rank({groups_.mesh.stages - 1, 0});
+  const bool samples = world_.rank() == sampler;
+  constexpr int32_t kNotANumber = -1;
+  const Status status = executor_.step(runs, [&](int64_t first, TensorView logits) {
+    for (int64_t i = 0; i < logits.rows && samples; ++i) {
+      const size_t index = wanting[first + i];
+      const Sequence& s = sequences_[index];
+      const auto position = static_cast<uint32_t>(s.tokens.size());
+      const Result<SampledToken> token = sample(
+          std::span(logits.f32_row(i), static_cast<size_t>(logits.cols)), requests_[index].params,
+          s.penalties, options_.eos_token_ids, 0, position, scratch_);
+      tokens[first + i] = token.ok() ? token->token : kNotANumber;
+      if (token.ok() && requests_[index].params.logprobs >= 0)
+        results_[index].sampled.push_back(*token);
+    }
+    return Status::ok_status();
+  });
+  if (!status.ok()) return status;
+  if (tokens.empty()) return Status::ok_status();
+  if (Status s = world_.broadcast(
+          tensor(tokens.data(), 1, static_cast<int64_t>(tokens.size()), DType::kI32), sampler);
+      !s.ok())
+    return s;
+  if (std::find(tokens.begin(), tokens.end(), kNotANumber) != tokens.end()) {
+    return data_loss(
+        "the model produced a logit that is not a number: its weights, or their dtype, are unfit");
+  }
+  return Status::ok_status();
+}
+
+void Generator::accept(size_t index, int32_t token, const OnToken& on_token) {
+  Sequence& s = sequences_[index];
+  GeneratedSequence& result = results_[index];
+  const SamplingParams& params = requests_[index].params;
+  const auto contains = [&](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), token) != ids.end();
+  };
+  const bool may_stop = result.tokens.size() >= params.min_tokens;
+  const bool ends = may_stop && (contains(params.stop_token_ids) ||
+                                 (!params.ignore_eos && contains(options_.eos_token_ids)));
+  s.tokens.push_back(token);
+  s.penalties.add_output(token);
+  if (ends) {
+    result.finish = FinishReason::kStop;
+  } else {
+    result.tokens.push_back(token);
+    if (on_token(index, token)) {
+      result.finish = FinishReason::kStop;
+    } else if (result.tokens.size() >= params.max_tokens ||
+               s.tokens.size() >= options_.tokens_max) {
+      result.finish = FinishReason::kLength;
+    }
+  }
+  if (result.finish == FinishReason::kNone) return;
+  s.blocks.release(pools_);
+  s.resident = false;
+}
+
+}  // namespace trireme
