@@ -17,8 +17,8 @@ struct CheckpointFiles {
   std::string index_path;  // empty where there is none
 };
 
-// REQUIRES of the result's user: nothing; every path is a file of the folder itself (or, in a
-// Hugging Face cache, of its blobs folder), or the file the user named.
+// INVARIANT of what is returned: every path is a file of the folder itself (or, in a Hugging Face
+// cache, of its blobs folder), or the file the user named.
 Result<CheckpointFiles> find_checkpoint_files(const std::string& path);
 
 }  // namespace trireme
