@@ -78,6 +78,8 @@ void CheckedOps::check_ragged(const char* op, const Ragged& rows, int64_t tensor
       << op << ": offsets go from " << rows.offsets[0] << " to " << rows.offsets[rows.sequences];
   for (int32_t s = 0; s < rows.sequences; ++s) {
     CHECK(rows.offsets[s] <= rows.offsets[s + 1]) << op << ": offsets descend at run " << s;
+  }
+  for (int32_t s = 0; s < rows.sequences; ++s) {
     for (int32_t t = rows.offsets[s]; t < rows.offsets[s + 1]; ++t) {
       CHECK(rows.positions[t] >= 0) << op << ": row " << t;
       if (t == rows.offsets[s]) continue;

@@ -73,9 +73,9 @@ TEST_P(RowOps, NormOfEveryKindGroupAndParameter) {
                          {3, 24, 1},
                          {5, 100, 1},
                          {2, 2048, 1},
-                         {40, 640, 1},
+                         {40, 450, 1},
                          {4, 192, 3},
-                         {33, 1024, 16},
+                         {33, 512, 8},
                          {2, 72, 3},
                          {0, 64, 1}}) {
     for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {

@@ -57,6 +57,11 @@ std::unique_ptr<Device> make_device(const DeviceCase& device) {
 }
 
 float Random::normal() { return trireme::normal(seed_, draws_++); }
+std::vector<float> Random::normals(int64_t count, float scale) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& x : values) x = normal() * scale;
+  return values;
+}
 int32_t Random::integer(int32_t low, int32_t high) {
   const double u = uniform(seed_, 7, static_cast<uint32_t>(draws_++));
   return low + static_cast<int32_t>(u * (high - low + 1));
@@ -93,6 +98,13 @@ TensorView Mat::view() const {
   TensorView v = tensor(buffer_.data(), rows_, cols_, DType::kF32, device_->place());
   v.row_stride = stride_;
   return v;
+}
+
+void Mat::set(const float* values) {
+  for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t c = 0; c < cols_; ++c) at(r, c) = values[r * cols_ + c];
+  }
+  put();
 }
 
 TensorView Mat::put() {
@@ -159,7 +171,7 @@ States::States(Device& device, int32_t sequences, int64_t floats)
   const std::vector<float> poison(bytes / 4, std::numeric_limits<float>::quiet_NaN());
   device.copy(buffer_.data(), poison.data(), bytes);
   std::vector<std::byte*> bases;
-  for (int32_t s = 0; s < sequences; ++s) bases.push_back(at(s) - kOffset);
+  for (int32_t s = 0; s < sequences; ++s) bases.push_back(base(s));
   bases_ = std::make_unique<Array<std::byte*>>(device, bases);
 }
 
@@ -168,6 +180,8 @@ std::byte* States::at(int32_t sequence) const {
   const auto count = static_cast<int64_t>(buffer_.bytes()) / stride_;
   return static_cast<std::byte*>(buffer_.data()) + (count - 1 - sequence) * stride_ + kOffset;
 }
+
+std::byte* States::base(int32_t sequence) const { return at(sequence) - kOffset; }
 
 StateRows States::rows() const { return {bases_->data(), kOffset}; }
 

@@ -33,6 +33,7 @@ class Random {
  public:
   explicit Random(uint64_t seed) : seed_(seed) {}
   float normal();
+  std::vector<float> normals(int64_t count, float scale = 1);
   int32_t integer(int32_t low, int32_t high);  // in [low, high]
 
  private:
@@ -56,7 +57,8 @@ class Mat {
   float at(int64_t row, int64_t col) const {
     return host_[static_cast<size_t>(row * stride_ + col)];
   }
-  TensorView put();  // host to device; the device's view
+  void set(const float* values);  // all rows, without padding, host and device
+  TensorView put();               // host to device; the device's view
   TensorView view() const;
   void fetch();                               // device to host
   std::vector<float> row(int64_t row) const;  // on the host
@@ -111,7 +113,8 @@ class Batch {
 class States {
  public:
   States(Device& device, int32_t sequences, int64_t floats);
-  StateRows rows() const;
+  StateRows rows() const;                   // of all sequences
+  std::byte* base(int32_t sequence) const;  // of one, for a StateRows of some of them
   std::vector<float> get(int32_t sequence) const;
   void set(int32_t sequence, const std::vector<float>& values);
 
