@@ -41,11 +41,21 @@ Result<Candidate> best_of(std::span<const float> logits) {
   return best;
 }
 
-// The first `count` of `from` in the order of `before`, sorted by it. One pass with a bounded heap:
-// for a small count nearly every element costs one comparison.
+// The first `count` of `from` in the order of `before`, sorted by it. A small count takes one pass
+// with a bounded heap: nearly every element costs one comparison.
 void select_top(std::span<const Candidate> from, size_t count, std::vector<Candidate>& top) {
+  constexpr size_t kHeapMax = 1024;
   top.clear();
   if (count == 0) return;
+  if (count > kHeapMax) {
+    top.assign(from.begin(), from.end());
+    count = std::min(count, top.size());
+    std::nth_element(top.begin(), top.begin() + static_cast<std::ptrdiff_t>(count), top.end(),
+                     before);
+    top.resize(count);
+    std::sort(top.begin(), top.end(), before);
+    return;
+  }
   for (const Candidate& c : from) {
     if (top.size() < count) {
       top.push_back(c);
@@ -93,26 +103,44 @@ double fill_weights(std::span<const Candidate> candidates, float max, float temp
   return sum;
 }
 
-// Cuts candidates down to the fewest whose weight reaches top_p of all.
-// REQUIRES: candidates in order of their ids, so that the sum does not depend on how they came.
+// Which of kTopPBuckets a logit falls in, the largest logits first. Never decreasing as l falls, so
+// that every token of a bucket is before every token of the next. Beyond 40 temperatures below the
+// largest, one bucket is enough: e^-40 of its weight.
+constexpr size_t kTopPBuckets = 1024;
+size_t bucket_of(float l, float max, float temperature) {
+  const double distance = static_cast<double>(max) - static_cast<double>(l);
+  const double at = distance / static_cast<double>(temperature) * (kTopPBuckets / 40.0);
+  return at < static_cast<double>(kTopPBuckets - 1) ? static_cast<size_t>(at) : kTopPBuckets - 1;
+}
+
+// Cuts candidates down to the fewest whose weight reaches top_p of all, in one pass and a sort of
+// the one bucket in which the sum reaches it; a sort of all took 12 to 55 ms of 128K tokens.
+// REQUIRES: candidates in order of their ids, so that the sums do not depend on how they came.
 void keep_top_p(const SamplingParams& params, float max, SamplerScratch& scratch) {
-  const double goal = fill_weights(scratch.candidates, max, params.temperature, scratch.weights) *
-                      static_cast<double>(params.top_p);
-  // Models are mostly sure: the first few hundred usually hold the mass, and a full sort is spared.
-  for (size_t count = 256;; count *= 8) {
-    select_top(scratch.candidates, std::min(count, scratch.candidates.size()), scratch.top);
-    fill_weights(scratch.top, max, params.temperature, scratch.weights);
-    double sum = 0;
-    for (size_t i = 0; i < scratch.top.size(); ++i) {
-      sum += scratch.weights[i];
-      if (sum < goal) continue;
-      scratch.top.resize(i + 1);
-      scratch.candidates.swap(scratch.top);
-      return;
-    }
-    // The same numbers in another order may sum to a bit less than the goal: then all are kept.
-    if (scratch.top.size() == scratch.candidates.size()) return;
+  const double goal = static_cast<double>(params.top_p) *
+                      fill_weights(scratch.candidates, max, params.temperature, scratch.weights);
+  scratch.buckets.assign(kTopPBuckets, 0.0);
+  for (size_t i = 0; i < scratch.candidates.size(); ++i)
+    scratch.buckets[bucket_of(scratch.candidates[i].logit, max, params.temperature)] +=
+        scratch.weights[i];
+  double sum = 0;
+  size_t last = 0;
+  while (last + 1 < kTopPBuckets && sum + scratch.buckets[last] < goal)
+    sum += scratch.buckets[last++];
+
+  scratch.top.clear();
+  for (const Candidate& c : scratch.candidates) {
+    if (bucket_of(c.logit, max, params.temperature) == last) scratch.top.push_back(c);
   }
+  // The same numbers in another order may sum to a bit less: then the goal lies at the end of a
+  // bucket, and an empty one follows.
+  if (scratch.top.empty()) return;
+  std::sort(scratch.top.begin(), scratch.top.end(), before);
+  fill_weights(scratch.top, max, params.temperature, scratch.weights);
+  size_t cut = 0;
+  while (cut + 1 < scratch.top.size() && (sum += scratch.weights[cut]) < goal) ++cut;
+  std::erase_if(scratch.candidates,
+                [least = scratch.top[cut]](const Candidate& c) { return before(least, c); });
 }
 
 int32_t draw(std::span<const float> logits, float max, const SamplingParams& params, double u,
@@ -134,7 +162,6 @@ int32_t draw(std::span<const float> logits, float max, const SamplingParams& par
   }
   if (params.top_p < 1.0f) {
     keep_top_p(params, max, scratch);
-    std::sort(scratch.candidates.begin(), scratch.candidates.end(), lower_id);
   }
   const double goal =
       u * fill_weights(scratch.candidates, max, params.temperature, scratch.weights);

@@ -53,6 +53,7 @@ class SamplerScratch {
   std::vector<Candidate> candidates;
   std::vector<Candidate> top;
   std::vector<double> weights;
+  std::vector<double> buckets;
 };
 
 // The token at absolute position `position` of choice `choice` of a request. `logits` is the row
