@@ -11,8 +11,7 @@ namespace {
 // Looking for tokens takes at most this many steps per byte of text.
 constexpr size_t kContentBytesMax = 1024;
 // \w of Rust's regex crate.
-constexpr std::string_view kWordCharacter =
-    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])";
+constexpr std::string_view kWordCharacter = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])";
 
 size_t white_space_end(std::string_view text, size_t from) {
   while (from < text.size()) {
@@ -118,7 +117,7 @@ Status AddedTokens::build(const JsonField& field, const Normalizer& normalizer) 
       word_ = word.take();
     }
     if (!token.normalized) continue;
-    NormalizedText text{token.content, false};
+    NormalizedText text = unnormalized(token.content, false);
     Status status = normalizer.apply(text, scratch);
     if (!status.ok()) return status.at(field.path());
     token.decoded = std::move(text.text);
@@ -198,7 +197,8 @@ Status AddedTokens::find(const ByteTrie& trie, std::string_view text, bool parse
       end = white_space_to;
     }
     if (done < begin) stretches.push_back({done, begin, -1});
-    stretches.push_back({begin, end, token.id});
+    // The white space that makes up this token went to the one before it: no token, as in HF.
+    if (begin < end) stretches.push_back({begin, end, token.id});
     done = end;
   }
   if (done < text.size()) stretches.push_back({done, text.size(), -1});

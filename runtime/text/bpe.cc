@@ -167,8 +167,7 @@ void BpeModel::merge_short(Scratch& scratch) const {
 
 void BpeModel::push_candidate(size_t position, Scratch& scratch) const {
   const Scratch::Symbol& left = scratch.symbols_[position];
-  const Merge* merge =
-      find_merge(left.id, scratch.symbols_[static_cast<size_t>(left.next)].id);
+  const Merge* merge = find_merge(left.id, scratch.symbols_[static_cast<size_t>(left.next)].id);
   if (merge == nullptr) return;
   scratch.heap_.push_back({uint64_t{merge->rank} << 32 | position, merge->id});
 }

@@ -33,8 +33,8 @@ Result<BpeModel> BpeModel::parse(const JsonField& field) {
 
 Status BpeModel::parse_options(const JsonField& field) {
   const JsonField dropout = field["dropout"];
-  if (dropout.has_value() && !(dropout.value().is_number() &&
-                               dropout.value().to_number<double>() == 0.0)) {
+  if (dropout.has_value() &&
+      !(dropout.value().is_number() && dropout.value().to_number<double>() == 0.0)) {
     return dropout.error("is set; an encoding that is not the same each time is not supported");
   }
   const std::pair<std::string_view, bool*> flags[] = {{"fuse_unk", &fuse_unk_},
@@ -124,8 +124,8 @@ Status BpeModel::parse_merges(const JsonField& field) {
       if (line->starts_with("#version")) continue;
       const size_t space = line->find(' ');
       if (space == std::string::npos || line->find(' ', space + 1) != std::string::npos) {
-        return entry.error(fmt::format("is '{}'; it has to be two strings with a space between",
-                                       *line));
+        return entry.error(
+            fmt::format("is '{}'; it has to be two strings with a space between", *line));
       }
       status = add_merge(entry, rank++, line->substr(0, space), line->substr(space + 1));
     }
@@ -145,7 +145,8 @@ Status BpeModel::add_merge(const JsonField& field, uint32_t rank, const std::str
   const std::string* tokens[3] = {&left, &right, &joined};
   for (size_t i = 0; i < 3; ++i) {
     const std::optional<int32_t> id = id_of(*tokens[i]);
-    if (!id) return field.error(fmt::format("needs '{}', which is not in the vocabulary", *tokens[i]));
+    if (!id)
+      return field.error(fmt::format("needs '{}', which is not in the vocabulary", *tokens[i]));
     ids[i] = *id;
   }
   merges_.push_back({pair_of(ids[0], ids[1]), rank, ids[2]});

@@ -136,8 +136,8 @@ Status Decoder::parse_step(const JsonField& field, Stage& stage) {
     return {};
   }
   if (*type == "Strip") return parse_strip(field, stage);
-  const bool known = *type == "Replace" || *type == "Metaspace" || *type == "ByteLevel" ||
-                     *type == "ByteFallback";
+  const bool known =
+      *type == "Replace" || *type == "Metaspace" || *type == "ByteLevel" || *type == "ByteFallback";
   if (!known) {
     return unimplemented(fmt::format(
         "{}.type '{}' is not supported; Trireme reads ByteLevel, ByteFallback, Fuse, Metaspace, "

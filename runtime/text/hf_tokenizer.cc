@@ -48,7 +48,7 @@ class HfTokenizer : public Tokenizer {
         template_(std::move(post_processor)),
         decoder_(std::move(decoder)) {}
   Status build_texts();
-  Status add_stretch(std::string_view text, bool from_start, bool parse_special,
+  Status add_stretch(std::string_view text, bool at_origin, bool parse_special,
                      Regex::Scratch& scratch, PieceList& list) const;
 
   Normalizer normalizer_;
@@ -57,8 +57,8 @@ class HfTokenizer : public Tokenizer {
   AddedTokens added_;
   Template template_;
   Decoder decoder_;
-  std::vector<Text> texts_;              // by id
-  std::vector<std::string> first_texts_; // by id; empty where being first makes no difference
+  std::vector<Text> texts_;               // by id
+  std::vector<std::string> first_texts_;  // by id; empty where being first makes no difference
 };
 
 Result<std::unique_ptr<Tokenizer>> HfTokenizer::parse(const Json& json) {
@@ -85,9 +85,9 @@ Result<std::unique_ptr<Tokenizer>> HfTokenizer::parse(const Json& json) {
   if (!post_processor.ok()) return post_processor.status();
   Result<Decoder> decoder = Decoder::parse(root["decoder"]);
   if (!decoder.ok()) return decoder.status();
-  std::unique_ptr<HfTokenizer> tokenizer(
-      new HfTokenizer(normalizer.take(), pre_tokenizer.take(), model.take(), added.take(),
-                      post_processor.take(), decoder.take()));
+  std::unique_ptr<HfTokenizer> tokenizer(new HfTokenizer(normalizer.take(), pre_tokenizer.take(),
+                                                         model.take(), added.take(),
+                                                         post_processor.take(), decoder.take()));
   tokenizer->texts_.resize(static_cast<size_t>(ids_end));
   Status status = tokenizer->build_texts();
   if (!status.ok()) return status.at("decoder");
@@ -129,9 +129,9 @@ TokenText HfTokenizer::token_text(int32_t id, bool first) const {
 }
 
 // Normalizes a stretch between raw added tokens and appends its pieces.
-Status HfTokenizer::add_stretch(std::string_view text, bool from_start, bool parse_special,
+Status HfTokenizer::add_stretch(std::string_view text, bool at_origin, bool parse_special,
                                 Regex::Scratch& scratch, PieceList& list) const {
-  NormalizedText normalized{std::string(text), from_start};
+  NormalizedText normalized = unnormalized(text, at_origin);
   Status status = normalizer_.apply(normalized, scratch);
   if (!status.ok()) return status;
   const size_t base = list.text.size();
@@ -146,7 +146,7 @@ Status HfTokenizer::add_stretch(std::string_view text, bool from_start, bool par
   for (const AddedTokens::Stretch& stretch : stretches) {
     list.pieces.push_back({static_cast<uint32_t>(base + stretch.begin),
                            static_cast<uint32_t>(base + stretch.end), stretch.token,
-                           normalized.from_start && stretch.begin == 0});
+                           origin_bytes_of(normalized.origin_bytes, stretch.begin, stretch.end)});
   }
   return {};
 }
@@ -162,7 +162,7 @@ Result<std::vector<int32_t>> HfTokenizer::encode(std::string_view utf8,
   PieceList list;
   for (const AddedTokens::Stretch& stretch : stretches) {
     if (stretch.token >= 0) {
-      list.pieces.push_back({0, 0, stretch.token, false});
+      list.pieces.push_back({0, 0, stretch.token, 0});
       continue;
     }
     status = add_stretch(utf8.substr(stretch.begin, stretch.end - stretch.begin),

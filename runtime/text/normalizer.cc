@@ -1,5 +1,6 @@
 #include "runtime/text/normalizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/text/byte_level.h"
@@ -18,7 +19,9 @@ class ToNormalForm : public NormalizerStep {
  public:
   explicit ToNormalForm(NormalForm form) : form_(form) {}
   Status apply(NormalizedText& text, Regex::Scratch&) const override {
+    text.origin_bytes = normalize(text.text.substr(0, text.origin_bytes), form_).size();
     text.text = normalize(text.text, form_);
+    text.origin_bytes = std::min(text.origin_bytes, text.text.size());
     return {};
   }
 
@@ -29,6 +32,7 @@ class ToNormalForm : public NormalizerStep {
 class LowerCase : public NormalizerStep {
  public:
   Status apply(NormalizedText& text, Regex::Scratch&) const override {
+    text.origin_bytes = lower_case(text.text.substr(0, text.origin_bytes)).size();
     text.text = lower_case(text.text);
     return {};
   }
@@ -38,16 +42,15 @@ class StripAccents : public NormalizerStep {
  public:
   Status apply(NormalizedText& text, Regex::Scratch&) const override {
     std::string kept;
+    size_t origin_bytes = 0;
     for (size_t i = 0; i < text.text.size();) {
       const CodePoint point = code_point_at(text.text, i);
-      if (!is_mark(point.value)) {
-        kept.append(text.text, i, point.bytes);
-      } else if (i == 0) {
-        text.from_start = false;
-      }
+      if (!is_mark(point.value)) kept.append(text.text, i, point.bytes);
       i += point.bytes;
+      if (i <= text.origin_bytes) origin_bytes = kept.size();
     }
     text.text = std::move(kept);
+    text.origin_bytes = origin_bytes;
     return {};
   }
 };
@@ -68,8 +71,9 @@ class Strip : public NormalizerStep {
       if (!is_white_space(point.value)) break;
       end -= point.bytes;
     }
-    if (begin > 0) text.from_start = false;
     text.text = text.text.substr(begin, end - begin);
+    text.origin_bytes =
+        std::min(text.origin_bytes - std::min(begin, text.origin_bytes), end - begin);
     return {};
   }
 
@@ -83,7 +87,9 @@ class Prepend : public NormalizerStep {
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
   Status apply(NormalizedText& text, Regex::Scratch&) const override {
     if (text.text.size() + prefix_.size() > kTextBytesMax) return too_long();
-    if (!text.text.empty()) text.text.insert(0, prefix_);
+    if (text.text.empty()) return {};
+    text.text.insert(0, prefix_);
+    if (text.origin_bytes > 0) text.origin_bytes += prefix_.size();
     return {};
   }
 
@@ -101,18 +107,27 @@ class Replace : public NormalizerStep {
     if (!found.ok()) return found;
     if (matches.empty()) return {};
     if (text.text.size() + matches.size() * content_.size() > kTextBytesMax) return too_long();
-    if (matches[0].begin == 0 && matches[0].end > 0) {
-      // What replaces a match comes from its last character.
-      const bool one_character = matches[0].end == code_point_at(text.text, 0).bytes;
-      text.from_start = text.from_start && one_character && !content_.empty();
-    }
     std::string out;
     size_t done = 0;
+    size_t origin_bytes = 0;  // of `out`, as long as `at_origin`
+    bool at_origin = true;
+    const auto keep = [&](size_t begin, size_t end) {
+      out.append(text.text, begin, end - begin);
+      const size_t from_origin = std::max(std::min(end, text.origin_bytes), begin) - begin;
+      if (at_origin) origin_bytes += from_origin;
+      at_origin = at_origin && from_origin == end - begin;
+    };
     for (const Regex::Match& match : matches) {
-      out.append(text.text, done, match.begin - done).append(content_);
+      keep(done, match.begin);
+      out.append(content_);
+      // What replaces a match comes from where its last character does.
+      const bool from_origin = match.end == 0 ? text.at_origin : match.end <= text.origin_bytes;
+      if (at_origin && from_origin) origin_bytes += content_.size();
+      at_origin = at_origin && (from_origin || content_.empty());
       done = match.end;
     }
-    out.append(text.text, done);
+    keep(done, text.text.size());
+    text.origin_bytes = origin_bytes;
     text.text = std::move(out);
     return {};
   }
@@ -126,7 +141,10 @@ class ByteLevel : public NormalizerStep {
  public:
   Status apply(NormalizedText& text, Regex::Scratch&) const override {
     std::string mapped;
-    append_byte_level(text.text, mapped);
+    append_byte_level(std::string_view(text.text).substr(0, text.origin_bytes), mapped);
+    const size_t origin_bytes = mapped.size();
+    append_byte_level(std::string_view(text.text).substr(text.origin_bytes), mapped);
+    text.origin_bytes = origin_bytes;
     text.text = std::move(mapped);
     return {};
   }
@@ -196,6 +214,11 @@ Status parse_steps(const JsonField& field, Steps& steps) {
 }
 
 }  // namespace
+
+NormalizedText unnormalized(std::string_view text, bool at_origin) {
+  const size_t origin_bytes = at_origin && !text.empty() ? code_point_at(text, 0).bytes : 0;
+  return {std::string(text), origin_bytes, at_origin};
+}
 
 Result<Normalizer> Normalizer::parse(const JsonField& field) {
   Normalizer normalizer;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/base/status.h"
@@ -15,10 +16,14 @@ namespace trireme {
 // A stretch of text on its way through the tokenizer.
 struct NormalizedText {
   std::string text;
-  // Whether the first byte of `text` comes from the first byte of the whole input: Metaspace's
-  // prepend_scheme "first" asks.
-  bool from_start = false;
+  // So many leading bytes of `text` come from the first character of the whole input. Metaspace's
+  // prepend_scheme "first" asks whether a piece begins there; HF answers by its alignments.
+  size_t origin_bytes = 0;
+  bool at_origin = false;  // the stretch began where the input begins
 };
+
+// `text` before its normalization. `at_origin`: it is the beginning of the input.
+NormalizedText unnormalized(std::string_view text, bool at_origin);
 
 class NormalizerStep {
  public:

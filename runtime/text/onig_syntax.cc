@@ -88,10 +88,14 @@ std::string alphabetic_set() {
   return std::string("\\p{Alphabetic}").append(unicode_since_14("alphabetic"));
 }
 
-// What \w holds.
+// What [\w] holds.
 std::string word_set() {
-  return alphabetic_set() + category_set("M") + category_set("N") + category_set("Pc");
+  return alphabetic_set() + category_set("M") + category_set("Nd") + category_set("Pc");
 }
+
+// What \w, \W, \b and \B outside of brackets take for a word character: superscript and vulgar
+// fractions of Latin-1 too, an oddity of Oniguruma's.
+std::string bare_word_set() { return word_set() + "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"; }
 
 // The content of a PCRE2 class for the property `name`, or nullopt where there is none such.
 std::optional<std::string> property_set(std::string_view name) {
@@ -421,6 +425,10 @@ class Rewriter {
     }
     if (!error_.empty()) return false;
     const char letter = in_[at_++];
+    if (lower(letter) == 'w') {
+      out = fmt::format("[{}{}]", letter == 'w' ? "" : "^", bare_word_set());
+      return true;
+    }
     if (const auto set = set_of_letter(letter)) {
       out = fmt::format("[{}{}]", lower(letter) == letter ? "" : "^", *set);
       return true;
@@ -441,7 +449,7 @@ class Rewriter {
       return true;
     }
     if (letter == 'b' || letter == 'B') {
-      const std::string word = fmt::format("[{}]", word_set());
+      const std::string word = fmt::format("[{}]", bare_word_set());
       out = letter == 'b' ? fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word)
                           : fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word);
     } else if (letter == 'A' || letter == 'z' || letter == 'Z') {

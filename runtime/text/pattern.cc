@@ -19,6 +19,7 @@ Result<Pattern> Pattern::regex(std::string_view onig_pattern) {
 
 Status Pattern::find_all(std::string_view text, Regex::Scratch& scratch,
                          std::vector<Regex::Match>& matches) const {
+  if (text.empty()) return {};  // HF looks for nothing there, not even for an empty match
   if (regex_) return regex_->find_all(text, scratch, matches);
   for (size_t i = text.find(literal_); i != std::string_view::npos;
        i = text.find(literal_, i + literal_.size())) {

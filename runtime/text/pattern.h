@@ -18,7 +18,7 @@ class Pattern {
   static Result<Pattern> literal(std::string text);
   static Result<Pattern> regex(std::string_view onig_pattern);
 
-  // As Regex::find_all.
+  // As Regex::find_all; an empty text has no match.
   Status find_all(std::string_view text, Regex::Scratch& scratch,
                   std::vector<Regex::Match>& matches) const;
 

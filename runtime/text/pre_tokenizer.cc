@@ -1,5 +1,6 @@
 #include "runtime/text/pre_tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/text/byte_level.h"
@@ -28,13 +29,13 @@ class Rebuild {
   }
   std::string& text() { return text_; }
   void keep_token(const PieceList::Piece& piece) {
-    pieces_.push_back({here(), here(), piece.token, piece.from_start});
+    pieces_.push_back({here(), here(), piece.token, piece.origin_bytes});
   }
-  // A new piece: what was appended to text() from byte `begin` to byte `end`.
-  void add(size_t begin, size_t end, bool from_start) {
-    if (begin < end) {
+  // A new piece: what was appended to text() since it had `begin` bytes.
+  void add(size_t begin, size_t origin_bytes) {
+    if (begin < text_.size()) {
       pieces_.push_back(
-          {static_cast<uint32_t>(begin), static_cast<uint32_t>(end), -1, from_start});
+          {static_cast<uint32_t>(begin), here(), -1, static_cast<uint32_t>(origin_bytes)});
     }
   }
   Status check_length() const {
@@ -76,7 +77,7 @@ class SplitStep : public PreTokenizerStep {
       for (const Span& part : parts) {
         pieces.push_back({static_cast<uint32_t>(piece.begin + part.begin),
                           static_cast<uint32_t>(piece.begin + part.end), -1,
-                          piece.from_start && part.begin == 0});
+                          origin_bytes_of(piece.origin_bytes, part.begin, part.end)});
       }
     }
     list.pieces = std::move(pieces);
@@ -100,9 +101,10 @@ class PrefixSpace : public PreTokenizerStep {
       }
       const size_t begin = rebuild.text().size();
       const std::string_view text = list.view(piece);
-      if (!text.starts_with(' ')) rebuild.text().push_back(' ');
+      const bool prefixed = !text.starts_with(' ');
+      if (prefixed) rebuild.text().push_back(' ');
       rebuild.text().append(text);
-      rebuild.add(begin, rebuild.text().size(), piece.from_start);
+      rebuild.add(begin, piece.origin_bytes > 0 ? piece.origin_bytes + prefixed : 0);
       Status status = rebuild.check_length();
       if (!status.ok()) return status;
     }
@@ -121,8 +123,10 @@ class ByteLevelAlphabet : public PreTokenizerStep {
         continue;
       }
       const size_t begin = rebuild.text().size();
-      append_byte_level(list.view(piece), rebuild.text());
-      rebuild.add(begin, rebuild.text().size(), piece.from_start);
+      append_byte_level(list.view(piece).substr(0, piece.origin_bytes), rebuild.text());
+      const size_t origin_bytes = rebuild.text().size() - begin;
+      append_byte_level(list.view(piece).substr(piece.origin_bytes), rebuild.text());
+      rebuild.add(begin, origin_bytes);
       Status status = rebuild.check_length();
       if (!status.ok()) return status;
     }
@@ -149,18 +153,20 @@ class MetaspaceStep : public PreTokenizerStep {
       const size_t begin = rebuild.text().size();
       const std::string_view text = list.view(piece);
       const bool wanted = scheme_ == PrependScheme::kAlways ||
-                          (scheme_ == PrependScheme::kFirst && piece.from_start);
+                          (scheme_ == PrependScheme::kFirst && piece.origin_bytes > 0);
       if (wanted && !text.starts_with(' ') && !text.starts_with(replacement_)) {
         rebuild.text().append(replacement_);
       }
-      for (const char c : text) {
-        if (c == ' ') {
+      size_t origin_bytes = 0;
+      for (size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == ' ') {
           rebuild.text().append(replacement_);
         } else {
-          rebuild.text().push_back(c);
+          rebuild.text().push_back(text[i]);
         }
+        if (i < piece.origin_bytes) origin_bytes = rebuild.text().size() - begin;
       }
-      rebuild.add(begin, rebuild.text().size(), piece.from_start);
+      rebuild.add(begin, origin_bytes);
       Status status = rebuild.check_length();
       if (!status.ok()) return status;
     }
@@ -295,6 +301,10 @@ Status parse_steps(const JsonField& field, Steps& steps) {
 }
 
 }  // namespace
+
+uint32_t origin_bytes_of(size_t origin_bytes, size_t begin, size_t end) {
+  return static_cast<uint32_t>(std::clamp(origin_bytes, begin, end) - begin);
+}
 
 Result<PreTokenizer> PreTokenizer::parse(const JsonField& field) {
   PreTokenizer pre_tokenizer;

@@ -19,8 +19,8 @@ struct PieceList {
   struct Piece {
     uint32_t begin = 0;  // bytes of `text`
     uint32_t end = 0;
-    int32_t token = -1;       // >= 0: an added token; its bytes are not looked at any more
-    bool from_start = false;  // as NormalizedText::from_start
+    int32_t token = -1;         // >= 0: an added token; its bytes are not looked at any more
+    uint32_t origin_bytes = 0;  // as NormalizedText::origin_bytes; at most end - begin
   };
   std::string text;
   std::vector<Piece> pieces;  // in order
@@ -29,6 +29,9 @@ struct PieceList {
     return std::string_view(text).substr(piece.begin, piece.end - piece.begin);
   }
 };
+
+// The origin_bytes of bytes [begin, end) of a text that has `origin_bytes` of them.
+uint32_t origin_bytes_of(size_t origin_bytes, size_t begin, size_t end);
 
 class PreTokenizerStep {
  public:

@@ -67,8 +67,7 @@ Result<Regex> Regex::compile(std::string_view onig_pattern) {
   return Regex(std::move(code));
 }
 
-Status Regex::find_all(std::string_view text, Scratch& scratch,
-                       std::vector<Match>& matches) const {
+Status Regex::find_all(std::string_view text, Scratch& scratch, std::vector<Match>& matches) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const size_t* found = pcre2_get_ovector_pointer(scratch.memory_->match);
   size_t from = 0;

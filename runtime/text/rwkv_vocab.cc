@@ -139,13 +139,12 @@ Status RwkvTokenizer::add_line(std::string_view line) {
   Result<std::string> token = parse_literal(line.substr(first + 1, last - first - 1));
   if (!token.ok()) return token.status();
   if (token->empty() || token->size() > kTokenBytesMax) {
-    return invalid_argument(
-        fmt::format("has a token of {} bytes; it has to have 1 to {}", token->size(),
-                    kTokenBytesMax));
+    return invalid_argument(fmt::format("has a token of {} bytes; it has to have 1 to {}",
+                                        token->size(), kTokenBytesMax));
   }
   if (parse_number(line.substr(last + 1)) != static_cast<int64_t>(token->size())) {
-    return invalid_argument(fmt::format("says {} bytes, but its token has {}",
-                                        line.substr(last + 1), token->size()));
+    return invalid_argument(
+        fmt::format("says {} bytes, but its token has {}", line.substr(last + 1), token->size()));
   }
   if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
   if (!tokens_[static_cast<size_t>(id)].empty()) {
@@ -180,8 +179,8 @@ Status RwkvTokenizer::parse(std::string_view text) {
   }
   for (size_t byte = 0; byte < 256; ++byte) {
     if (!is_token[byte]) {
-      return invalid_argument(fmt::format(
-          "the byte 0x{:02X} has no token of its own; is the file cut short?", byte));
+      return invalid_argument(
+          fmt::format("the byte 0x{:02X} has no token of its own; is the file cut short?", byte));
     }
   }
   const int64_t repeated = trie_.build(entries);

@@ -68,8 +68,8 @@ Status Template::parse_template(const JsonField& field, int32_t ids_end) {
     Result<std::string> id = (special.has_value() ? special : sequence)["id"].string();
     if (!id.ok()) return id.status();
     if (special.has_value()) {
-      Status status = append_special(field["special_tokens"], *id, ids_end,
-                                     text_seen ? after_ : before_);
+      Status status =
+          append_special(field["special_tokens"], *id, ids_end, text_seen ? after_ : before_);
       if (!status.ok()) return status;
     } else if (*id != "A" || text_seen) {
       return item.error("has to be the one place of the sequence A");

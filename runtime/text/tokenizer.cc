@@ -40,8 +40,8 @@ std::vector<std::string> rwkv_vocabularies(const fs::path& folder) {
 
 Status Tokenizer::check_prompt(std::string_view utf8) {
   if (utf8.size() > kPromptBytesMax) {
-    return invalid_argument(fmt::format("the text has {} bytes; the limit is {}", utf8.size(),
-                                        kPromptBytesMax));
+    return invalid_argument(
+        fmt::format("the text has {} bytes; the limit is {}", utf8.size(), kPromptBytesMax));
   }
   const std::optional<size_t> bad = utf8_error(utf8);
   if (bad) return invalid_argument(fmt::format("the text is not valid UTF-8 at byte {}", *bad));

@@ -24,9 +24,8 @@ void order_canonically(std::vector<int32_t>& points) {
     const auto begin = std::find_if_not(i, points.end(), is_starter);
     const auto end = std::find_if(begin, points.end(), is_starter);
     if (end - begin > 1) {
-      std::stable_sort(begin, end, [](int32_t a, int32_t b) {
-        return combining_class(a) < combining_class(b);
-      });
+      std::stable_sort(
+          begin, end, [](int32_t a, int32_t b) { return combining_class(a) < combining_class(b); });
     }
     i = end;
   }
@@ -50,8 +49,8 @@ std::string normalize(std::string_view text, NormalForm form) {
     }
     int32_t parts[32];  // the longest decomposition, of U+FDFA, has 18
     int boundary = 0;
-    const auto count = utf8proc_decompose_char(static_cast<int32_t>(point.value), parts, 32,
-                                               decompose, &boundary);
+    const auto count =
+        utf8proc_decompose_char(static_cast<int32_t>(point.value), parts, 32, decompose, &boundary);
     CHECK(count >= 0 && count <= 32) << count;
     points.insert(points.end(), parts, parts + count);
   }
