@@ -21,8 +21,11 @@ Result<std::unique_ptr<Device>> make_device(const RankOptions& options) {
   return make_checked_device(device.take());
 }
 
-Status run_rank(Communicator& world, const ModelSpec& spec, const Checkpoint& checkpoint,
+Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& path,
                 const RankOptions& options, const std::function<Status(Rank&)>& body) {
+  // A checkpoint of its own: a rank gives a tensor's memory back when it has taken its slices.
+  Result<std::unique_ptr<Checkpoint>> checkpoint = open_checkpoint(path);
+  if (!checkpoint.ok()) return checkpoint.status();
   Result<std::unique_ptr<Device>> device = make_device(options);
   if (!device.ok()) return device.status();
   Result<Groups> groups = make_groups(world, options.mesh);
@@ -32,7 +35,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const Checkpoint& ch
   load.cache_dtype = options.cache_dtype;
   load.rows_max = options.rows_max;
   load.block_tokens = options.block_tokens;
-  Result<std::unique_ptr<Model>> model = Model::load(spec, checkpoint, **device, *groups, load);
+  Result<std::unique_ptr<Model>> model = Model::load(spec, **checkpoint, **device, *groups, load);
   if (!model.ok()) return model.status();
   ExecutorOptions executor_options;
   executor_options.tokens_max = options.tokens_max;
@@ -64,7 +67,7 @@ Status run_ranks(const std::string& path, const RankOptions& options,
     threads.emplace_back([&, i] {
       std::unique_ptr<Communicator> mine =
           std::move(world[i]);  // gone when the thread ends: peers notice
-      const Status status = run_rank(*mine, *spec, **checkpoint, options, body);
+      const Status status = run_rank(*mine, *spec, path, options, body);
       const std::lock_guard lock(mutex);
       if (first_error.ok() && !status.ok()) first_error = status;
     });
