@@ -1,7 +1,6 @@
 #include "runtime/config/config_node.h"
 
-#include <istream>
-#include <streambuf>
+#include <sstream>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -140,15 +139,6 @@ class TreeBuilder : public YAML::EventHandler {
   ConfigNode root_;
 };
 
-// A stream over text that somebody else owns.
-class TextBuffer : public std::streambuf {
- public:
-  explicit TextBuffer(std::string_view text) {
-    char* begin = const_cast<char*>(text.data());  // a get area is never written through
-    setg(begin, begin, begin + text.size());
-  }
-};
-
 // What must be said before yaml-cpp reads the text, because it would say it badly or not at all.
 Status check_text(std::string_view text, std::string_view name, const YamlLimits& limits) {
   if (text.size() > limits.bytes_max)
@@ -204,8 +194,9 @@ ConfigNode ConfigNode::argument(std::string text, std::string where) {
 Result<ConfigNode> parse_yaml(std::string_view text, std::string_view name,
                               const YamlLimits& limits) {
   if (Status s = check_text(text, name, limits); !s.ok()) return s;
-  TextBuffer buffer(text);
-  std::istream stream(&buffer);
+  // yaml-cpp takes a quote for closed that the end of the file follows after a line break; after a
+  // comment without one it does not.
+  std::istringstream stream(std::string(text) + (text.ends_with('\n') ? "#" : "\n#"));
   TreeBuilder builder(name, limits);
   try {
     YAML::Parser parser(stream);

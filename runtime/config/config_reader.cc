@@ -77,9 +77,13 @@ class Walk {
     }
     for (const auto& [name, value] : node.entries) {
       const std::string path = join(prefix, name.text);
-      if (const ConfigKey* key = find_config_key(path); key != nullptr) {
+      if (const size_t dot = name.text.find('.'); dot != std::string::npos) {
+        if (find_config_key(path) == nullptr) return unknown_key(name, prefix, name.text);
+        return name.error(fmt::format("'{}' is written as '{}:' under '{}:'", name.text,
+                                      name.text.substr(dot + 1), name.text.substr(0, dot)));
+      } else if (const ConfigKey* key = find_config_key(path); key != nullptr) {
         if (Status s = set(*key, name, value); !s.ok()) return s;
-      } else if (name.text.find('.') == std::string::npos && is_section(path)) {
+      } else if (is_section(path)) {
         if (Status s = section(value, path); !s.ok()) return s;
       } else {
         return unknown_key(name, prefix, name.text);
@@ -159,6 +163,9 @@ Status apply_override(std::string_view assignment, Deployment& deployment) {
   const std::string path(assignment.substr(0, equals));
   const std::string where = "--set " + path;
   const ConfigKey* key = find_config_key(path);
+  if (key == nullptr && is_section(path))
+    return invalid_argument(
+        fmt::format("{0}: a section: set one key of it, as in --set {1}.KEY=VALUE", where, path));
   if (key == nullptr) {
     const size_t dot = path.rfind('.');
     const std::string prefix = dot == std::string::npos ? "" : path.substr(0, dot);

@@ -1,0 +1,100 @@
+// The table of keys against the Deployment it fills and the page that documents it.
+#include "runtime/config/schema.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "kernels/base/json.h"
+#include "runtime/config/config_reader.h"
+
+namespace trireme {
+namespace {
+
+TEST(Schema, KeysAreUniqueAndNoKeyIsASection) {
+  std::set<std::string> paths;
+  for (const ConfigKey& key : config_schema())
+    EXPECT_TRUE(paths.insert(key.path).second) << key.path;
+  for (const std::string& path : paths) {
+    const auto next = paths.upper_bound(path + ".");
+    EXPECT_FALSE(next != paths.end() && next->starts_with(path + ".")) << path;
+  }
+}
+
+// Each default, read as YAML, leaves a fresh Deployment as it is.
+TEST(Schema, DocumentedDefaultsAreTheRealOnes) {
+  for (const ConfigKey& key : config_schema()) {
+    if (key.fallback == "none" || key.fallback == "required") continue;
+    const Result<ConfigNode> value = parse_yaml(key.fallback, key.path);
+    ASSERT_TRUE(value.ok()) << value.status().message();
+    Deployment deployment;
+    const Status status = key.set(*value, deployment);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(deployment == Deployment{}) << key.path << " is not " << key.fallback;
+  }
+}
+
+// A value that is not the default reaches the Deployment, and null takes it back.
+TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
+  const std::pair<const char*, const char*> values[] = {
+      {"model.path", "a"},
+      {"model.tokenizer", "a"},
+      {"model.dtype", "bf16"},
+      {"model.load_format", "dummy"},
+      {"model.max_model_len", "7"},
+      {"engine.device", "cpu"},
+      {"engine.tensor_parallel_size", "2"},
+      {"engine.pipeline_parallel_size", "2"},
+      {"engine.threads", "3"},
+      {"engine.max_num_batched_tokens", "9"},
+      {"engine.max_num_seqs", "9"},
+      {"engine.prefill_chunk", "9"},
+      {"engine.block_size", "9"},
+      {"engine.kv_cache_dtype", "fp16"},
+      {"engine.cpu_kv_cache_space", "9MiB"},
+      {"engine.isa", "scalar"},
+      {"engine.seed", "9"},
+      {"generate.prompt", "a"},
+      {"generate.prompts", "[a, b]"},
+      {"generate.prompt_file", "a"},
+      {"generate.max_tokens", "9"},
+      {"sampling.temperature", "0.5"},
+      {"sampling.top_p", "0.5"},
+      {"sampling.top_k", "5"},
+      {"sampling.min_p", "0.5"},
+      {"sampling.repetition_penalty", "1.5"},
+      {"sampling.presence_penalty", "0.5"},
+      {"sampling.frequency_penalty", "0.5"},
+      {"sampling.logit_bias", "{1: 2, '3': -4.5}"},
+      {"sampling.stop", "[a]"},
+      {"sampling.stop_token_ids", "[3]"},
+      {"sampling.include_stop_str_in_output", "true"},
+      {"sampling.ignore_eos", "true"},
+      {"sampling.min_tokens", "5"},
+      {"sampling.seed", "5"},
+      {"logging.level", "error"}};
+  EXPECT_EQ(std::size(values) + 1, config_schema().size()) << "a key has no value here";
+  for (const auto& [path, text] : values) {
+    const ConfigKey* key = find_config_key(path);
+    ASSERT_NE(key, nullptr) << path;
+    const Result<ConfigNode> value = parse_yaml(text, path);
+    ASSERT_TRUE(value.ok());
+    Deployment deployment;
+    const Status set = key->set(*value, deployment);
+    EXPECT_TRUE(set.ok()) << set.message();
+    EXPECT_FALSE(deployment == Deployment{}) << path << " changed nothing";
+    EXPECT_TRUE(key->set(ConfigNode{}, deployment).ok());
+    EXPECT_TRUE(deployment == Deployment{}) << path << ": null did not take it back";
+  }
+}
+
+TEST(Schema, TheDocumentationHasEveryKey) {
+  const Result<std::string> page = read_file(TRIREME_SOURCE_DIR "/configs/README.md");
+  ASSERT_TRUE(page.ok()) << page.status().message();
+  EXPECT_NE(page->find(config_table()), std::string::npos)
+      << "configs/README.md: replace the rows of its table by\n"
+      << config_table();
+}
+
+}  // namespace
+}  // namespace trireme
