@@ -55,8 +55,14 @@ void read_packed_row(const void* data, int64_t rows, int64_t cols, DType dtype, 
   for (int64_t col = first_col; col < first_col + count;) {
     const int64_t block_end = std::min((col / kBlockK + 1) * kBlockK, first_col + count);
     const int64_t place = packed_index(rows, cols, dtype, row, col);
-    for (int64_t i = 0; i < block_end - col; ++i) {
-      to[col - first_col + i] = load_f32(data, dtype, static_cast<size_t>(place + i * kStep));
+    float* block = to + (col - first_col);
+    if (dtype == DType::kBF16) {  // the usual one, without a call per element
+      const uint16_t* from = static_cast<const uint16_t*>(data) + place;
+      for (int64_t i = 0; i < block_end - col; ++i) block[i] = bf16_to_f32(from[i * kStep]);
+    } else {
+      for (int64_t i = 0; i < block_end - col; ++i) {
+        block[i] = load_f32(data, dtype, static_cast<size_t>(place + i * kStep));
+      }
     }
     col = block_end;
   }

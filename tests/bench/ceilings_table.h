@@ -10,12 +10,14 @@
 namespace trireme {
 
 struct CeilingsTable {
-  // Reads count floats with plain vector loads and adds them up. REQUIRES: count % 256 == 0.
+  // Reads count floats with vector loads and adds them up: plainly, and with a prefetch ahead of
+  // each load. REQUIRES: count % 128 == 0.
   float (*read)(const float* p, int64_t count);
-  // kFmaChains independent chains of `steps` fused multiply-adds on sixteen lanes.
-  float (*fma_chains)(int64_t steps, float seed);
+  float (*read_prefetched)(const float* p, int64_t count);
+  // `chains` independent chains of `steps` fused multiply-adds on sixteen lanes, in registers.
+  float (*fma)(int64_t steps, float seed);
+  int chains;
 };
-constexpr int64_t kFmaChains = 12;
 
 extern const CeilingsTable kCeilingsScalar;
 #ifdef TRIREME_X86

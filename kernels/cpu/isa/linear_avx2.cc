@@ -3,7 +3,8 @@
 
 namespace trireme {
 namespace {
-constexpr int kTileRows = 4;
+constexpr int kTileRows = 6;  // 12 sums, 2 weights, 1 input in 16 registers
+constexpr int kWideRows = 2;
 }  // namespace
 }  // namespace trireme
 

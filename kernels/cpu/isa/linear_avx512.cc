@@ -3,7 +3,8 @@
 
 namespace trireme {
 namespace {
-constexpr int kTileRows = 4;
+constexpr int kTileRows = 12;  // 24 sums, 2 weights, 1 input in 32 registers
+constexpr int kWideRows = 12;
 }  // namespace
 }  // namespace trireme
 

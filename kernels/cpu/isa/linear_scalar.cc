@@ -4,6 +4,7 @@
 namespace trireme {
 namespace {
 constexpr int kTileRows = 4;
+constexpr int kWideRows = 4;
 }  // namespace
 }  // namespace trireme
 

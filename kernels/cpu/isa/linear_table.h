@@ -26,7 +26,10 @@ struct LinearTile {
   const float* x;  // with one row, x[0..k) is all that is read
   float* y;
   const float* bias;  // null: none (or not the last k-block)
-  const void* next;   // what the caller will stream next, k * 32 elements; null: nothing
+  // Where the caller will read next: a line is prefetched at next_w + i * next_w_step for each
+  // input i (and its neighbour, where w is packed f32). Not null; any address will do.
+  const void* next_w;
+  int64_t next_w_step;  // bytes
   int64_t y_stride;
   int64_t k;
   int rows;  // 1..rows_max
