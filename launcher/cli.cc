@@ -79,8 +79,8 @@ Result<ConfigNode> value_of(const KeyFlag& flag, const std::vector<std::string>&
     const size_t equals = text.find('=');
     if (equals == std::string::npos)
       return node.error(fmt::format("expected {}, found '{}'", flag.value_name, text));
-    node.entries.emplace_back(ConfigNode::argument(text.substr(0, equals), where),
-                              ConfigNode::argument(text.substr(equals + 1), where));
+    node.entries.push_back({ConfigNode::argument(text.substr(0, equals), where),
+                            ConfigNode::argument(text.substr(equals + 1), where)});
   }
   return node;
 }

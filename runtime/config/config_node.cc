@@ -2,6 +2,7 @@
 
 #include <sstream>
 #include <unordered_map>
+#include <utility>
 
 #include <fmt/format.h>
 #include <yaml-cpp/anchor.h>
@@ -112,7 +113,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (top.node.kind == ConfigNode::Kind::kList) {
       top.node.items.push_back(std::move(node));
     } else if (top.has_key) {
-      top.node.entries.emplace_back(std::move(top.key), std::move(node));
+      top.node.entries.push_back({std::move(top.key), std::move(node)});
       top.has_key = false;
     } else {
       check_key(top.keys, node);

@@ -6,12 +6,13 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "kernels/base/status.h"
 
 namespace trireme {
+
+struct ConfigEntry;
 
 struct ConfigNode {
   enum class Kind : uint8_t { kNull, kScalar, kList, kMap };
@@ -21,10 +22,10 @@ struct ConfigNode {
 
   Kind kind = Kind::kNull;
   Style style = Style::kPlain;
-  std::string text;                                        // of a scalar
-  std::vector<ConfigNode> items;                           // of a list
-  std::vector<std::pair<ConfigNode, ConfigNode>> entries;  // of a map; keys are scalars
-  std::string where;                                       // "file.yaml:14:7" or "--max-tokens"
+  std::string text;                  // of a scalar
+  std::vector<ConfigNode> items;     // of a list
+  std::vector<ConfigEntry> entries;  // of a map
+  std::string where;                 // "file.yaml:14:7" or "--max-tokens"
 
   // "a map", "a list", "null", "the string 'x'", "'x'": for messages.
   std::string describe() const;
@@ -32,6 +33,12 @@ struct ConfigNode {
   Status error(std::string_view message) const;
 
   static ConfigNode argument(std::string text, std::string where);
+};
+
+// INVARIANT: key is a scalar.
+struct ConfigEntry {
+  ConfigNode key;
+  ConfigNode value;
 };
 
 struct YamlLimits {

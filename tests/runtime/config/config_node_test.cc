@@ -19,20 +19,20 @@ TEST(ConfigNode, BecomesATreeWithPlaces) {
   EXPECT_EQ(a.text, "a");
   EXPECT_EQ(a.where, "f.yaml:1:1");
   ASSERT_EQ(inner.kind, ConfigNode::Kind::kMap);
-  EXPECT_EQ(inner.entries[0].second.text, "1");
-  EXPECT_EQ(inner.entries[0].second.where, "f.yaml:1:8");
-  const ConfigNode& c = root->entries[1].second;
+  EXPECT_EQ(inner.entries[0].value.text, "1");
+  EXPECT_EQ(inner.entries[0].value.where, "f.yaml:1:8");
+  const ConfigNode& c = root->entries[1].value;
   ASSERT_EQ(c.kind, ConfigNode::Kind::kList);
   EXPECT_EQ(c.items[0].style, ConfigNode::Style::kPlain);
   EXPECT_EQ(c.items[1].style, ConfigNode::Style::kQuoted);
   EXPECT_EQ(c.items[1].where, "f.yaml:4:5");
-  EXPECT_EQ(root->entries[2].second.kind, ConfigNode::Kind::kNull);
+  EXPECT_EQ(root->entries[2].value.kind, ConfigNode::Kind::kNull);
 }
 
 TEST(ConfigNode, ReadsBlockTexts) {
   const Result<ConfigNode> root = parse_yaml("a: |\n  one\n  \ttwo\n", "f.yaml");
   ASSERT_TRUE(root.ok()) << root.status().message();
-  EXPECT_EQ(root->entries[0].second.text, "one\n\ttwo\n");
+  EXPECT_EQ(root->entries[0].value.text, "one\n\ttwo\n");
 }
 
 TEST(ConfigNode, RefusesWhatReadersDisagreeOn) {
