@@ -18,8 +18,8 @@ Result<Groups> make_groups(Communicator& world, Mesh mesh) {
   if (!shards.ok()) return shards.status();
   auto stages = world.split(groups.here.shard, groups.here.stage);
   if (!stages.ok()) return stages.status();
-  groups.shards = shards.take();
-  groups.stages = stages.take();
+  groups.shards = std::make_unique<CountingCommunicator>(shards.take());
+  groups.stages = std::make_unique<CountingCommunicator>(stages.take());
   return groups;
 }
 

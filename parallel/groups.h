@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "comm/communicator.h"
+#include "comm/counting_communicator.h"
 #include "parallel/mesh.h"
 
 namespace trireme {
@@ -11,8 +11,8 @@ namespace trireme {
 struct Groups {
   Mesh mesh;
   Coordinate here;
-  std::unique_ptr<Communicator> shards;  // the ranks of this stage; its rank is here.shard
-  std::unique_ptr<Communicator> stages;  // this shard's rank of every stage; its rank is here.stage
+  std::unique_ptr<CountingCommunicator> shards;  // the ranks of this stage; its rank is here.shard
+  std::unique_ptr<CountingCommunicator> stages;  // this shard's rank of every stage; its rank is here.stage
 
   bool first_stage() const { return here.stage == 0; }
   bool last_stage() const { return here.stage == mesh.stages - 1; }

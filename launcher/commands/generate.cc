@@ -159,23 +159,47 @@ void print_stats(const Worker& worker, const Generator& generator) {
                             static_cast<double>(worker.executor->cache_bytes()) / (1 << 20)));
 }
 
-// Rows that the cross-decoder saw, counted where it is: on the last stage. Every rank calls it.
-Status print_exit_rows(const Worker& worker, RankWorld& world) {
-  if (worker.spec->logits_only_from >= worker.spec->sublayers.size()) return Status::ok_status();
-  // A stage counts rows before the exit where it begins before it, after the exit where it ends
-  // beyond it.
-  const Decoder::Counters& mine = worker.model->counters();
-  int32_t counts[2] = {static_cast<int32_t>(mine.rows_before_exit),
-                       static_cast<int32_t>(mine.rows_after_exit)};
-  std::vector<int32_t> all(static_cast<size_t>(world.size) * 2);
-  if (Status s = world.world->all_gather(tensor(counts, 1, 2, DType::kI32),
-                                         tensor(all.data(), world.size, 2, DType::kI32));
+// What each rank tells rank 0 for --stats.
+struct RankStats {
+  float collective_seconds = 0, pipeline_seconds = 0;
+  float all_reduces = 0, mebibytes = 0;
+  float rows_before_exit = 0, rows_after_exit = 0;
+};
+
+// Where each rank's time went, and YOCO's early exit as its counters saw it. Every rank calls it.
+Status print_rank_stats(const Worker& worker, const Generator& generator, RankWorld& world) {
+  const CommunicatorCounts& shards = worker.groups->shards->counts();
+  const CommunicatorCounts& stages = worker.groups->stages->counts();
+  const Decoder::Counters& rows = worker.model->counters();
+  RankStats mine{static_cast<float>(shards.collective_seconds),
+                 static_cast<float>(stages.pipeline_seconds),
+                 static_cast<float>(shards.all_reduces),
+                 static_cast<float>(shards.bytes + stages.bytes) / (1 << 20),
+                 static_cast<float>(rows.rows_before_exit),
+                 static_cast<float>(rows.rows_after_exit)};
+  std::vector<RankStats> all(static_cast<size_t>(world.size));
+  constexpr int64_t kFloats = sizeof(RankStats) / sizeof(float);
+  if (Status s = world.world->all_gather(tensor(&mine, 1, kFloats),
+                                         tensor(all.data(), world.size, kFloats));
       !s.ok())
     return s;
-  if (world.rank == 0) {
+  if (world.rank != 0) return Status::ok_status();
+  const double steps = generator.stats().prefill_seconds + generator.stats().decode_seconds;
+  for (int rank = 0; rank < world.size && world.size > 1; ++rank) {
+    const RankStats& r = all[static_cast<size_t>(rank)];
+    const Coordinate here = world.mesh.coordinate(rank);
+    const double compute =
+        steps - static_cast<double>(r.collective_seconds) - static_cast<double>(r.pipeline_seconds);
     print_message(
-        fmt::format("early exit: {} rows through the self-decoder, {} through the cross-decoder",
-                    all[0], all[static_cast<size_t>(world.size) * 2 - 1]));
+        fmt::format("rank {}   stage {} shard {}: {:.3f} s computing, {:.3f} s in {:.0f} "
+                    "all-reduces and gathers, {:.3f} s in the pipeline, {:.2f} MiB sent",
+                    rank, here.stage, here.shard, std::max(compute, 0.0), r.collective_seconds,
+                    r.all_reduces, r.pipeline_seconds, r.mebibytes));
+  }
+  if (worker.spec->logits_only_from < worker.spec->sublayers.size()) {
+    print_message(fmt::format(
+        "early exit: {:.0f} rows through the self-decoder, {:.0f} through the cross-decoder",
+        all.front().rows_before_exit, all.back().rows_after_exit));
   }
   return Status::ok_status();
 }
@@ -226,7 +250,7 @@ Status generate(const Deployment& deployment, const GenerateFlags& flags, const 
   }
   if (!flags.stats) return written;
   if (shows) print_stats(worker, generator);
-  if (Status s = print_exit_rows(worker, world); !s.ok()) return s;
+  if (Status s = print_rank_stats(worker, generator, world); !s.ok()) return s;
   return written;
 }
 
