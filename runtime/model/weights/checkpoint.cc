@@ -67,8 +67,8 @@ Result<ConstTensorView> matrix(const Checkpoint& checkpoint, std::string_view na
     const std::vector<int64_t> expected =
         rows == 1 ? std::vector<int64_t>{cols} : std::vector<int64_t>{rows, cols};
     return invalid_argument(fmt::format(
-        "{}: tensor '{}' has shape {}, expected {} from config.json; check that they "
-        "are of the same model",
+        "{}: tensor '{}' has shape {}, expected {}; check that config and weights are of the same "
+        "model",
         checkpoint.path_of(*info), printable(name), shape_text(info->shape), shape_text(expected)));
   }
   if (info->dtype != DType::kF32 && info->dtype != DType::kBF16 && info->dtype != DType::kF16) {
