@@ -58,7 +58,8 @@ StepPlan Generator::plan() const {
   for (size_t i = 0; i < sequences_.size(); ++i) {
     if (results_[i].finish != FinishReason::kNone) continue;
     const Sequence& s = sequences_[i];
-    views.push_back({i, static_cast<uint32_t>(s.tokens.size()), s.computed, s.resident});
+    views.push_back({i, static_cast<uint32_t>(s.tokens.size()), s.computed, s.resident,
+                     static_cast<uint32_t>(requests_[i].prompt.size())});
   }
   return plan_step({views, executor_.blocks_total(), &executor_.layout()}, options_.budget);
 }
