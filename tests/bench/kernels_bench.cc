@@ -167,8 +167,8 @@ void run_case(benchmark::State& state, Bench& bench, const Case& c) {
   }
   state.counters["bytes"] = bytes;
   state.counters["operations"] = operations;
-  state.counters["read_ceiling"] = bench.read_ceiling(size_t{400} << 20);
-  state.counters["fma_ceiling"] = bench.fma_ceiling(800'000);
+  state.counters["read_ceiling"] = bench.read_ceiling(size_t{300} << 20);
+  state.counters["fma_ceiling"] = bench.fma_ceiling(2'000'000);
 }
 
 // Collects the repetitions; prints the summary at the end.
@@ -253,8 +253,15 @@ int main(int argc, char** argv) {
   const char* isa = std::getenv("TRIREME_BENCH_ISA");
   Bench bench(threads != nullptr ? std::atoi(threads) : allowed_cores(),
               isa != nullptr ? *parse_isa(isa) : best_isa());
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  // Defaults first: the user's flags come later and win.
+  std::vector<std::string> flags{argv[0], "--benchmark_repetitions=5", "--benchmark_min_time=0.05",
+                                 "--benchmark_enable_random_interleaving=true"};
+  flags.insert(flags.end(), argv + 1, argv + argc);
+  std::vector<char*> pointers;
+  for (std::string& flag : flags) pointers.push_back(flag.data());
+  int count = static_cast<int>(pointers.size());
+  benchmark::Initialize(&count, pointers.data());
+  if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 1;
   const std::vector<Case> cases = all_cases();
   std::vector<std::string> order;
   for (const Case& c : cases) {

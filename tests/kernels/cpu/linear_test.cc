@@ -74,13 +74,22 @@ std::vector<Isa> supported() {
   return isas;
 }
 
-using Shape = std::tuple<DType, int64_t, int64_t, bool>;  // dtype, outputs, inputs, bias
-class LinearTest : public ::testing::TestWithParam<Shape> {
+struct Shape {
+  int64_t outputs;
+  int64_t inputs;
+  bool bias;
+};
+// One element; less than a panel and a block; exactly two panels and a block; several of each with
+// a rest; one input more than blocks.
+constexpr Shape kShapes[] = {
+    {1, 1, false}, {31, 7, true}, {64, 256, false}, {97, 601, true}, {40, 513, false}};
+
+class LinearTest : public ::testing::TestWithParam<std::tuple<DType, Shape>> {
  protected:
   DType dtype = std::get<0>(GetParam());
-  int64_t outputs = std::get<1>(GetParam());
-  int64_t inputs = std::get<2>(GetParam());
-  Weights w{outputs, inputs, dtype, 11, std::get<3>(GetParam())};
+  int64_t outputs = std::get<1>(GetParam()).outputs;
+  int64_t inputs = std::get<1>(GetParam()).inputs;
+  Weights w{outputs, inputs, dtype, 11, std::get<1>(GetParam()).bias};
 };
 
 TEST_P(LinearTest, IsTheProductWithinRounding) {
@@ -183,16 +192,16 @@ TEST_P(LinearTest, StridedViewsGiveTheSameBitsAndNothingElseIsWritten) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, LinearTest,
-    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kF16),
-                       ::testing::Values<int64_t>(1, 31, 64, 97),
-                       ::testing::Values<int64_t>(1, 7, 256, 601), ::testing::Bool()),
-    [](const auto& shape) {
-      return std::string(dtype_name(std::get<0>(shape.param))) + "_" +
-             std::to_string(std::get<1>(shape.param)) + "x" +
-             std::to_string(std::get<2>(shape.param)) + (std::get<3>(shape.param) ? "_bias" : "");
-    });
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
+                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16,
+                                                              DType::kF16),
+                                            ::testing::ValuesIn(kShapes)),
+                         [](const auto& test) {
+                           const auto& [dtype, shape] = test.param;
+                           return std::string(dtype_name(dtype)) + "_" +
+                                  std::to_string(shape.outputs) + "x" +
+                                  std::to_string(shape.inputs);
+                         });
 
 // As many rows as a prefill has, where rows are cut into chunks and shared between threads.
 TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
