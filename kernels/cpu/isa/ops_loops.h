@@ -39,6 +39,13 @@ struct KvGroup {
   int64_t key_stride;  // in elements
 };
 
+// Cache lines that will be wanted soon: loops that compute from L1 ask for one per step, so that
+// memory works meanwhile.
+struct LineQueue {
+  const void* const* next;
+  const void* const* end;
+};
+
 // One run of one head. REQUIRES: out overlaps no input.
 struct Wkv7Head {
   ConstRows r, w, k, v, a, b;
@@ -102,14 +109,15 @@ struct OpLoops {
   // scores[i][t] = q[i] . keys[:, t], for the groups [first_group, last_group); q is
   // [queries][padded_dim].
   void (*score)(const float* q, int64_t queries, const float* keys, int64_t head_dim,
-                int64_t padded_dim, int64_t first_group, int64_t last_group, float* scores);
+                int64_t padded_dim, int64_t first_group, int64_t last_group, float* scores,
+                LineQueue& lines);
   // Turns one query's scores of tokens [first, last) into weights relative to the new largest
   // score, and scales what was summed before to it. Other lanes become exact zeros.
   void (*soften)(float* scores, int64_t first, int64_t last, int64_t padded_dim, float* largest,
                  float* total, float* sum);
   // sums[i] += sum over t in [first, last), in order, of weights[i][t] * values[t].
   void (*weigh)(const float* weights, int64_t queries, const float* values, int64_t padded_dim,
-                int64_t first, int64_t last, float* sums);
+                int64_t first, int64_t last, float* sums, LineQueue& lines);
   // Joins a later partial softmax to an earlier one.
   void (*merge)(float later_largest, float later_total, const float* later_sum, int64_t padded_dim,
                 float* largest, float* total, float* sum);

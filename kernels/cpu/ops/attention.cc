@@ -70,6 +70,12 @@ struct Softmaxes {
   }
 };
 
+// A tile's cache lines, at most: values of f32, keys with a line for each 16 tokens of an element.
+int64_t tile_lines_max(int64_t padded_dim) {
+  return kTileTokens * padded_dim * 4 / 64 + kTileTokens / kGroupTokens * (padded_dim + 1);
+}
+constexpr int64_t kPointerFloats = sizeof(void*) / 4;
+
 // One worker's memory during a task.
 struct Workspace {
   float* q;       // [queries][padded_dim], times the scale
@@ -77,17 +83,20 @@ struct Workspace {
   float* values;  // [kTileTokens][padded_dim]
   float* scores;  // [queries][kTileTokens]
   Softmaxes partial, joined;
+  const void** lines;  // [tile_lines_max]
 
   Workspace(Scratch& scratch, int64_t queries, int64_t padded_dim) {
     const int64_t softmax_floats = Softmaxes::floats(queries, padded_dim);
-    float* place = scratch.floats(2 * kTileTokens * padded_dim +
-                                  queries * (kTileTokens + padded_dim) + 2 * softmax_floats);
+    float* place =
+        scratch.floats(2 * kTileTokens * padded_dim + queries * (kTileTokens + padded_dim) +
+                       2 * softmax_floats + kPointerFloats * tile_lines_max(padded_dim));
     keys = place;
     values = keys + kTileTokens * padded_dim;
     scores = values + kTileTokens * padded_dim;
     partial = Softmaxes::at(scores + queries * kTileTokens, queries, padded_dim);
     joined = Softmaxes::at(partial.sums + softmax_floats, queries, padded_dim);
     q = joined.sums + softmax_floats;
+    lines = reinterpret_cast<const void**>(q + queries * padded_dim);
   }
 };
 
@@ -122,40 +131,71 @@ void gather_group(const KvView& cache, const CpuOps::AttentionTask& task, int64_
   }
 }
 
-// Expands the groups [first_group, last_group) of the tile that begins at `tile`.
-void expand_tile(const Call& call, const CpuOps::AttentionTask& task, int64_t tile,
-                 int64_t first_group, int64_t last_group, const Workspace& work) {
-  const KvView& cache = call.cache;
+// Where the tokens from `position` on lie: a group that is whole in one block.
+KvGroup group_at(const KvView& cache, const CpuOps::AttentionTask& task, int64_t position) {
   const int64_t dim = cache.head_dim, block_tokens = cache.block_tokens;
   const auto bytes = static_cast<int64_t>(dtype_bytes(cache.dtype));
   const int32_t* table = cache.block_table + int64_t{task.sequence} * cache.table_stride;
-  const auto expand = call.loops.expand_group[static_cast<int>(cache.dtype)];
+  const int64_t entry = position / block_tokens - cache.first_block[task.sequence];
+  const int64_t offset = position % block_tokens;
+  const std::byte* block = cache.blocks + table[entry] * cache.block_stride;
+  const int64_t keys = task.kv_head * dim * block_tokens + offset;
+  const int64_t values =
+      (int64_t{cache.kv_heads} * block_tokens + task.kv_head * block_tokens + offset) * dim;
+  return {
+      .keys = block + keys * bytes, .values = block + values * bytes, .key_stride = block_tokens};
+}
+
+// Expands the groups [first_group, last_group) of the tile that begins at `tile`.
+void expand_tile(const Call& call, const CpuOps::AttentionTask& task, int64_t tile,
+                 int64_t first_group, int64_t last_group, const Workspace& work) {
+  const auto expand = call.loops.expand_group[static_cast<int>(call.cache.dtype)];
   static_assert(static_cast<int>(DType::kF32) == 0 && static_cast<int>(DType::kBF16) == 1 &&
                 static_cast<int>(DType::kF16) == 2);
-  const Sight wanted = {sight_of(cache, call.rows.positions[task.first_row]).first,
-                        sight_of(cache, call.rows.positions[task.first_row + task.rows - 1]).last};
+  const Sight wanted = {
+      sight_of(call.cache, call.rows.positions[task.first_row]).first,
+      sight_of(call.cache, call.rows.positions[task.first_row + task.rows - 1]).last};
   for (int64_t g = first_group; g < last_group; ++g) {
     const int64_t position = tile + g * kGroupTokens;
-    if (block_tokens % kGroupTokens != 0) {
-      gather_group(cache, task, position, g, wanted, call.padded_dim, work.keys, work.values);
-      continue;
+    if (call.cache.block_tokens % kGroupTokens != 0) {
+      gather_group(call.cache, task, position, g, wanted, call.padded_dim, work.keys, work.values);
+    } else {
+      expand(group_at(call.cache, task, position), call.cache.head_dim, call.padded_dim, g,
+             work.keys, work.values);
     }
-    const int64_t entry = position / block_tokens - cache.first_block[task.sequence];
-    const int64_t offset = position % block_tokens;
-    const std::byte* block = cache.blocks + table[entry] * cache.block_stride;
-    const int64_t keys = task.kv_head * dim * block_tokens + offset;
-    const int64_t values =
-        (int64_t{cache.kv_heads} * block_tokens + task.kv_head * block_tokens + offset) * dim;
-    expand({.keys = block + keys * bytes,
-            .values = block + values * bytes,
-            .key_stride = block_tokens},
-           dim, call.padded_dim, g, work.keys, work.values);
   }
 }
 
+// The cache lines of the tile that begins at `tile`, up to position `end`: to be asked for while
+// the tile before is worked on. In decode a tile takes as long to arrive as to compute, and the
+// hardware does not see across blocks; in a prefill it comes from L2.
+LineQueue lines_of_tile(const Call& call, const CpuOps::AttentionTask& task, int64_t tile,
+                        int64_t end, const Workspace& work) {
+  LineQueue queue{work.lines, work.lines};
+  constexpr int64_t kLine = 64;
+  const int64_t dim = call.cache.head_dim;
+  const auto bytes = static_cast<int64_t>(dtype_bytes(call.cache.dtype));
+  if (call.cache.block_tokens % kGroupTokens != 0 || task.rows > 1) return queue;
+  const void** line = work.lines;
+  for (int64_t p = tile; p < std::min(end, tile + kTileTokens); p += kGroupTokens) {
+    const KvGroup group = group_at(call.cache, task, p);
+    const auto* keys = static_cast<const std::byte*>(group.keys);
+    const int64_t step = group.key_stride * bytes;
+    // Two groups may share lines: 32 bytes each.
+    if (p == tile || reinterpret_cast<uintptr_t>(keys) % kLine == 0) {
+      for (int64_t d = 0; d < dim; ++d) *line++ = keys + d * step;
+    }
+    const auto* values = static_cast<const std::byte*>(group.values);
+    for (int64_t i = 0; i < kGroupTokens * dim * bytes; i += kLine) *line++ = values + i;
+  }
+  queue.end = line;
+  return queue;
+}
+
 // Adds one tile to the partial softmaxes of the task's rows that see some of it.
+// `next_end`: where the positions end that the caller will come to after this tile.
 void attend_tile(const Call& call, const CpuOps::AttentionTask& task, int64_t tile,
-                 const Workspace& work, const Softmaxes& partial) {
+                 int64_t next_end, const Workspace& work, const Softmaxes& partial) {
   const int32_t* positions = call.rows.positions + task.first_row;
   const auto part_of_row = [&](int64_t r) {
     return within(sight_of(call.cache, positions[r]), tile);
@@ -170,14 +210,15 @@ void attend_tile(const Call& call, const CpuOps::AttentionTask& task, int64_t ti
   const int64_t first_group = first / kGroupTokens;
   const int64_t last_group = (last + kGroupTokens - 1) / kGroupTokens;
   expand_tile(call, task, tile, first_group, last_group, work);
+  LineQueue lines = lines_of_tile(call, task, tile + kTileTokens, next_end, work);
   const int64_t group = call.group;
   call.loops.score(work.q + first_row * group * call.padded_dim, (last_row - first_row) * group,
                    work.keys, call.cache.head_dim, call.padded_dim, first_group, last_group,
-                   work.scores);
+                   work.scores, lines);
   const auto weigh = [&](int64_t row, int64_t rows, const Sight& part) {
     call.loops.weigh(work.scores + (row - first_row) * group * kTileTokens, rows * group,
                      work.values, call.padded_dim, part.first, part.last,
-                     partial.sums + row * group * call.padded_dim);
+                     partial.sums + row * group * call.padded_dim, lines);
   };
   bool whole = true;
   for (int64_t r = first_row; r < last_row; ++r) {
@@ -212,7 +253,7 @@ void attend_split(const Call& call, const CpuOps::AttentionTask& task, int64_t s
   const int64_t begin = std::max(first, split * kSplitTokens);
   const int64_t end = std::min(last, (split + 1) * kSplitTokens);
   for (int64_t tile = begin; tile < end; tile += kTileTokens) {
-    attend_tile(call, task, tile, work, partial);
+    attend_tile(call, task, tile, end, work, partial);
   }
 }
 
