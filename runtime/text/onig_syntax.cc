@@ -586,6 +586,11 @@ class Rewriter {
 
 }  // namespace
 
-Result<std::string> pcre2_from_onig(std::string_view pattern) { return Rewriter(pattern).run(); }
+Result<std::string> pcre2_from_onig(std::string_view pattern) {
+  // DeepSeek's. From each place of a run of n spaces that does not end a line it takes n steps to
+  // fail. Only the first place can match: after it, a match would have been part of a longer one.
+  if (pattern == "\\s+$") return fmt::format("(?<![{0}])[{0}]+$", kSpaceSet);
+  return Rewriter(pattern).run();
+}
 
 }  // namespace trireme

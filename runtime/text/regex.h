@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -19,10 +20,11 @@ class Regex {
     size_t end = 0;
   };
 
-  // What one thread needs for matching; reuse it.
+  // What one thread needs for matching, and the limit of its work: make one for each text.
   class Scratch {
    public:
-    Scratch();
+    // `cpu_ms_max`: what the searches may take, and 5 microseconds for each byte of text besides.
+    explicit Scratch(int64_t cpu_ms_max = 3000);
     ~Scratch();
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
@@ -40,8 +42,8 @@ class Regex {
   ~Regex();
 
   // The matches in `text` from left to right, none overlapping; an empty match that touches the
-  // match before it does not count. `text` is all that look-around sees. Errors: one search passed
-  // the step limit (a pattern with runaway backtracking).
+  // match before it does not count. `text` is all that look-around sees. Errors: a search passed
+  // the step limit (runaway backtracking), or the searches with this Scratch passed its CPU time.
   // REQUIRES: text is well-formed UTF-8.
   Status find_all(std::string_view text, Scratch& scratch, std::vector<Match>& matches) const;
 

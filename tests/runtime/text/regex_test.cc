@@ -102,6 +102,23 @@ TEST(Regex, RunawayBacktrackingEndsInAnError) {
   EXPECT_NE(found.find("too many steps"), std::string::npos) << found.substr(0, 200);
 }
 
+// Many searches, each within its own limit, that together take the square of the text.
+TEST(Regex, WorkThatGrowsWithTheSquareEndsInAnError) {
+  Result<Regex> regex = Regex::compile("\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))");
+  ASSERT_TRUE(regex.ok()) << regex.status().message();
+  std::vector<Regex::Match> matches;
+  Regex::Scratch scratch(/*cpu_ms_max=*/100);
+  EXPECT_TRUE(regex->find_all("1234567", scratch, matches).ok());
+  EXPECT_EQ(matches.size(), 3u);
+  const Status status = regex->find_all(std::string(300000, '7'), scratch, matches);
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.message().find("too many steps"), std::string::npos) << status.message();
+}
+
+TEST(Regex, SpacesBeforeAWordDoNotTakeTheSquare) {
+  EXPECT_EQ(matches_of("\\s+$", std::string(2000000, ' ') + "1 "), "[ ]");
+}
+
 // The JIT's stack is small; a group that repeats over a long text goes on in the interpreter.
 TEST(Regex, LongMatchesNeedNoStack) {
   const std::string text(300000, 'a');
