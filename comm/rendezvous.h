@@ -14,6 +14,8 @@
 namespace trireme {
 
 class Rendezvous {
+  static constexpr auto kNoPoll = [] { return WaitWord::Work::kNone; };
+
  public:
   // kLast: all others are here and wait for release(). kWaiting: call wait(). kClosed: a rank has
   // left the group and will never come.
@@ -39,14 +41,14 @@ class Rendezvous {
 
   // Waits for the release; false when the rendezvous was closed instead. REQUIRES: a ticket that
   // says kWaiting. `poll` as in WaitWord::wait_past.
-  template <class Poll>
-  bool wait(Ticket ticket, Poll poll) {
+  template <class Poll = decltype(kNoPoll)>
+  bool wait(Ticket ticket, Poll poll = kNoPoll) {
     return (meetings_.wait_past(ticket.seen, poll) ^ ticket.seen) >= kOneMeeting;
   }
 
   // Arrives and waits until all have arrived; false when the rendezvous was closed instead.
-  template <class Poll>
-  bool meet(int size, Poll poll) {
+  template <class Poll = decltype(kNoPoll)>
+  bool meet(int size, Poll poll = kNoPoll) {
     const Ticket ticket = arrive(size);
     if (ticket.arrival == Arrival::kWaiting) return wait(ticket, poll);
     if (ticket.arrival == Arrival::kLast) release();

@@ -1,5 +1,6 @@
 #include "comm/wait_word.h"
 
+#include <algorithm>
 #include <climits>
 #include <ctime>
 
@@ -11,10 +12,7 @@
 namespace trireme {
 namespace {
 
-// A pause is 10 to 140 cycles, a yield about 0.3 us when nobody else wants the core: two to six
-// microseconds of spinning, then a hundred or two of yielding.
-constexpr int kSpins = 128;
-constexpr int kYields = 400;
+constexpr int kSpins = 128;  // a pause is 10 to 140 cycles: two to six microseconds
 
 void cpu_pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -22,8 +20,8 @@ void cpu_pause() {
 #endif
 }
 
-long futex(void* word, int operation, uint32_t value) {
-  return syscall(SYS_futex, word, operation, value, nullptr, nullptr, 0);
+void futex(void* word, int operation, uint32_t value, const timespec* timeout) {
+  syscall(SYS_futex, word, operation, value, timeout, nullptr, 0);
 }
 
 }  // namespace
@@ -41,26 +39,34 @@ void WaitWord::set_bits(uint32_t bits) {
 }
 
 void WaitWord::wake() {
-  if (sleepers_.load(std::memory_order_seq_cst) > 0) futex(&word_, FUTEX_WAKE, INT_MAX);
+  if (sleepers_.load(std::memory_order_seq_cst) > 0) futex(&word_, FUTEX_WAKE, INT_MAX, nullptr);
 }
 
-uint32_t WaitWord::wait_past(uint32_t seen) {
+uint32_t WaitWord::spin(uint32_t seen) const {
   uint32_t now = load();
   for (int i = 0; i < kSpins && now == seen; ++i) {
     cpu_pause();
     now = load();
   }
-  for (int i = 0; i < kYields && now == seen; ++i) {
-    sched_yield();
-    now = load();
-  }
-  if (now != seen) return now;
-  sleepers_.fetch_add(1, std::memory_order_seq_cst);
-  while ((now = load()) == seen) futex(&word_, FUTEX_WAIT, seen);
-  sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   return now;
 }
 
-void WaitWord::pause_between_polls() { sched_yield(); }
+uint32_t WaitWord::yield() const {
+  sched_yield();
+  return load();
+}
+
+// While something is under way it sleeps for about a hundredth of the time it has waited already.
+void WaitWord::sleep(uint32_t seen, Work work, Clock::time_point start) {
+  using std::chrono::nanoseconds;
+  if (work == Work::kNone) return futex(&word_, FUTEX_WAIT, seen, nullptr);
+  nanoseconds nap = std::chrono::milliseconds(10);
+  if (work == Work::kUnderWay) {
+    nap = std::clamp<nanoseconds>((Clock::now() - start) / 100, std::chrono::microseconds(5),
+                                  std::chrono::microseconds(500));
+  }
+  const timespec timeout{0, nap.count()};
+  futex(&word_, FUTEX_WAIT, seen, &timeout);
+}
 
 }  // namespace trireme

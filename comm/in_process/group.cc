@@ -15,8 +15,6 @@ constexpr int64_t kUnderWayBytesMax = int64_t{64} << 20;  // of one sender to on
 // Up to this many bytes moved in all, one rank does the work of all: a second meeting costs more.
 constexpr int64_t kAloneBytesMax = int64_t{64} << 10;
 
-bool no_poll() { return false; }
-
 std::string_view operation_name(InProcessGroup::Operation operation) {
   switch (operation) {
     case InProcessGroup::Operation::kBarrier:
@@ -63,11 +61,11 @@ Status InProcessGroup::collective(int rank, Post& post) {
     }
     rendezvous_.release();
   } else if (ticket.arrival == Rendezvous::Arrival::kWaiting) {
-    done = rendezvous_.wait(ticket, no_poll);
+    done = rendezvous_.wait(ticket);
   }
   if (done && together) {
     do_share(rank);
-    done = rendezvous_.meet(size_, no_poll);
+    done = rendezvous_.meet(size_);
   }
   if (!done) return gone(gone_rank_.load(), operation_name(operation));
   post = std::move(mine);

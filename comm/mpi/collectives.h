@@ -23,9 +23,9 @@ class Collectives {
   virtual Status barrier() = 0;
 };
 
-// Every rank of `comm` calls it. nullptr on every rank when they cannot share memory. `outbox` is
-// polled while the rank waits, so that messages under way get on.
-Result<std::unique_ptr<Collectives>> make_shared_collectives(MPI_Comm comm, Outbox* outbox);
+// Every rank of `comm` calls it. nullptr on every rank when they cannot share memory. `outboxes`
+// are polled while the rank waits, so that messages under way get on.
+Result<std::unique_ptr<Collectives>> make_shared_collectives(MPI_Comm comm, Outboxes* outboxes);
 
 std::unique_ptr<Collectives> make_message_collectives(MPI_Comm comm);
 

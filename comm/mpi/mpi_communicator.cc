@@ -16,8 +16,8 @@ constexpr int kTag = 0;
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(MPI_Comm comm, const MpiOptions& options, std::list<OutgoingMessage>* leftovers)
-      : comm_(comm), options_(options), leftovers_(leftovers), outbox_(comm, kTag, leftovers) {
+  MpiCommunicator(MPI_Comm comm, const MpiOptions& options, Outboxes* outboxes)
+      : comm_(comm), options_(options), outboxes_(outboxes), outbox_(comm, kTag, outboxes) {
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
@@ -29,7 +29,7 @@ class MpiCommunicator final : public Communicator {
   Status connect() {
     if (size_ == 1) return {};
     if (options_.shared_memory) {
-      auto shared = make_shared_collectives(comm_, &outbox_);
+      auto shared = make_shared_collectives(comm_, outboxes_);
       if (!shared.ok()) return shared.status();
       collectives_ = shared.take();
     }
@@ -97,7 +97,7 @@ class MpiCommunicator final : public Communicator {
     MPI_Comm child = MPI_COMM_NULL;
     Status status = mpi_status(MPI_Comm_split(comm_, color, key, &child), "split");
     if (!status.ok()) return named(status);
-    return make_mpi_communicator(child, options_, leftovers_);
+    return make_mpi_communicator(child, options_, outboxes_);
   }
 
  private:
@@ -132,7 +132,7 @@ class MpiCommunicator final : public Communicator {
 
   MPI_Comm comm_;
   const MpiOptions options_;
-  std::list<OutgoingMessage>* leftovers_;
+  Outboxes* outboxes_;
   int rank_ = 0, size_ = 1;
   Outbox outbox_;
   std::unique_ptr<Collectives> collectives_;  // null in a group of one
@@ -143,8 +143,8 @@ class MpiCommunicator final : public Communicator {
 
 Result<std::unique_ptr<Communicator>> make_mpi_communicator(MPI_Comm comm,
                                                             const MpiOptions& options,
-                                                            std::list<OutgoingMessage>* leftovers) {
-  auto communicator = std::make_unique<MpiCommunicator>(comm, options, leftovers);
+                                                            Outboxes* outboxes) {
+  auto communicator = std::make_unique<MpiCommunicator>(comm, options, outboxes);
   if (Status status = communicator->connect(); !status.ok()) return status;
   return std::unique_ptr<Communicator>(std::move(communicator));
 }

@@ -1,7 +1,6 @@
 // A Communicator over an MPI communicator. Made by MpiWorld and by split().
 #pragma once
 
-#include <list>
 #include <memory>
 
 #include <mpi.h>
@@ -12,10 +11,10 @@
 
 namespace trireme {
 
-// Every rank of `comm` calls it. The communicator owns `comm`. `leftovers` takes the messages that
-// are still under way when it is destroyed, and lives until MPI_Finalize has returned.
+// Every rank of `comm` calls it. The communicator owns `comm`. `outboxes` are
+// all those of the process, and live until MPI_Finalize has returned.
 Result<std::unique_ptr<Communicator>> make_mpi_communicator(MPI_Comm comm,
                                                             const MpiOptions& options,
-                                                            std::list<OutgoingMessage>* leftovers);
+                                                            Outboxes* outboxes);
 
 }  // namespace trireme

@@ -1,7 +1,6 @@
 #include "comm/mpi/mpi_world.h"
 
 #include <cstdlib>
-#include <list>
 
 #include <mpi.h>
 
@@ -41,7 +40,7 @@ class World final : public MpiWorld {
     Status status =
         mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "making a communicator of all ranks");
     if (!status.ok()) return status;
-    return make_mpi_communicator(comm, options_, &leftovers_);
+    return make_mpi_communicator(comm, options_, &outboxes_);
   }
 
   [[noreturn]] void abort(int exit_code) override {
@@ -52,7 +51,7 @@ class World final : public MpiWorld {
  private:
   const MpiOptions options_;
   int rank_ = 0, size_ = 1, host_rank_ = 0, host_size_ = 1;
-  std::list<OutgoingMessage> leftovers_;
+  Outboxes outboxes_;
 };
 
 }  // namespace

@@ -15,9 +15,23 @@ constexpr size_t kSpareMessages = 8;
 
 }  // namespace
 
+// The probe is for MPI's own work: connections to be made, acknowledgements to be sent.
+WaitWord::Work Outboxes::poll() {
+  bool under_way = false;
+  for (Outbox* outbox : open_) under_way |= outbox->poll();
+  int found = 0;
+  MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_SELF, &found, MPI_STATUS_IGNORE);
+  return under_way ? WaitWord::Work::kUnderWay : WaitWord::Work::kMayCome;
+}
+
+Outbox::Outbox(MPI_Comm comm, int tag, Outboxes* all) : comm_(comm), tag_(tag), all_(*all) {
+  all_.open_.push_back(this);
+}
+
 Outbox::~Outbox() {
   (void)poll();
-  leftovers_->splice(leftovers_->end(), under_way_);
+  all_.leftovers_.splice(all_.leftovers_.end(), under_way_);
+  std::erase(all_.open_, this);
 }
 
 Status Outbox::send(const ConstTensorView& x, int to) {
@@ -46,14 +60,15 @@ Status Outbox::send(const ConstTensorView& x, int to) {
   do {
     const int64_t n = std::min(kMessagePieceBytes, bytes - first);
     m.requests.push_back(MPI_REQUEST_NULL);
+    // Synchronous: complete means received. A plain MPI_Isend of a short message is complete while
+    // it still waits inside MPI for a connection, and then nobody would know to move it on.
     const int code =
-        MPI_Isend(m.bytes.data() + first, int(n), MPI_BYTE, to, tag_, comm_, &m.requests.back());
+        MPI_Issend(m.bytes.data() + first, int(n), MPI_BYTE, to, tag_, comm_, &m.requests.back());
     if (code != MPI_SUCCESS) return mpi_status(code, what);
     first += n;
   } while (first < bytes);
   bytes_under_way_ += bytes;
   under_way_.splice(under_way_.end(), message);
-  (void)poll();  // a short message has usually left already
   return {};
 }
 
@@ -72,7 +87,7 @@ bool Outbox::poll() {
     if (code == MPI_SUCCESS && spare_.size() < kSpareMessages) {
       spare_.splice(spare_.begin(), under_way_, m);
     } else {
-      leftovers_->splice(leftovers_->end(), under_way_, m);
+      all_.leftovers_.splice(all_.leftovers_.end(), under_way_, m);
     }
     m = next;
   }

@@ -1,5 +1,9 @@
-// Messages that send() has accepted and MPI has not yet delivered. Each is a copy, so that the
+// Messages that send() has accepted and the receivers do not have yet. Each is a copy, so that the
 // caller may write its tensor again at once, and two neighbours may both send first.
+//
+// MPI gets messages on only while the sending process is inside some call to MPI. So a rank that
+// waits elsewhere polls Outboxes: all outboxes of the process, since the message that the others
+// wait for may have been sent in another group.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +13,7 @@
 
 #include <mpi.h>
 
+#include "comm/wait_word.h"
 #include "kernels/base/status.h"
 #include "kernels/base/tensor.h"
 
@@ -23,13 +28,24 @@ struct OutgoingMessage {
   std::vector<MPI_Request> requests;  // one for each piece
 };
 
+class Outbox;
+
+// All outboxes of a process. Lives until MPI_Finalize has returned.
+class Outboxes {
+ public:
+  // Moves all messages of this process on: those that it sends and, inside MPI, those that arrive.
+  WaitWord::Work poll();
+
+ private:
+  friend class Outbox;
+  std::vector<Outbox*> open_;
+  std::list<OutgoingMessage> leftovers_;  // of outboxes that are gone
+};
+
 class Outbox {
  public:
-  // What is under way when the outbox goes is moved to `leftovers`, which must live until
-  // MPI_Finalize has returned.
-  Outbox(MPI_Comm comm, int tag, std::list<OutgoingMessage>* leftovers)
-      : comm_(comm), tag_(tag), leftovers_(leftovers) {}
-  ~Outbox();
+  Outbox(MPI_Comm comm, int tag, Outboxes* all);
+  ~Outbox();  // what is under way stays so
   Outbox(const Outbox&) = delete;
   Outbox& operator=(const Outbox&) = delete;
 
@@ -44,7 +60,7 @@ class Outbox {
  private:
   MPI_Comm comm_;
   int tag_;
-  std::list<OutgoingMessage>* leftovers_;
+  Outboxes& all_;
   std::list<OutgoingMessage> under_way_;
   std::list<OutgoingMessage> spare_;  // their memory is used again
   int64_t bytes_under_way_ = 0;

@@ -55,13 +55,13 @@ size_t window_bytes(int size) { return sizeof(Header) + size_t(2 * (size + 1) * 
 
 class SharedCollectives final : public Collectives {
  public:
-  SharedCollectives(Buffer window, int rank, int size, Outbox* outbox)
+  SharedCollectives(Buffer window, int rank, int size, Outboxes* outboxes)
       : window_(std::move(window)),
         memory_(static_cast<std::byte*>(window_.data())),
         header_(*std::launder(reinterpret_cast<Header*>(memory_))),
         rank_(rank),
         size_(size),
-        outbox_(*outbox),
+        outboxes_(*outboxes),
         parts_(size_t(size)) {}
 
   ~SharedCollectives() override {
@@ -156,7 +156,7 @@ class SharedCollectives final : public Collectives {
   // All ranks come here with their upcoming slots written; then those are the slots of this round.
   // `note`: what all ranks must be about to do, in the first round of a collective.
   Status next_round(const Note* note) {
-    if (!header_.rendezvous.meet(size_, [this] { return outbox_.poll(); })) {
+    if (!header_.rendezvous.meet(size_, [this] { return outboxes_.poll(); })) {
       return unavailable(fmt::format("rank {} of {} on this host has left the group",
                                      header_.gone_rank_plus_1.load() - 1, size_));
     }
@@ -190,14 +190,14 @@ class SharedCollectives final : public Collectives {
   std::byte* const memory_;  // of the window
   Header& header_;
   const int rank_, size_;
-  Outbox& outbox_;
+  Outboxes& outboxes_;
   std::vector<const float*> parts_;
   int64_t round_ = 0;  // the same on all ranks
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Collectives>> make_shared_collectives(MPI_Comm comm, Outbox* outbox) {
+Result<std::unique_ptr<Collectives>> make_shared_collectives(MPI_Comm comm, Outboxes* outboxes) {
   int rank = 0, size = 0;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
@@ -205,7 +205,7 @@ Result<std::unique_ptr<Collectives>> make_shared_collectives(MPI_Comm comm, Outb
   if (!window.ok()) return window.status();
   if (window->data() == nullptr) return std::unique_ptr<Collectives>();
   return std::unique_ptr<Collectives>(
-      std::make_unique<SharedCollectives>(window.take(), rank, size, outbox));
+      std::make_unique<SharedCollectives>(window.take(), rank, size, outboxes));
 }
 
 }  // namespace trireme

@@ -12,8 +12,6 @@
 namespace trireme {
 namespace {
 
-bool no_poll() { return false; }
-
 // Four threads meet 5,000 times. Between meetings each adds one to a plain counter of its own, and
 // after a meeting all counters must read the same: nobody runs ahead, nobody is left behind.
 TEST(Rendezvous, NobodyRunsAhead) {
@@ -26,9 +24,9 @@ TEST(Rendezvous, NobodyRunsAhead) {
     threads.emplace_back([&, r] {
       for (int i = 0; i < kMeetings; ++i) {
         ++counters[r];
-        if (!rendezvous.meet(kRanks, no_poll)) ++mistakes;
+        if (!rendezvous.meet(kRanks)) ++mistakes;
         for (int c : counters) mistakes += c != i + 1;
-        if (!rendezvous.meet(kRanks, no_poll)) ++mistakes;
+        if (!rendezvous.meet(kRanks)) ++mistakes;
       }
     });
   }
@@ -50,11 +48,11 @@ TEST(Rendezvous, TheLastWorksForAll) {
         if (ticket.arrival == Rendezvous::Arrival::kLast) {
           ++work_done;
           rendezvous.release();
-        } else if (!rendezvous.wait(ticket, no_poll)) {
+        } else if (!rendezvous.wait(ticket)) {
           ++mistakes;
         }
         mistakes += work_done != i;
-        if (!rendezvous.meet(kRanks, no_poll)) ++mistakes;
+        if (!rendezvous.meet(kRanks)) ++mistakes;
       }
     });
   }
@@ -64,7 +62,7 @@ TEST(Rendezvous, TheLastWorksForAll) {
 
 TEST(Rendezvous, ClosingWakesWhoWaitsAndRefusesWhoComes) {
   Rendezvous rendezvous;
-  std::thread waiter([&] { EXPECT_FALSE(rendezvous.meet(2, no_poll)); });
+  std::thread waiter([&] { EXPECT_FALSE(rendezvous.meet(2)); });
   rendezvous.close();
   waiter.join();
   EXPECT_EQ(rendezvous.arrive(2).arrival, Rendezvous::Arrival::kClosed);
@@ -74,21 +72,29 @@ TEST(Rendezvous, ClosingWakesWhoWaitsAndRefusesWhoComes) {
 TEST(Rendezvous, ClosingDoesNotUndoAMeeting) {
   for (int i = 0; i < 300; ++i) {
     Rendezvous rendezvous;
-    std::thread other([&] { EXPECT_TRUE(rendezvous.meet(2, no_poll)); });
-    EXPECT_TRUE(rendezvous.meet(2, no_poll));
+    std::thread other([&] { EXPECT_TRUE(rendezvous.meet(2)); });
+    EXPECT_TRUE(rendezvous.meet(2));
     rendezvous.close();
     other.join();
   }
 }
 
-// A wait with work to do keeps calling it, and still ends.
+// A wait with work to move on keeps polling, whether something is under way or only may come, and
+// ends as soon as the others are here.
 TEST(Rendezvous, PollsWhileItWaits) {
-  Rendezvous rendezvous;
-  std::atomic<int> polls{0};
-  std::thread waiter([&] { EXPECT_TRUE(rendezvous.meet(2, [&] { return ++polls < 1000; })); });
-  while (polls < 1000) std::this_thread::yield();
-  EXPECT_TRUE(rendezvous.meet(2, no_poll));
-  waiter.join();
+  for (const auto work : {WaitWord::Work::kUnderWay, WaitWord::Work::kMayCome}) {
+    Rendezvous rendezvous;
+    std::atomic<int> polls{0};
+    std::thread waiter([&] {
+      EXPECT_TRUE(rendezvous.meet(2, [&] {
+        ++polls;
+        return work;
+      }));
+    });
+    while (polls < 60) std::this_thread::yield();  // 50 come before the first sleep
+    EXPECT_TRUE(rendezvous.meet(2));
+    waiter.join();
+  }
 }
 
 // Two processes meet in memory they both map, which nobody constructed: zero bytes are enough. The
@@ -107,9 +113,9 @@ TEST(Rendezvous, ProcessesMeetInSharedMemory) {
     int mistakes = 0;
     for (int i = 1; i <= kMeetings; ++i) {
       shared->counters[me] = i;
-      mistakes += !shared->rendezvous.meet(2, no_poll);
+      mistakes += !shared->rendezvous.meet(2);
       mistakes += shared->counters[1 - me] != i;
-      mistakes += !shared->rendezvous.meet(2, no_poll);
+      mistakes += !shared->rendezvous.meet(2);
     }
     return mistakes;
   };

@@ -59,7 +59,8 @@ TEST(InProcess, ARankThatLeftBeforeIsUnavailable) {
 
 // Ranks 0 and 2 wait (or are about to) when rank 1 leaves: both calls end, neither hangs.
 TEST(InProcess, ARankThatLeavesWakesWhoWaits) {
-  for (const auto& [name, call] : calls_that_need_rank_1()) {
+  for (const auto& named_call : calls_that_need_rank_1()) {
+    const auto& call = named_call.second;
     for (int i = 0; i < 20; ++i) {
       auto ranks = make_in_process_world(3);
       Status answers[2];
@@ -70,7 +71,7 @@ TEST(InProcess, ARankThatLeavesWakesWhoWaits) {
       zero.join();
       two.join();
       for (const Status& answer : answers)
-        EXPECT_EQ(answer.code(), StatusCode::kUnavailable) << name;
+        EXPECT_EQ(answer.code(), StatusCode::kUnavailable) << named_call.first;
     }
   }
 }

@@ -3,7 +3,9 @@
 # More ranks than cores is normal here, hence --oversubscribe and ranks that yield.
 set(TRIREME_MPIRUN ${MPIEXEC_EXECUTABLE})
 execute_process(COMMAND ${MPIEXEC_EXECUTABLE} --version OUTPUT_VARIABLE mpirun_version ERROR_QUIET)
+set(TRIREME_MPI_IS_OPEN_MPI OFF)
 if(mpirun_version MATCHES "Open MPI|OpenRTE")
+  set(TRIREME_MPI_IS_OPEN_MPI ON)
   list(APPEND TRIREME_MPIRUN --oversubscribe --bind-to none --mca mpi_yield_when_idle 1)
 endif()
 

@@ -1,4 +1,5 @@
 // The communicator's contract, kept by ranks that are threads.
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -9,6 +10,9 @@
 #include "tests/contract/comm/communicator_contract.h"
 
 namespace trireme {
+
+void PrintTo(const CommunicatorClause& clause, std::ostream* out) { *out << clause.name; }
+
 namespace {
 
 using Case = std::tuple<int, CommunicatorClause>;

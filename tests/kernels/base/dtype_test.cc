@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <ostream>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -41,6 +42,7 @@ struct Format {
   uint16_t (*from_f32)(float);
   uint16_t infinity;  // the bits; the finite values lie below
 };
+void PrintTo(const Format& format, std::ostream* out) { *out << format.name; }
 const Format kFormats[] = {{"f16", defined_f16, f16_to_f32, f32_to_f16, 0x7c00},
                            {"bf16", defined_bf16, bf16_to_f32, f32_to_bf16, 0x7f80}};
 

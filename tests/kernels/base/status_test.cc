@@ -66,8 +66,8 @@ TEST(Result, TakesMoveOnlyValues) {
 TEST(StatusDeathTest, BrokenPromisesEndTheProgram) {
   const Result<int> error(not_found("the reason"));
   EXPECT_DEATH((void)*error, "CHECK failed: .*the reason");
-  EXPECT_DEATH(Result<int>{Status()}, "CHECK failed: !status_.ok");
-  EXPECT_DEATH(Status(StatusCode::kOk, "m"), "CHECK failed");
+  EXPECT_DEATH((void)Result<int>{Status()}, "CHECK failed: !status_.ok");
+  EXPECT_DEATH((void)Status(StatusCode::kOk, "m"), "CHECK failed");
 }
 
 TEST(CheckDeathTest, SaysWhereWhatAndWhy) {
