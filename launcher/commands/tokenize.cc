@@ -69,7 +69,7 @@ Status encode(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
   Result<std::string> text = flags.text.has_value() ? *flags.text : read_stdin();
   if (!text.ok()) return text.status();
   const Result<std::vector<int32_t>> ids =
-      tokenizer.encode(*text, {.add_special = flags.add_special});
+      tokenizer.encode(*text, {.add_special = flags.add_special, .parse_special = true});
   if (!ids.ok()) return ids.status();
   if (!flags.json) return write_result(join(*ids) + "\n");
   JsonArray tokens(ids->begin(), ids->end());

@@ -1,0 +1,75 @@
+// Spawns itself as ranks, as trireme does, and lets them end in the way that its first argument
+// names: spawn_program MODE RANKS. spawn_test reads what comes of it.
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+#include "launcher/output.h"
+#include "launcher/spawn.h"
+#include "launcher/world.h"
+
+namespace trireme {
+namespace {
+
+int rank_main(std::string_view mode, const LaunchedAs& launched) {
+  Result<RankWorld> made = make_world(launched);
+  if (!made.ok()) {
+    print_error(made.status());
+    return kExitRuntime;
+  }
+  RankWorld& world = *made;
+  world.mesh = {.stages = 1, .shards = world.size};
+  if (mode == "hello") {
+    if (world.rank == 0 && !write_result("result line\n").ok()) return kExitRuntime;
+    return settle(world, Status{}, Doing::kRunning);
+  }
+  int code = kExitOk;
+  if (mode == "all-bad") {
+    code = settle(world, not_found("m: no model here"), Doing::kLoadingModel);
+  } else if (mode == "one-bad") {
+    const Status mine = world.rank == 1 ? data_loss("its shard is damaged") : Status{};
+    code = settle(world, mine, Doing::kLoadingModel);
+  } else if (world.rank == 1) {
+    if (mode == "fail") return fail(world, unavailable("a peer is gone"), Doing::kRunning);
+    if (mode == "kill") raise(SIGKILL);
+    if (mode == "exit") _exit(kExitModelInvalid);
+  }
+  if (code != kExitOk) world.mpi->abort(code);
+  if (world.rank == 0 && !write_result("waiting\n").ok()) return kExitRuntime;
+  // Until somebody ends the job: rank 0 never comes.
+  for (;;) {
+    if (world.rank == 0) pause();
+    const Status met = world.world->barrier();
+    if (!met.ok()) return fail(world, met, Doing::kRunning);
+  }
+}
+
+int spawn_main(const std::vector<std::string>& args) {
+  const char* path = std::getenv("PATH");
+  const Result<std::string> mpirun = find_mpirun(path == nullptr ? "" : path);
+  if (!mpirun.ok()) {
+    print_error(mpirun.status());
+    return kExitUsage;
+  }
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const Result<int> code =
+      run_job(mpirun_command(*mpirun, std::atoi(args[1].c_str()), 1, program, args));
+  if (!code.ok()) print_error(code.status());
+  return code.ok() ? *code : kExitRuntime;
+}
+
+}  // namespace
+}  // namespace trireme
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  if (args.size() != 2) return trireme::kExitUsage;
+  const trireme::Result<trireme::LaunchedAs> launched = trireme::launched_as();
+  if (!launched.ok()) return trireme::kExitUsage;
+  return launched->by_mpi ? trireme::rank_main(args[0], *launched) : trireme::spawn_main(args);
+}
