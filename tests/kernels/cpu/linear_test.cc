@@ -192,16 +192,16 @@ TEST_P(LinearTest, StridedViewsGiveTheSameBitsAndNothingElseIsWritten) {
   }
 }
 
+std::string shape_name(const ::testing::TestParamInfo<std::tuple<DType, Shape>>& test) {
+  const auto& [dtype, shape] = test.param;
+  return std::string(dtype_name(dtype)) + "_" + std::to_string(shape.outputs) + "x" +
+         std::to_string(shape.inputs);
+}
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
                          ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16,
                                                               DType::kF16),
                                             ::testing::ValuesIn(kShapes)),
-                         [](const auto& test) {
-                           const auto& [dtype, shape] = test.param;
-                           return std::string(dtype_name(dtype)) + "_" +
-                                  std::to_string(shape.outputs) + "x" +
-                                  std::to_string(shape.inputs);
-                         });
+                         shape_name);
 
 // As many rows as a prefill has, where rows are cut into chunks and shared between threads.
 TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
