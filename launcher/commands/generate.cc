@@ -19,7 +19,7 @@ namespace {
 // The text of one sequence as it grows. Every rank has one where stop strings decide when to end.
 struct TextSink {
   TextSink(const Tokenizer& tokenizer, const SamplingParams& params)
-      : stream(tokenizer),
+      : stream(TokenStream::after_prompt(tokenizer)),
         stops(params.stop, params.include_stop_str_in_output),
         min_tokens(params.min_tokens) {}
 

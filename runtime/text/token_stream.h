@@ -21,6 +21,15 @@ class TokenStream {
   explicit TokenStream(const Tokenizer& tokenizer, bool skip_special = true)
       : TokenStream(tokenizer, skip_special, /*whole_runs=*/false) {}
 
+  // For tokens that go on after a prompt: nothing is taken off their start, so that a first token
+  // that begins a word keeps its space ("▁of" is " of", where a text that begins with it has "of").
+  static TokenStream after_prompt(const Tokenizer& tokenizer, bool skip_special = true) {
+    TokenStream stream(tokenizer, skip_special);
+    stream.first_ = false;
+    stream.strip_left_ = 0;
+    return stream;
+  }
+
   // What `id` lets us say.
   std::string push(int32_t id);
   // What was held back: no more tokens will come.

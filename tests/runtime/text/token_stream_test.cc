@@ -49,6 +49,14 @@ TEST(TokenStream, StripsTheFirstSpaceOfTheTextOnly) {
   EXPECT_EQ(pieces(*tokenizer, {7, 7, 2}), (Pieces{"", " ", "b", ""}));
 }
 
+TEST(TokenStream, AfterAPromptTheFirstTokenKeepsItsSpace) {
+  const auto tokenizer = sentence_piece().load();
+  TokenStream stream = TokenStream::after_prompt(*tokenizer);
+  EXPECT_EQ(stream.push(1), " a");
+  EXPECT_EQ(stream.push(1), " a");
+  EXPECT_EQ(stream.finish(), "");
+}
+
 // decode() gives a bad run up as a whole, as HF does; a stream cannot unsay what it said.
 TEST(TokenStream, ABadRunOfBytes) {
   const auto tokenizer = sentence_piece().load();
