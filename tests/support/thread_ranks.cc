@@ -38,6 +38,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   Result<std::unique_ptr<Model>> model = Model::load(spec, **checkpoint, **device, *groups, load);
   if (!model.ok()) return model.status();
   ExecutorOptions executor_options;
+  executor_options.cache_bytes = options.cache_bytes;
   executor_options.tokens_max = options.tokens_max;
   executor_options.chunk_max = options.tokens_max;
   executor_options.sequences_max = options.sequences_max;

@@ -22,6 +22,7 @@ struct RankOptions {
   int64_t rows_max = 1024;
   uint32_t tokens_max = 1024;
   uint32_t sequences_max = 8;
+  uint64_t cache_bytes = uint64_t{1} << 30;
   std::function<void(ModelSpec&)> edit_spec;  // negative controls
 };
 
