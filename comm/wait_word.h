@@ -31,7 +31,7 @@ class WaitWord {
   uint32_t wait_past(uint32_t seen, Poll poll) {
     uint32_t now = spin(seen);
     for (int i = 0; i < kYields && now == seen; ++i) {
-      if (i % kYieldsPerPoll == 0) poll();
+      if ((i + 1) % kYieldsPerPoll == 0) poll();
       now = yield();
     }
     if (now != seen) return now;

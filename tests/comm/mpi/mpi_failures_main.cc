@@ -5,7 +5,7 @@
 //   abort-thread   the same, called by a second thread while the first waits in a collective too
 //   die            rank 1 is killed while the others wait in a collective: no code of ours runs
 //   exit           rank 1 leaves main without a word, MPI not finalized
-//   leave          rank 1 drops its communicator: the others' collectives say so, and the job goes on
+//   leave          rank 1 drops its communicator: the collectives of the others say so, code 0
 //   unreceived     messages that nobody receives do not keep the job from ending, with code 0
 #include <atomic>
 #include <csignal>
