@@ -118,6 +118,8 @@ int settle(RankWorld& world, const Status& mine, Doing doing) {
   }
   if (first < 0) return kExitOk;
   if (first == world.rank) print_error(mine, same ? std::string() : who(world));
+  // A rank that ends the job before the message is out would take the message with it.
+  (void)world.world->barrier().ok();  // if it fails, somebody has ended the job: so be it
   return all[static_cast<size_t>(first)].code;
 }
 
