@@ -1,5 +1,5 @@
-// A piece of memory that all ranks of an MPI communicator map. It has no name once it is made, so a
-// job that is killed leaves nothing behind.
+// A piece of memory that all ranks of an MPI communicator map. It has no name anywhere, so a job
+// that is killed at any moment leaves nothing behind.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +12,9 @@
 namespace trireme {
 
 // All ranks of `comm` call it with the same size. Zeroed; released by each rank for itself. Empty
-// (data() is nullptr) on every rank when the ranks cannot share memory: they are on several hosts,
-// or /dev/shm is full or not shared. Whether they can is found out by trying, not from host names,
-// which containers make unreliable.
+// (data() is nullptr) on every rank when the ranks cannot share memory: they are on several hosts
+// or in containers apart, or memory is short. Whether they can is found out by trying, not from
+// host names, which containers make unreliable.
 Result<Buffer> make_shared_window(MPI_Comm comm, size_t bytes);
 
 }  // namespace trireme

@@ -5,10 +5,23 @@
 //
 // Exit code 0 when every rank saw every promise kept; else the job is aborted with 1.
 #include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
 #include <string_view>
 
 #include "comm/mpi/mpi_world.h"
 #include "tests/contract/comm/communicator_contract.h"
+
+namespace {
+
+bool maps_a_shared_window() {
+  std::stringstream maps;
+  maps << std::ifstream("/proc/self/maps").rdbuf();
+  return maps.str().find("memfd:trireme-window") != std::string::npos;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace trireme;
@@ -33,6 +46,10 @@ int main(int argc, char** argv) {
   {
     auto all = (*world)->communicator();
     check("communicator", all.status());
+    // Ranks that cannot share memory use messages, silently: here that would be another test.
+    const bool one_host = (*world)->size() > 1 && (*world)->host_size() == (*world)->size();
+    if (maps_a_shared_window() != (one_host && options.shared_memory))
+      check("the way", unavailable("the ranks do not use the way that was asked for"));
     for (const CommunicatorClause& clause : communicator_contract()) {
       check(clause.name, clause.run(**all));
       if ((*all)->rank() == 0) std::printf("%s: kept\n", clause.name);
