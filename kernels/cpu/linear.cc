@@ -15,8 +15,9 @@ static_assert(kBlockK + 16 == kLinearXStride && kPanelRows == kLinearPanel);
 
 // Rows of x whose k-block is copied at once: 306 KB on a worker's stack, inside its L2.
 constexpr int64_t kChunkRows = 288;
-// From so many tiles of rows on, it pays to convert a panel's k-block to f32 once.
-constexpr int64_t kUnpackTiles = 3;
+// From so many tiles of rows on, it pays to convert a panel's k-block of 16-bit weights to f32 once
+// instead of in each tile.
+constexpr int kUnpackTiles = 8;
 // Less work than this is done before another thread has noticed.
 constexpr int64_t kMinParallelMacs = 32 * 1024;
 
@@ -102,7 +103,7 @@ void multiply_panel(const Product& p, Range chunk, const float* x_block, int64_t
                   : nullptr;
   tile.next_w_step = (kPanelRows * p.element_bytes + tiles - 1) / tiles;
   auto multiply = p.table.tile[p.kind];
-  if (tiles >= kUnpackTiles) {
+  if (tiles >= kUnpackTiles && p.kind != kLinearF32) {
     p.table.unpack[p.kind](tile.w, k, unpacked);
     tile.w = unpacked;
     multiply = p.table.tile_unpacked;

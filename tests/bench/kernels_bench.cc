@@ -58,8 +58,10 @@ class Bench {
       : pool(threads, true, 0),
         isa(isa_used),
         arena(allocate_host(kArenaBytes)),
-        x(static_cast<size_t>(kRowsMax * kColsMax)),
-        y(static_cast<size_t>(kRowsMax * kColsMax)) {
+        x_bytes(allocate_host(static_cast<size_t>(kRowsMax * kColsMax) * sizeof(float))),
+        y_bytes(allocate_host(static_cast<size_t>(kRowsMax * kColsMax) * sizeof(float))),
+        x(static_cast<float*>(x_bytes.data())),
+        y(static_cast<float*>(y_bytes.data())) {
     // Small finite numbers, whether read as f32, bf16 or f16; written by whom they belong to.
     auto* words = static_cast<uint32_t*>(arena.data());
     pool.run([&](int worker) {
@@ -70,7 +72,8 @@ class Bench {
         words[i] = 0x38003800u | (state & 0x87ff87ffu);
       }
     });
-    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 97) * 0.01f - 0.48f;
+    for (int64_t i = 0; i < kRowsMax * kColsMax; ++i)
+      x[i] = static_cast<float>(i % 97) * 0.01f - 0.48f;
   }
 
   // The next matrix of this shape in the arena.
@@ -84,8 +87,7 @@ class Bench {
   }
 
   void multiply(int64_t rows, const WeightView& w) {
-    linear(pool, isa, ConstTensorView(x.data(), rows, w.cols, DType::kF32), w,
-           tensor(y.data(), rows, w.rows));
+    linear(pool, isa, ConstTensorView(x, rows, w.cols, DType::kF32), w, tensor(y, rows, w.rows));
   }
 
   // Bytes per second with which all workers together read the next `bytes` of the arena.
@@ -121,8 +123,9 @@ class Bench {
   ThreadPool pool;
   const Isa isa;
   Buffer arena;
-  std::vector<float> x;
-  std::vector<float> y;
+  Buffer x_bytes, y_bytes;
+  float* x;  // [kRowsMax * kColsMax]
+  float* y;
 
  private:
   size_t arena_at_ = 0;

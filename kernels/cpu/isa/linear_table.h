@@ -40,8 +40,8 @@ struct LinearTile {
 struct LinearTable {
   int rows_max;                        // rows of x that one tile takes, at most kLinearRowsMax
   void (*tile[3])(const LinearTile&);  // w packed; index: LinearWeight
-  void (*tile_unpacked)(const LinearTile&);
-  // One k-block of one panel as f32 in the order that tile_unpacked likes: to[k * 32].
+  void (*tile_unpacked)(const LinearTile&);  // the same, w by unpack()
+  // One k-block of one panel of 16-bit weights as f32: to[k * 32].
   void (*unpack[3])(const void* w, int64_t k, float* to);
 };
 
