@@ -209,6 +209,21 @@ TEST(ConfigReader, PathsAreRelativeToHereThenToTheFile) {
   std::filesystem::remove_all(folder);
 }
 
+// The deployments that the repository ships are good ones.
+TEST(ConfigReader, EveryFileOfConfigsIsRead) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(TRIREME_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    Deployment d;
+    Status status = read_config_file(entry.path().string(), d);
+    if (status.ok()) status = validate(d);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(std::filesystem::exists(d.model.path)) << entry.path() << ": " << d.model.path;
+    ++files;
+  }
+  EXPECT_GT(files, 0);
+}
+
 TEST(ConfigReader, NoFile) {
   Deployment d;
   const Status status = read_config_file("no/such/file.yaml", d);
