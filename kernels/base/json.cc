@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
@@ -26,7 +27,7 @@ struct Builder {
   bj::value_stack stack;
   std::vector<std::unordered_set<std::string>> keys;
   std::string key;
-  std::string duplicate;
+  std::optional<std::string> duplicate;
 
   bool on_document_begin(bj::error_code&) {
     stack.reset();
@@ -117,9 +118,9 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   bj::error_code error;
   const size_t used = parser.write_some(false, text.data(), text.size(), error);
   const std::string where = line_and_column(text, used);
-  if (!parser.handler().duplicate.empty()) {
+  if (parser.handler().duplicate.has_value()) {
     return invalid_argument(fmt::format("duplicate JSON key '{}' at {}: remove one of them",
-                                        parser.handler().duplicate, where));
+                                        *parser.handler().duplicate, where));
   }
   if (error)
     return invalid_argument(fmt::format("not valid JSON at {}: {}", where, error.message()));

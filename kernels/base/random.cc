@@ -1,5 +1,6 @@
 #include "kernels/base/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -12,7 +13,8 @@ constexpr uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
 // ((bits >> 11) + 1/2) * 2^-53: strictly inside (0, 1).
 double open_unit(uint32_t high, uint32_t low) {
   const uint64_t bits = (uint64_t{high} << 32 | low) >> 11;
-  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+  // The largest one half more needs 54 bits and would round up to 1.
+  return std::min((static_cast<double>(bits) + 0.5) * 0x1p-53, 1 - 0x1p-53);
 }
 
 }  // namespace

@@ -55,6 +55,7 @@ TEST(Json, DuplicateKeysAreRefused) {
   EXPECT_TRUE(contains(error_of(R"({"a": 1, "b": 2, "a": 3})"), "duplicate JSON key 'a'"));
   EXPECT_TRUE(contains(error_of(R"([{"x": {"k": 1, "k": 1}}])"), "duplicate JSON key 'k'"));
   EXPECT_TRUE(contains(error_of(R"({"key": 1, "k\u0065y": 2})"), "duplicate JSON key 'key'"));
+  EXPECT_TRUE(contains(error_of(R"({"": 1, "": 2})"), "duplicate JSON key ''"));
   EXPECT_TRUE(contains(error_of("{\n  \"one\": 1,\n  \"one\": 2\n}"), "line 3 column"));
   EXPECT_TRUE(parse_json(R"({"a": {"a": {"a": 1}}, "b": {"a": 1}})").ok());
   EXPECT_TRUE(parse_json(R"([{"a": 1}, {"a": 1}])").ok());

@@ -37,6 +37,13 @@ TEST(Uniform, IsInsideTheOpenIntervalAndEven) {
   for (int n : cells) EXPECT_NEAR(n, kDraws / 20, 6 * std::sqrt(kDraws / 20.0));
 }
 
+// A draw whose 53 bits are all ones, found by running Philox backwards: the largest of all draws.
+TEST(Uniform, TheLargestDrawIsLessThanOne) {
+  const double largest = uniform(20261123, 3971350426u, 1781617822u, 4174940027u);
+  EXPECT_GT(largest, 1 - 0x1p-52);
+  EXPECT_LT(largest, 1.0);
+}
+
 // Each of the four coordinates counts, and a draw depends on nothing else.
 TEST(Uniform, EveryCoordinateGivesAnotherDraw) {
   std::set<double> seen;
