@@ -15,6 +15,8 @@ static_assert(kBlockK + 16 == kLinearXStride && kPanelRows == kLinearPanel);
 
 // Rows of x whose k-block is copied at once: 306 KB on a worker's stack, inside its L2.
 constexpr int64_t kChunkRows = 288;
+// Of y at once: 512 KB, so that it, the copy of x and the weights passing by share an L2 of 2 MB.
+constexpr int64_t kPieceFloats = 128 * 1024;
 // From so many tiles of rows on, it pays to convert a panel's k-block of 16-bit weights to f32 once
 // instead of in each tile.
 constexpr int kUnpackTiles = 8;
@@ -126,8 +128,31 @@ void copy_rows(ConstTensorView x, Range chunk, int64_t k_begin, int64_t k, float
   }
 }
 
-// A worker's rectangle of y. k-blocks outermost: the rows' block of x stays in L2, and neighbouring
-// panels of one k-block are one stream.
+// The rows of `chunk` against `panels`. k-blocks outermost: the rows' block of x stays in L2, and
+// neighbouring panels of one k-block are one stream. `copy` holds the chunk's block of x; `after`:
+// what this worker will read when all this is done.
+void multiply_chunk(const Product& p, Range chunk, Range panels, float* copy,
+                    const std::byte* after) {
+  for (int64_t k_begin = 0; k_begin < p.w.cols; k_begin += kBlockK) {
+    const int64_t k = std::min(kBlockK, p.w.cols - k_begin);
+    const float* x_block = copy;
+    if (chunk.size() == 1) {
+      x_block = p.x.f32_row(chunk.begin) + k_begin;
+    } else {
+      copy_rows(p.x, chunk, k_begin, k, copy);
+    }
+    const int64_t next_k = std::min(kBlockK, p.w.cols - k_begin - k);
+    const std::byte* next_block =
+        next_k > 0 ? p.panel_block(panels.begin, k_begin + k, next_k) : after;
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const std::byte* next =
+          panel + 1 < panels.end ? p.panel_block(panel + 1, k_begin, k) : next_block;
+      multiply_panel(p, chunk, x_block, panel, k_begin, k, next);
+    }
+  }
+}
+
+// A worker's rectangle of y, in pieces of y that stay in L2 while the k-blocks pass.
 void multiply_rectangle(const Product& p, Range rows, Range panels) {
   if (rows.empty() || panels.empty()) return;
   alignas(64) float copy[kChunkRows * kLinearXStride];
@@ -135,23 +160,14 @@ void multiply_rectangle(const Product& p, Range rows, Range panels) {
   for (int c = 0; c < chunks; ++c) {
     const Range part = split(rows.size(), chunks, c);
     const Range chunk{rows.begin + part.begin, rows.begin + part.end};
-    for (int64_t k_begin = 0; k_begin < p.w.cols; k_begin += kBlockK) {
-      const int64_t k = std::min(kBlockK, p.w.cols - k_begin);
-      const float* x_block = copy;
-      if (chunk.size() == 1) {
-        x_block = p.x.f32_row(chunk.begin) + k_begin;
-      } else {
-        copy_rows(p.x, chunk, k_begin, k, copy);
-      }
-      // After the last panel of this k-block comes the first of the next.
-      const int64_t next_k_begin = std::min(k_begin + k, p.w.cols - 1);
-      const std::byte* next_block =
-          p.panel_block(panels.begin, next_k_begin, std::min(kBlockK, p.w.cols - next_k_begin));
-      for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-        const std::byte* next =
-            panel + 1 < panels.end ? p.panel_block(panel + 1, k_begin, k) : next_block;
-        multiply_panel(p, chunk, x_block, panel, k_begin, k, next);
-      }
+    const int64_t y_floats = chunk.size() * panels.size() * kPanelRows;
+    const int groups = static_cast<int>((y_floats + kPieceFloats - 1) / kPieceFloats);
+    for (int g = 0; g < groups; ++g) {
+      const Range piece = split(panels.size(), groups, g);
+      const Range group{panels.begin + piece.begin, panels.begin + piece.end};
+      if (group.empty()) continue;
+      const int64_t after = g + 1 < groups ? group.end : panels.begin;
+      multiply_chunk(p, chunk, group, copy, p.panel_block(after, 0, std::min(kBlockK, p.w.cols)));
     }
   }
 }
