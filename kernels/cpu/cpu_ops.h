@@ -89,7 +89,7 @@ class CpuOps final : public Ops {
   }
 
   // A fork and join costs as much as a core needs for about so many floats.
-  static constexpr int64_t kForkFloats = 16384;
+  static constexpr int64_t kForkFloats = 32768;
 
   ThreadPool* pool_;
   Isa isa_;
