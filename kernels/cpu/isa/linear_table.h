@@ -16,7 +16,6 @@ enum LinearWeight { kLinearF32 = 0, kLinearBF16 = 1, kLinearF16 = 2 };
 // displacement and no register: one k-block, and a cache line so that rows do not share L1 sets.
 constexpr int64_t kLinearXStride = 256 + 16;
 constexpr int64_t kLinearPanel = 32;
-constexpr int kLinearRowsMax = 16;
 
 // One k-block of one panel against `rows` rows of x:
 //   s[r][j] = sum over i in [0, k), in order, of x[r * kLinearXStride + i] * w[i][j]   (fused)
@@ -38,8 +37,8 @@ struct LinearTile {
 };
 
 struct LinearTable {
-  int rows_max;                        // rows of x that one tile takes, at most kLinearRowsMax
-  void (*tile[3])(const LinearTile&);  // w packed; index: LinearWeight
+  int rows_max;                              // rows of x that one tile takes
+  void (*tile[3])(const LinearTile&);        // w packed; index: LinearWeight
   void (*tile_unpacked)(const LinearTile&);  // the same, w by unpack()
   // One k-block of one panel of 16-bit weights as f32: to[k * 32].
   void (*unpack[3])(const void* w, int64_t k, float* to);
