@@ -205,10 +205,10 @@ Status print_rank_stats(const Worker& worker, const Generator& generator, RankWo
 }
 
 // Runs the requests; rank 0 writes texts as they come where there is one prompt, at the end
-// otherwise.
-Status generate(const Deployment& deployment, const GenerateFlags& flags, const ModelFiles& files,
-                Worker& worker, RankWorld& world, const std::vector<std::string>& prompts,
-                std::vector<GenerateRequest> requests) {
+// otherwise. Returns the exit code.
+int generate(const Deployment& deployment, const GenerateFlags& flags, const ModelFiles& files,
+             Worker& worker, RankWorld& world, const std::vector<std::string>& prompts,
+             std::vector<GenerateRequest> requests) {
   const bool shows = world.rank == 0;
   const bool streams = shows && !flags.json && prompts.size() == 1 && files.tokenizer != nullptr;
   const bool needs_text =
@@ -235,7 +235,10 @@ Status generate(const Deployment& deployment, const GenerateFlags& flags, const 
     if (streams) write(piece);
     return sinks[index]->stops.stopped();
   });
-  if (!ran.ok()) return ran;
+  // A logit that is not a number is told to all ranks, which say it once; anything else is one
+  // rank's own.
+  if (ran.code() == StatusCode::kDataLoss) return settle(world, ran, Doing::kRunning);
+  if (!ran.ok()) return fail(world, ran, Doing::kRunning);
   for (size_t i = 0; i < prompts.size() && shows; ++i) {
     const GeneratedSequence& result = generator.results()[i];
     const std::string rest = sinks[i] == nullptr ? "" : sinks[i]->finish();
@@ -248,10 +251,12 @@ Status generate(const Deployment& deployment, const GenerateFlags& flags, const 
       write((streams ? rest : prompts[i] + sinks[i]->text) + "\n");
     }
   }
-  if (!flags.stats) return written;
-  if (shows) print_stats(worker, generator);
-  if (Status s = print_rank_stats(worker, generator, world); !s.ok()) return s;
-  return written;
+  if (flags.stats) {
+    if (shows) print_stats(worker, generator);
+    if (Status s = print_rank_stats(worker, generator, world); !s.ok())
+      return fail(world, s, Doing::kRunning);
+  }
+  return written.ok() ? kExitOk : fail(world, written, Doing::kRunning);
 }
 
 }  // namespace
@@ -275,8 +280,7 @@ int run_generate(const Deployment& deployment, const GenerateFlags& flags, RankW
   Worker worker;
   const int code = load_worker(deployment, *files, world, longest(*requests, *limit), worker);
   if (code != kExitOk) return code;
-  const Status done = generate(deployment, flags, *files, worker, world, *prompts, requests.take());
-  return done.ok() ? kExitOk : fail(world, done, Doing::kRunning);
+  return generate(deployment, flags, *files, worker, world, *prompts, requests.take());
 }
 
 }  // namespace trireme

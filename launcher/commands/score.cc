@@ -1,4 +1,5 @@
 // trireme score: the log-probability of every token of a text, its perplexity, and its logits.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numeric>
@@ -91,7 +92,6 @@ class LogitsFile {
 // Every rank has them in the end.
 Status score_tokens(const std::vector<int32_t>& tokens, Worker& worker, RankWorld& world,
                     LogitsFile* file, std::vector<float>& logprobs) {
-  const Groups& groups = *worker.groups;
   const int scorer = world.mesh.rank({world.mesh.stages - 1, 0});
   const bool scores = world.rank == scorer;
   std::vector<BlockPool> pools;
@@ -123,13 +123,14 @@ Status score_tokens(const std::vector<int32_t>& tokens, Worker& worker, RankWorl
   }
   blocks.release(pools);
   logprobs.resize(total);
-  for (const float logprob : logprobs) {
-    if (std::isnan(logprob))
-      return data_loss(
-          "the model produced a logit that is not a number: its weights, or their dtype, are "
-          "unfit");
-  }
-  return groups.last_stage() && scores && file != nullptr ? file->finish() : Status::ok_status();
+  return Status::ok_status();
+}
+
+Status check_numbers(const std::vector<float>& logprobs) {
+  if (std::none_of(logprobs.begin(), logprobs.end(), [](float x) { return std::isnan(x); }))
+    return Status::ok_status();
+  return data_loss(
+      "the model produced a logit that is not a number: its weights, or their dtype, are unfit");
 }
 
 Status write_scores(const std::vector<int32_t>& tokens, const std::vector<float>& logprobs,
@@ -181,6 +182,10 @@ int run_score(const Deployment& deployment, const ScoreFlags& flags, RankWorld& 
   std::vector<float> logprobs;
   const Status scored = score_tokens(*tokens, worker, world, file ? &*file : nullptr, logprobs);
   if (!scored.ok()) return fail(world, scored, Doing::kRunning);
+  if (const int code = settle(world, check_numbers(logprobs), Doing::kRunning); code != kExitOk)
+    return code;
+  const Status finished = file ? file->finish() : Status::ok_status();
+  if (!finished.ok()) return fail(world, finished, Doing::kRunning);
   const Status written =
       world.rank == 0 ? write_scores(*tokens, logprobs, flags.json) : Status::ok_status();
   return written.ok() ? kExitOk : fail(world, written, Doing::kRunning);
