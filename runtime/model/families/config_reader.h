@@ -11,6 +11,10 @@
 
 namespace trireme {
 
+// More layers than any model has: a config that says more is damaged, and believing it would ask
+// for the memory of them all.
+inline constexpr int64_t kLayersMax = 100000;
+
 class ConfigReader {
  public:
   // `path` begins every message. Both outlive the reader.

@@ -15,7 +15,7 @@ bool exists(const std::string& path) {
 
 void add_token_ids(const Json* value, std::vector<int32_t>& ids) {
   const auto add = [&](const Json& id) {
-    if (!id.is_int64()) return;
+    if (!id.is_int64() || id.get_int64() < 0 || id.get_int64() > INT32_MAX) return;
     const auto token = static_cast<int32_t>(id.get_int64());
     if (std::find(ids.begin(), ids.end(), token) == ids.end()) ids.push_back(token);
   };
@@ -61,6 +61,7 @@ Result<ModelSpec> read_model_spec(const std::string& path, const Checkpoint* che
   if (!spec.ok()) return spec;
 
   spec->dtype = parse_dtype(config.string_or("torch_dtype", config.string_or("dtype", "")));
+  if (!config.status().ok()) return config.status();
   add_token_ids(find(*json, "eos_token_id"), spec->eos_token_ids);
   const std::string generation_path = path + "/generation_config.json";
   if (exists(generation_path)) {
@@ -68,6 +69,8 @@ Result<ModelSpec> read_model_spec(const std::string& path, const Checkpoint* che
     if (!generation.ok()) return generation.status();
     add_token_ids(find(*generation, "eos_token_id"), spec->eos_token_ids);
   }
+  // Configs name end tokens that a cut vocabulary does not have; the model cannot say them.
+  std::erase_if(spec->eos_token_ids, [&](int32_t id) { return id >= spec->vocab; });
   return spec;
 }
 

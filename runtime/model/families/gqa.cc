@@ -164,7 +164,7 @@ Result<ModelSpec> read_gqa_spec(ConfigReader& config) {
 
   spec.dim = config.integer("hidden_size");
   spec.vocab = config.integer("vocab_size");
-  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers"));
+  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
   spec.context_max =
       static_cast<uint32_t>(config.integer_or("max_position_embeddings", variant.context_max));
   spec.norm_epsilon = static_cast<float>(config.number_or("rms_norm_eps", 1e-6, 0, 1));

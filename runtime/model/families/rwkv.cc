@@ -163,7 +163,7 @@ uint32_t count_layers(const Checkpoint& checkpoint) {
     uint32_t index = 0;
     const char* begin = name.data() + 7;
     const auto parsed = std::from_chars(begin, name.data() + name.size(), index);
-    if (parsed.ec == std::errc() && index < 100000) layers = std::max(layers, index + 1);
+    if (parsed.ec == std::errc() && index < kLayersMax) layers = std::max(layers, index + 1);
   }
   return layers;
 }
@@ -283,7 +283,7 @@ Result<ModelSpec> read_rwkv4_spec(ConfigReader& config) {
   spec.model_type = "rwkv";
   spec.vocab = config.integer_or("vocab_size", 50277);
   spec.dim = config.integer_or("hidden_size", 4096);
-  spec.layers = static_cast<uint32_t>(config.integer_or("num_hidden_layers", 32));
+  spec.layers = static_cast<uint32_t>(config.integer_or("num_hidden_layers", 32, 1, kLayersMax));
   spec.attention_dim = config.integer_or("attention_hidden_size", spec.dim);
   const auto ffn_dim = static_cast<int32_t>(config.integer_or("intermediate_size", 4 * spec.dim));
   spec.norm_epsilon = static_cast<float>(config.number_or("layer_norm_epsilon", 1e-5, 0, 1));
@@ -297,7 +297,7 @@ Result<ModelSpec> read_rwkv7_spec(ConfigReader& config, const Checkpoint* checkp
   ModelSpec spec;
   spec.model_type = "rwkv7";
   spec.dim = config.integer("hidden_size");
-  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers"));
+  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
   spec.vocab = config.integer("vocab_size");
   HeadSpec heads;
   heads.head_dim = static_cast<int32_t>(config.integer_or("head_dim", 64));

@@ -133,7 +133,7 @@ Result<ModelSpec> read_yoco_spec(ConfigReader& config, const Checkpoint* checkpo
   spec.model_type = "yoco";
   spec.dim = config.integer("hidden_size");
   spec.vocab = config.integer("vocab_size");
-  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers", 2));
+  spec.layers = static_cast<uint32_t>(config.integer("num_hidden_layers", 2, kLayersMax));
   const auto self_layers =
       static_cast<uint32_t>(config.integer_or("num_self_decoder_layers", spec.layers / 2));
   const auto ffn_dim = static_cast<int32_t>(config.integer("intermediate_size"));
