@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -210,6 +211,13 @@ class Summary : public benchmark::BenchmarkReporter {
     }
     sentence("1.1B model, bfloat16, 1 row", "Decode reads weights at", true);
     sentence("1.1B model, bfloat16, 512 rows", "Prefill of 512 rows multiplies at", false);
+    double load = 0;
+    if (getloadavg(&load, 1) == 1 && load > bench.pool.size() + 1) {
+      std::printf(
+          "The load average is %.0f: other programs compete for the cores. A product waits for the "
+          "last of its threads, so these figures are lower than those of a quiet machine.\n",
+          load);
+    }
   }
 
  private:
