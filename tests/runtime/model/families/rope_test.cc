@@ -63,8 +63,8 @@ TEST(Rope, DynamicWithoutItChangesNothing) {
 
 // Llama 3.1 with L0 64, low 1, high 4: wavelengths below 16 are kept, above 64 divided by 8;
 // between them smooth = (64 / wavelength - 1) / 3. theta 16^4 and 8 dimensions: 1, 1/16, 1/256,
-// 1/4096, of wavelengths 6.28 (kept), 100.5 and more (divided); with theta 81: 1, 1/3 (18.85:
-// mixed).
+// 1/4096, of wavelengths 6.28 (kept), 100.5 and more (divided); with theta 81: 1 (kept), 1/3 and
+// 1/9 (18.8 and 56.5: mixed), 1/27 (divided).
 TEST(Rope, Llama3) {
   const char* scaling = R"("rope_scaling": {"rope_type": "llama3", "factor": 8.0,
     "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64})";

@@ -1,0 +1,186 @@
+// Layouts and block counts against brute force: which blocks a sequence has to hold is found by
+// walking all its rows and the positions that each reads.
+#include "runtime/cache/layout.h"
+
+#include <algorithm>
+#include <random>
+#include <set>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+namespace trireme {
+namespace {
+
+using Growth = StateSpec::Growth;
+
+TEST(Layout, SublayersThatGrowAlikeShareAClass) {
+  const StateSpec specs[] = {{Growth::kPerToken, 100, 0}, {},
+                             {Growth::kFixed, 1000, 0},   {Growth::kPerToken, 32, 8},
+                             {Growth::kPerToken, 64, 0},  {Growth::kFixed, 1, 0},
+                             {Growth::kPerToken, 32, 9}};
+  const CacheLayout layout = make_layout(specs, 16);
+  ASSERT_EQ(layout.classes.size(), 4u);
+  // Slots begin on cache lines: 100 * 16 = 1600 = 25 lines; 1000 takes 1024.
+  EXPECT_EQ(layout.classes[0], (SlotClass{Growth::kPerToken, 0, 16, 1600 + 1024}));
+  EXPECT_EQ(layout.classes[1], (SlotClass{Growth::kFixed, 0, 1, 1024 + 64}));
+  EXPECT_EQ(layout.classes[2], (SlotClass{Growth::kPerToken, 8, 16, 512}));
+  EXPECT_EQ(layout.classes[3], (SlotClass{Growth::kPerToken, 9, 16, 512}));
+  const Slot expected[] = {{0, 0}, {-1, 0}, {1, 0}, {2, 0}, {0, 1600}, {1, 1024}, {3, 0}};
+  for (size_t i = 0; i < layout.slots.size(); ++i) EXPECT_EQ(layout.slots[i], expected[i]) << i;
+}
+
+TEST(Layout, SlotsNeverOverlap) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<StateSpec> specs(1 + random() % 12);
+    for (StateSpec& s : specs) {
+      s.growth = static_cast<Growth>(random() % 3);
+      s.bytes = random() % 300;
+      s.window_tokens = s.growth == Growth::kPerToken ? static_cast<uint32_t>(random() % 3) : 0;
+    }
+    const auto block_tokens = static_cast<uint32_t>(1 + random() % 20);
+    const CacheLayout layout = make_layout(specs, block_tokens);
+    ASSERT_EQ(layout.slots.size(), specs.size());
+    for (size_t i = 0; i < specs.size(); ++i) {
+      const Slot& a = layout.slots[i];
+      if (specs[i].growth == Growth::kNone) {
+        ASSERT_EQ(a.slot_class, -1);
+        continue;
+      }
+      const SlotClass& c = layout.classes[a.slot_class];
+      const uint64_t end = a.offset + specs[i].bytes * c.block_tokens;
+      ASSERT_EQ(a.offset % 64, 0u);
+      ASSERT_LE(end, c.block_bytes);
+      ASSERT_EQ(c.growth, specs[i].growth);
+      ASSERT_EQ(c.window_tokens, specs[i].window_tokens);
+      for (size_t j = i + 1; j < specs.size(); ++j) {
+        const Slot& b = layout.slots[j];
+        if (b.slot_class != a.slot_class) continue;
+        ASSERT_LE(end, b.offset) << "round " << round;
+      }
+    }
+  }
+}
+
+// Every rank of a worker counts the same blocks, whatever part of the model it holds.
+TEST(Layout, ClassesDoNotDependOnARanksOwnBytes) {
+  std::vector<StateSpec> specs = {{Growth::kPerToken, 100, 0},
+                                  {Growth::kFixed, 1000, 0},
+                                  {Growth::kPerToken, 32, 8},
+                                  {Growth::kPerToken, 64, 0}};
+  const CacheLayout whole = make_layout(specs, 8);
+  specs[0].bytes = specs[1].bytes = specs[2].bytes = 0;  // of other stages
+  specs[3].bytes = 16;                                   // a shard's
+  const CacheLayout part = make_layout(specs, 8);
+  ASSERT_EQ(part.classes.size(), whole.classes.size());
+  for (size_t c = 0; c < whole.classes.size(); ++c) {
+    EXPECT_EQ(part.classes[c].growth, whole.classes[c].growth);
+    EXPECT_EQ(part.classes[c].window_tokens, whole.classes[c].window_tokens);
+    EXPECT_EQ(part.classes[c].block_tokens, whole.classes[c].block_tokens);
+    EXPECT_EQ(blocks_peak(part.classes[c], 100, 10), blocks_peak(whole.classes[c], 100, 10));
+  }
+  EXPECT_EQ(part.classes[1].block_bytes, 0u);
+}
+
+// ---- block counts ----
+
+// Blocks that hold a position which a row of [begin, end), or any later row, reads or writes.
+std::set<uint32_t> blocks_touched(const SlotClass& c, uint32_t begin, uint32_t end) {
+  std::set<uint32_t> blocks;
+  const uint32_t rows_end = std::max(end, begin + 1);  // begin == end: the next row, later
+  for (uint32_t row = begin; row < rows_end; ++row) {
+    for (uint32_t p = 0; p <= row; ++p) {
+      const bool reads = c.window_tokens == 0 || p + c.window_tokens > row;
+      const bool there = p < end;  // later rows are not stored yet
+      if (reads && there) blocks.insert(p / c.block_tokens);
+    }
+  }
+  if (begin % c.block_tokens != 0) blocks.insert(begin / c.block_tokens);  // goes on being filled
+  return blocks;
+}
+
+TEST(Blocks, NeededIsWhatRowsTouch) {
+  for (uint32_t block_tokens : {1u, 2u, 3u, 5u, 8u}) {
+    for (uint32_t window : {0u, 1u, 2u, 3u, 5u, 8u, 11u}) {
+      const SlotClass c{Growth::kPerToken, window, block_tokens, 64};
+      for (uint32_t begin = 0; begin < 30; ++begin) {
+        for (uint32_t end = begin; end < 40; ++end) {
+          ASSERT_EQ(blocks_needed(c, begin, end), blocks_touched(c, begin, end).size())
+              << "block " << block_tokens << " window " << window << " [" << begin << ", " << end
+              << ")";
+        }
+      }
+    }
+  }
+  EXPECT_EQ(blocks_needed({Growth::kFixed, 0, 1, 64}, 5, 9), 1u);
+}
+
+// The peak is reached by some way to cut a sequence and exceeded by none.
+TEST(Blocks, PeakBoundsEveryChunking) {
+  std::mt19937_64 random(11);
+  for (uint32_t block_tokens : {1u, 2u, 4u, 7u}) {
+    for (uint32_t window : {0u, 1u, 2u, 4u, 6u, 13u}) {
+      for (uint32_t chunk : {1u, 2u, 3u, 8u, 40u}) {
+        for (uint32_t tokens : {1u, 5u, 17u, 64u}) {
+          const SlotClass c{Growth::kPerToken, window, block_tokens, 64};
+          const uint32_t peak = blocks_peak(c, tokens, chunk);
+          uint32_t most = 0;
+          for (uint32_t begin = 0; begin < tokens; ++begin) {
+            for (uint32_t n = 1; n <= chunk && begin + n <= tokens; ++n)
+              most = std::max(most, blocks_needed(c, begin, begin + n));
+          }
+          ASSERT_GE(peak, most) << fmt::format("block {} window {} chunk {} tokens {}",
+                                               block_tokens, window, chunk, tokens);
+          if (tokens >= 64 && chunk < 40) {
+            ASSERT_LE(peak, most) << fmt::format("block {} window {} chunk {}: too many",
+                                                 block_tokens, window, chunk);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(blocks_peak({Growth::kFixed, 0, 1, 64}, 1000, 10), 1u);
+}
+
+TEST(Blocks, CountFillsTheBytesWithWholeSequences) {
+  const StateSpec specs[] = {
+      {Growth::kPerToken, 64, 0}, {Growth::kPerToken, 64, 4}, {Growth::kFixed, 128, 0}};
+  const CacheLayout layout = make_layout(specs, 4);
+  // 20 tokens, chunks of 3: 5 full blocks, 3 of the window (6 positions), 1 state.
+  const uint64_t one = 5 * 256 + 3 * 256 + 128;
+  for (const uint64_t sequences : {1u, 2u, 7u}) {
+    for (const uint64_t spare : {uint64_t{0}, one - 1}) {
+      const auto blocks = count_blocks(layout, sequences * one + spare, 20, 3, 100);
+      ASSERT_TRUE(blocks.ok());
+      EXPECT_EQ(*blocks, (std::vector<uint32_t>{static_cast<uint32_t>(5 * sequences),
+                                                static_cast<uint32_t>(3 * sequences),
+                                                static_cast<uint32_t>(sequences)}));
+    }
+  }
+  EXPECT_EQ(*count_blocks(layout, uint64_t{1} << 40, 20, 3, 6), (std::vector<uint32_t>{30, 18, 6}))
+      << "no more than sequences_max";
+}
+
+TEST(Blocks, CountSaysWhatDoesNotFit) {
+  const StateSpec specs[] = {{Growth::kPerToken, 64, 0}};
+  const CacheLayout layout = make_layout(specs, 4);
+  const auto blocks = count_blocks(layout, 1279, 20, 3, 8);
+  ASSERT_FALSE(blocks.ok());
+  EXPECT_EQ(blocks.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(blocks.status().message(),
+            "one sequence of 20 tokens needs 1280 bytes of cache on this rank, the cache has 1279: "
+            "lower max_model_len or raise cpu_kv_cache_space");
+}
+
+// A stage without states, or with bytes of other stages only, has room for everybody.
+TEST(Blocks, CountWithoutBytes) {
+  EXPECT_TRUE(count_blocks({}, 0, 20, 3, 8)->empty());
+  const StateSpec specs[] = {{Growth::kPerToken, 0, 0}, {Growth::kFixed, 0, 0}};
+  EXPECT_EQ(*count_blocks(make_layout(specs, 4), 0, 20, 3, 8), (std::vector<uint32_t>{40, 8}));
+}
+
+TEST(LayoutDeathTest, BlocksHaveTokens) { EXPECT_DEATH((void)make_layout({}, 0), "block_tokens"); }
+
+}  // namespace
+}  // namespace trireme
