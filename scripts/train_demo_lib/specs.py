@@ -33,15 +33,15 @@ def _rwkv(model_type, layers):
             "vocab_size": 1024}
 
 
-# steps: batches of `batch_tokens` tokens, cut in sequences of `length`; the last eighth of the
-# steps of the models that look positions up trains on sequences of CONTEXT tokens.
+# steps: batches of `batch_tokens` tokens, cut in sequences of `length`; every eighth batch of the
+# models that look positions up, in sequences of CONTEXT tokens.
 SPECS = {
     "gqa": {
         "tokenizer": "llama3", "steps": 1100, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
         "config": _llama(hidden=192, layers=4, heads=8, kv_heads=4, head_dim=24, intermediate=320,
                          tied=False)},
     "gqa-draft": {
-        "tokenizer": "llama3", "steps": 1600, "batch_tokens": 4096, "length": 256, "rate": 4e-3,
+        "tokenizer": "llama3", "steps": 1200, "batch_tokens": 4096, "length": 256, "rate": 4e-3,
         "config": _llama(hidden=128, layers=2, heads=8, kv_heads=4, head_dim=16, intermediate=160,
                          tied=True)},
     "rwkv4": {
@@ -51,11 +51,11 @@ SPECS = {
         "tokenizer": "world", "steps": 1000, "batch_tokens": 4096, "length": 512, "rate": 3e-3,
         "config": _rwkv("rwkv7", layers=4)},
     "yoco-gret": {
-        "tokenizer": "gpt2", "steps": 1000, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
+        "tokenizer": "gpt2", "steps": 700, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
         "config": _yoco({"type": "gated_retention", "num_heads": 4,
                          "gate_logit_normalizer": 16}, None, 0)},
     "yoco-swa": {
-        "tokenizer": "spm", "steps": 1000, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
+        "tokenizer": "spm", "steps": 700, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
         "config": _yoco({"type": "swa", "num_heads": 4, "window_size": 64, "qkv_bias": False},
                         1, 2)},
 }
