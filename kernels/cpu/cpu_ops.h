@@ -83,7 +83,7 @@ class CpuOps final : public Ops {
       return;
     }
     pool_->run([&](int worker) {
-      const Range part = split(n, pool_->size(), worker);
+      const IndexRange part = split(n, pool_->size(), worker);
       if (!part.empty()) f(part.begin, part.end);
     });
   }

@@ -90,7 +90,7 @@ struct Product {
 
 // One k-block of one panel against the rows of `chunk`, whose k-block lies in x_block. `next`: the
 // packed weights that this worker will want after these.
-void multiply_panel(const Product& p, Range chunk, const float* x_block, int64_t panel,
+void multiply_panel(const Product& p, IndexRange chunk, const float* x_block, int64_t panel,
                     int64_t k_begin, int64_t k, const std::byte* next) {
   alignas(64) float unpacked[kBlockK * kPanelRows];
   const int tiles = static_cast<int>((chunk.size() + p.table.rows_max - 1) / p.table.rows_max);
@@ -111,7 +111,7 @@ void multiply_panel(const Product& p, Range chunk, const float* x_block, int64_t
     multiply = p.table.tile_unpacked;
   }
   for (int i = 0; i < tiles; ++i) {  // tiles of equal height, to one row
-    const Range rows = split(chunk.size(), tiles, i);
+    const IndexRange rows = split(chunk.size(), tiles, i);
     tile.x = x_block + rows.begin * kLinearXStride;
     tile.y = p.y.f32_row(chunk.begin + rows.begin) + panel * kPanelRows;
     tile.rows = static_cast<int>(rows.size());
@@ -121,7 +121,7 @@ void multiply_panel(const Product& p, Range chunk, const float* x_block, int64_t
 }
 
 // The k-block of the rows of `chunk`, each kLinearXStride from the one before.
-void copy_rows(ConstTensorView x, Range chunk, int64_t k_begin, int64_t k, float* to) {
+void copy_rows(ConstTensorView x, IndexRange chunk, int64_t k_begin, int64_t k, float* to) {
   for (int64_t r = 0; r < chunk.size(); ++r) {
     std::memcpy(to + r * kLinearXStride, x.f32_row(chunk.begin + r) + k_begin,
                 static_cast<size_t>(k) * sizeof(float));
@@ -131,7 +131,7 @@ void copy_rows(ConstTensorView x, Range chunk, int64_t k_begin, int64_t k, float
 // The rows of `chunk` against `panels`. k-blocks outermost: the rows' block of x stays in L2, and
 // neighbouring panels of one k-block are one stream. `copy` holds the chunk's block of x; `after`:
 // what this worker will read when all this is done.
-void multiply_chunk(const Product& p, Range chunk, Range panels, float* copy,
+void multiply_chunk(const Product& p, IndexRange chunk, IndexRange panels, float* copy,
                     const std::byte* after) {
   for (int64_t k_begin = 0; k_begin < p.w.cols; k_begin += kBlockK) {
     const int64_t k = std::min(kBlockK, p.w.cols - k_begin);
@@ -153,18 +153,18 @@ void multiply_chunk(const Product& p, Range chunk, Range panels, float* copy,
 }
 
 // A worker's rectangle of y, in pieces of y that stay in L2 while the k-blocks pass.
-void multiply_rectangle(const Product& p, Range rows, Range panels) {
+void multiply_rectangle(const Product& p, IndexRange rows, IndexRange panels) {
   if (rows.empty() || panels.empty()) return;
   alignas(64) float copy[kChunkRows * kLinearXStride];
   const int chunks = static_cast<int>((rows.size() + kChunkRows - 1) / kChunkRows);
   for (int c = 0; c < chunks; ++c) {
-    const Range part = split(rows.size(), chunks, c);
-    const Range chunk{rows.begin + part.begin, rows.begin + part.end};
+    const IndexRange part = split(rows.size(), chunks, c);
+    const IndexRange chunk{rows.begin + part.begin, rows.begin + part.end};
     const int64_t y_floats = chunk.size() * panels.size() * kPanelRows;
     const int groups = static_cast<int>((y_floats + kPieceFloats - 1) / kPieceFloats);
     for (int g = 0; g < groups; ++g) {
-      const Range piece = split(panels.size(), groups, g);
-      const Range group{panels.begin + piece.begin, panels.begin + piece.end};
+      const IndexRange piece = split(panels.size(), groups, g);
+      const IndexRange group{panels.begin + piece.begin, panels.begin + piece.end};
       if (group.empty()) continue;
       const int64_t after = g + 1 < groups ? group.end : panels.begin;
       multiply_chunk(p, chunk, group, copy, p.panel_block(after, 0, std::min(kBlockK, p.w.cols)));
@@ -207,7 +207,7 @@ void linear(ThreadPool& pool, Isa isa, ConstTensorView x, const WeightView& w, T
 void embed(ThreadPool& pool, Isa /*isa*/, const WeightView& table, const int32_t* ids,
            int32_t count, int32_t first_id, float scale, TensorView y) {
   CHECK(y.rows == count && y.cols == table.cols);
-  const auto gather = [&](Range rows) {
+  const auto gather = [&](IndexRange rows) {
     for (int64_t t = rows.begin; t < rows.end; ++t) {
       float* to = y.f32_row(t);
       const int64_t row = int64_t{ids[t]} - first_id;

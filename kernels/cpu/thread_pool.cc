@@ -74,7 +74,7 @@ int core_of(int worker, int first_core) {
 
 }  // namespace
 
-Range split(int64_t n, int parts, int index, int64_t grain) {
+IndexRange split(int64_t n, int parts, int index, int64_t grain) {
   CHECK(n >= 0 && parts >= 1 && index >= 0 && index < parts && grain >= 1);
   const int64_t grains = (n + grain - 1) / grain;
   const int64_t begin = grains * index / parts * grain;

@@ -19,7 +19,7 @@
 
 namespace trireme {
 
-struct Range {
+struct IndexRange {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t size() const { return end - begin; }
@@ -29,7 +29,7 @@ struct Range {
 // Part `index` of [0, n) cut into `parts` contiguous ranges that begin at multiples of `grain` and
 // differ by at most one grain; some are empty where n is small.
 // REQUIRES: n >= 0, parts >= 1, 0 <= index < parts, grain >= 1.
-Range split(int64_t n, int parts, int index, int64_t grain = 1);
+IndexRange split(int64_t n, int parts, int index, int64_t grain = 1);
 
 class ThreadPool {
  public:

@@ -66,7 +66,8 @@ class Bench {
     // Small finite numbers, whether read as f32, bf16 or f16; written by whom they belong to.
     auto* words = static_cast<uint32_t*>(arena.data());
     pool.run([&](int worker) {
-      const Range part = split(static_cast<int64_t>(kArenaBytes / 4), pool.size(), worker, 1 << 20);
+      const IndexRange part =
+          split(static_cast<int64_t>(kArenaBytes / 4), pool.size(), worker, 1 << 20);
       uint32_t state = 12345u + static_cast<uint32_t>(worker);
       for (int64_t i = part.begin; i < part.end; ++i) {
         state = state * 1664525u + 1013904223u;
@@ -98,7 +99,7 @@ class Bench {
         reinterpret_cast<const float*>(static_cast<const std::byte*>(arena.data()) + arena_at_);
     const double begin = now_s();
     pool.run([&](int worker) {
-      const Range part = split(static_cast<int64_t>(bytes / 4), pool.size(), worker, 4096);
+      const IndexRange part = split(static_cast<int64_t>(bytes / 4), pool.size(), worker, 4096);
       benchmark::DoNotOptimize(read(p + part.begin, part.size()));
     });
     const double seconds = now_s() - begin;

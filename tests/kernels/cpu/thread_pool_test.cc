@@ -23,7 +23,7 @@ TEST(Split, CoversEverythingOnceInOrderAtMultiplesOfTheGrain) {
       for (int64_t grain : {1, 4, 32}) {
         int64_t end = 0;
         for (int i = 0; i < parts; ++i) {
-          const Range range = split(n, parts, i, grain);
+          const IndexRange range = split(n, parts, i, grain);
           EXPECT_EQ(range.begin, end);
           EXPECT_LE(range.begin, range.end);
           EXPECT_TRUE(range.empty() || range.begin % grain == 0);
