@@ -9,7 +9,7 @@ namespace {
 
 TEST(Collectives, TwoAllReducesALayerAndOneForTheEmbedding) {
   for (const std::string name :
-       {"llama-gqa", "qwen3", "rwkv4-tiny", "rwkv7-tiny", "yoco-gret-tiny", "yoco-swa-tiny"}) {
+       {"llama-mqa", "qwen3", "rwkv4-tiny", "rwkv7-tiny", "yoco-gret-tiny", "yoco-swa-tiny"}) {
     SCOPED_TRACE(name);
     for (const int stages : {1, 2}) {
       RankOptions options;
