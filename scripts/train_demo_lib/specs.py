@@ -37,7 +37,7 @@ def _rwkv(model_type, layers):
 # models that look positions up, in sequences of CONTEXT tokens.
 SPECS = {
     "gqa": {
-        "tokenizer": "llama3", "steps": 1100, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
+        "tokenizer": "llama3", "steps": 900, "batch_tokens": 4096, "length": 256, "rate": 3e-3,
         "config": _llama(hidden=192, layers=4, heads=8, kv_heads=4, head_dim=24, intermediate=320,
                          tied=False)},
     "gqa-draft": {
