@@ -107,6 +107,14 @@ RopeSpec read_rope(ConfigReader& config, int64_t head_dim, int64_t context_max,
 
   const int64_t rotary_dim = static_cast<int64_t>(static_cast<double>(head_dim) * partial) / 2 * 2;
   std::vector<double> f = default_frequencies(rotary_dim, theta);
+  if (rotary_dim < 2 || (type == "dynamic" && rotary_dim < 4)) {
+    scaling.fail(
+        StatusCode::kInvalidArgument,
+        fmt::format("{} rotated dimensions (partial_rotary_factor {} of head_dim {}) are too few",
+                    rotary_dim, partial, head_dim));
+    config.absorb(scaling);
+    return {};
+  }
   const double factor = scaling.number_or("factor", 1.0, 1.0, 1e6);
   const double original = scaling.number_or("original_max_position_embeddings",
                                             static_cast<double>(context_max), 1, 1e9);

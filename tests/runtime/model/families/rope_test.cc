@@ -43,6 +43,18 @@ TEST(Rope, Partial) {
   expect_frequencies(rope_of(R"({"partial_rotary_factor": 0.5})", 8, 64), {1, 0.01});
 }
 
+TEST(Rope, TooFewRotatedDimensionsAreRefused) {
+  for (const std::string_view text :
+       {R"({"partial_rotary_factor": 0.0})", R"({"partial_rotary_factor": 0.1})",
+        R"({"partial_rotary_factor": 0.25, "rope_scaling": {"type": "dynamic", "factor": 2.0}})"}) {
+    const auto json = parse_json(text);
+    ConfigReader config(*json, "config.json");
+    (void)read_rope(config, 8, 64, 10000.0);
+    EXPECT_EQ(config.status().code(), StatusCode::kInvalidArgument) << text;
+    EXPECT_NE(config.status().message().find("partial_rotary_factor"), std::string::npos);
+  }
+}
+
 TEST(Rope, Linear) {
   expect_frequencies(rope_of(R"({"rope_scaling": {"type": "linear", "factor": 4.0}})", 8, 64),
                      {0.25, 0.025, 0.0025, 0.00025});
