@@ -272,8 +272,8 @@ TEST(Defaults, Heads) {
   const auto mistral = good_spec("mistral-window",
                                  R"({"num_attention_heads": 16, "num_key_value_heads": "absent"})");
   EXPECT_EQ(mistral.sublayers[0].heads.kv_heads, 8);
-  const auto qwen =
-      good_spec("qwen2", R"({"num_attention_heads": 64, "num_key_value_heads": "absent"})");
+  const auto qwen = good_spec(
+      "qwen2", R"({"num_attention_heads": 64, "num_key_value_heads": "absent", "head_dim": 16})");
   EXPECT_EQ(qwen.sublayers[0].heads.kv_heads, 32);
   EXPECT_EQ(good_spec("llama-gqa", R"({"head_dim": 16.0})").sublayers[0].heads.head_dim, 16);
 }
