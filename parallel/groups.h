@@ -12,7 +12,8 @@ struct Groups {
   Mesh mesh;
   Coordinate here;
   std::unique_ptr<CountingCommunicator> shards;  // the ranks of this stage; its rank is here.shard
-  std::unique_ptr<CountingCommunicator> stages;  // this shard's rank of every stage; its rank is here.stage
+  std::unique_ptr<CountingCommunicator>
+      stages;  // this shard's rank of every stage; its rank is here.stage
 
   bool first_stage() const { return here.stage == 0; }
   bool last_stage() const { return here.stage == mesh.stages - 1; }
