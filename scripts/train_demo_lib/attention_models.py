@@ -162,7 +162,8 @@ def yoco_forward(c, p, tokens):
     for i in range(c["num_hidden_layers"] - c["num_self_decoder_layers"]):
         at = f"model.cross_layers.{i}."
         z = rms_norm(x, p[at + "attn_norm.weight"], eps)
-        q = rotate(split_heads(F.linear(z, p[at + "attn.q_proj.weight"]), cross_heads), angles, True)
+        q = split_heads(F.linear(z, p[at + "attn.q_proj.weight"]), cross_heads)
+        q = rotate(q, angles, True)
         x = x + F.linear(merge_heads(attend(q, k, v)), p[at + "attn.o_proj.weight"])
         x = x + swiglu(p, at + "mlp.", rms_norm(x, p[at + "mlp_norm.weight"], eps))
     return F.linear(rms_norm(x, p["model.norm.weight"], eps), p["lm_head.weight"])

@@ -70,8 +70,8 @@ def rwkv4_forward(c, p, tokens):
 
 
 def wkv7(r, log_w, k, v, a, b, chunk=16):
-    """y_t = S_t r_t with S_t = S_{t-1} diag(w_t) + (S_{t-1} a_t) b_tT + v_t k_tT, S_0 = 0, in chunks
-    (the WY form of a product of diagonal plus rank one). All [batch, length, heads, 64] in fp32.
+    """y_t = S_t r_t with S_t = S_{t-1} diag(w_t) + (S_{t-1} a_t) b_tT + v_t k_tT, S_0 = 0, in
+    chunks (the WY form of a product of diagonal plus rank one). All [batch, length, heads, 64] in fp32.
     Within a chunk exp(-sum log_w) <= exp(0.6065 * 16): no overflow. Z below is the transposed S."""
     batch, length, heads, _ = r.shape
     chunk = min(chunk, length)
@@ -185,7 +185,8 @@ def initial_value(name, shape, c):
         "att.time_mix_r": lambda: ramp ** (0.5 * down),
         "ffn.time_mix_k": lambda: ramp**down, "ffn.time_mix_r": lambda: ramp**down,
         "att.w0": lambda: -6 + 6 * (n / (d - 1)) ** (1 + up**0.3) + 0.5 + zigzag * 2.5,
-        "att.a0": lambda: -0.19 + zigzag * 0.3 + linear * 0.4, "att.v0": lambda: 0.73 - linear * 0.4,
+        "att.a0": lambda: -0.19 + zigzag * 0.3 + linear * 0.4,
+        "att.v0": lambda: 0.73 - linear * 0.4,
         "att.k_k": lambda: 0.71 - linear * 0.1, "att.k_a": lambda: torch.full((d,), 1.02),
         "att.r_k": lambda: torch.full((d,), -0.04), "ffn.x_k": lambda: 1 - ramp ** (down**4),
         "att.ln_x.weight": lambda: torch.full((d,), ((1 + layer) / layers) ** 0.7),

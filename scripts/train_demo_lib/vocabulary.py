@@ -44,8 +44,8 @@ def sentencepiece_style(documents):
     special_tokens = ["<unk>", "<s>", "</s>"]
     trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     # Words and punctuation are split only while training: no merge crosses them, so that encoding
-    # the whole text as one piece, as Llama-2 does, gives the same tokens. A newline stays out of the vocabulary
-    # and falls back to <0x0A>; the first word of a line therefore has no leading "▁".
+    # the whole text as one piece, as Llama-2 does, gives the same tokens. A newline stays out of
+    # the vocabulary and falls back to <0x0A>; the first word of a line thus has no leading "▁".
     trained.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Metaspace(prepend_scheme="never"), pre_tokenizers.Punctuation()])
     lines = [line for document in documents for line in document.splitlines() if line]
