@@ -192,7 +192,7 @@ def make_rwkv7_three_heads(out):
     """Small values, so that the epsilon of the norm over heads decides; 72 tokens, so that chunks of 16 and 64 end inside."""
     vocab, count = 53, 72
     draw = Draw("rwkv7-three-heads")
-    weights = draw_rwkv7(draw, 3, 3, (8, 4, 4, 8), 48, vocab, 0.05)
+    weights = draw_rwkv7(draw, 2, 3, (8, 4, 4, 8), 48, vocab, 0.05)
     tokens = draw.tokens(vocab, count)
     logits, report = checked(7, weights, tokens)
     store.write_golden(out / "rwkv7-three-heads", None, weights, tokens, logits)
