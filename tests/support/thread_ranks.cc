@@ -116,28 +116,29 @@ Result<std::vector<std::vector<float>>> score_sequences(
   return logits;
 }
 
-Result<std::vector<int64_t>> read_int64s(const std::string& path, const std::string& name) {
+namespace {
+
+template <class T>
+Result<std::vector<T>> read_tensor(const std::string& path, const std::string& name) {
   Result<std::unique_ptr<Checkpoint>> file = open_checkpoint(path);
   if (!file.ok()) return file.status();
   const TensorInfo* info = (*file)->find(name);
   if (info == nullptr) return not_found(path + ": no tensor " + name);
   Result<std::span<const std::byte>> bytes = (*file)->bytes(*info);
   if (!bytes.ok()) return bytes.status();
-  std::vector<int64_t> values(bytes->size() / sizeof(int64_t));
-  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(int64_t));
+  std::vector<T> values(bytes->size() / sizeof(T));
+  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(T));
   return values;
 }
 
+}  // namespace
+
+Result<std::vector<int64_t>> read_int64s(const std::string& path, const std::string& name) {
+  return read_tensor<int64_t>(path, name);
+}
+
 Result<std::vector<float>> read_floats(const std::string& path, const std::string& name) {
-  Result<std::unique_ptr<Checkpoint>> file = open_checkpoint(path);
-  if (!file.ok()) return file.status();
-  const TensorInfo* info = (*file)->find(name);
-  if (info == nullptr) return not_found(path + ": no tensor " + name);
-  Result<std::span<const std::byte>> bytes = (*file)->bytes(*info);
-  if (!bytes.ok()) return bytes.status();
-  std::vector<float> values(bytes->size() / sizeof(float));
-  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(float));
-  return values;
+  return read_tensor<float>(path, name);
 }
 
 }  // namespace trireme::test

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "runtime/model/sublayers/load_linear.h"
+
 namespace trireme {
 namespace {
 
@@ -16,14 +18,6 @@ Result<Buffer> load_mix(const SublayerContext& c, std::initializer_list<const ch
     slices.back().map = one_minus;
   }
   return c.weights.vector(slices);
-}
-
-Result<Linear> load(const SublayerContext& c, const char* name, int64_t rows, int64_t cols,
-                    Range row_range, Range col_range) {
-  Result<Matrix> matrix =
-      c.weights.matrix(WeightSlice{c.name(name), rows, cols, row_range, col_range});
-  if (!matrix.ok()) return matrix.status();
-  return Linear(c.device.ops(), matrix.take());
 }
 
 }  // namespace
@@ -48,13 +42,13 @@ Result<std::unique_ptr<Sublayer>> Rwkv4TimeMix::make(const SublayerContext& c) {
   if (!first.ok()) return first.status();
   sub->first_ = first.take();
 
-  Result<Linear> key = load(c, "key", channels, dim, mine, all);
+  Result<Linear> key = load_linear(c, "key", channels, dim, mine, all);
   if (!key.ok()) return key.status();
-  Result<Linear> value = load(c, "value", channels, dim, mine, all);
+  Result<Linear> value = load_linear(c, "value", channels, dim, mine, all);
   if (!value.ok()) return value.status();
-  Result<Linear> receptance = load(c, "receptance", channels, dim, mine, all);
+  Result<Linear> receptance = load_linear(c, "receptance", channels, dim, mine, all);
   if (!receptance.ok()) return receptance.status();
-  Result<Linear> output = load(c, "output", dim, channels, all, mine);
+  Result<Linear> output = load_linear(c, "output", dim, channels, all, mine);
   if (!output.ok()) return output.status();
   sub->key_ = key.take();
   sub->value_ = value.take();
@@ -99,11 +93,11 @@ Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c
   Result<Buffer> mix = load_mix(c, {"mix_k", "mix_r"});
   if (!mix.ok()) return mix.status();
   sub->mix_ = mix.take();
-  Result<Linear> key = load(c, "key", ffn, dim, mine, all);
+  Result<Linear> key = load_linear(c, "key", ffn, dim, mine, all);
   if (!key.ok()) return key.status();
-  Result<Linear> value = load(c, "value", dim, ffn, all, mine);
+  Result<Linear> value = load_linear(c, "value", dim, ffn, all, mine);
   if (!value.ok()) return value.status();
-  Result<Linear> receptance = load(c, "receptance", dim, dim, all, all);
+  Result<Linear> receptance = load_linear(c, "receptance", dim, dim, all, all);
   if (!receptance.ok()) return receptance.status();
   sub->key_ = key.take();
   sub->value_ = RowParallelLinear(value.take(), c.shards);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/model/sublayers/load_linear.h"
 #include "runtime/model/sublayers/rwkv4.h"  // shift_state_bytes
 
 namespace trireme {
@@ -19,14 +20,6 @@ Result<Buffer> load_mix(const SublayerContext& c) {
   for (const char* x : {"mix_r", "mix_w", "mix_k", "mix_v", "mix_a", "mix_g"})
     slices.push_back(whole_vector(c.name(x), dim));
   return c.weights.vector(slices);
-}
-
-Result<Linear> load(const SublayerContext& c, const char* name, int64_t rows, int64_t cols,
-                    Range row_range, Range col_range) {
-  Result<Matrix> matrix =
-      c.weights.matrix(WeightSlice{c.name(name), rows, cols, row_range, col_range});
-  if (!matrix.ok()) return matrix.status();
-  return Linear(c.device.ops(), matrix.take());
 }
 
 }  // namespace
@@ -100,11 +93,11 @@ Result<std::unique_ptr<Sublayer>> Rwkv7TimeMix::make(const SublayerContext& c) {
   };
   for (const Projection& p : {Projection{"receptance", &sub->receptance_},
                               Projection{"key", &sub->key_}, Projection{"value", &sub->value_}}) {
-    Result<Linear> loaded = load(c, p.name, dim, dim, mine, all);
+    Result<Linear> loaded = load_linear(c, p.name, dim, dim, mine, all);
     if (!loaded.ok()) return loaded.status();
     *p.target = loaded.take();
   }
-  Result<Linear> output = load(c, "output", dim, dim, all, mine);
+  Result<Linear> output = load_linear(c, "output", dim, dim, all, mine);
   if (!output.ok()) return output.status();
   sub->output_ = RowParallelLinear(output.take(), c.shards);
   return std::unique_ptr<Sublayer>(std::move(sub));
@@ -185,9 +178,9 @@ Result<std::unique_ptr<Sublayer>> Rwkv7ChannelMix::make(const SublayerContext& c
   Result<Buffer> mix = c.weights.vector(whole_vector(c.name("mix_k"), dim));
   if (!mix.ok()) return mix.status();
   sub->mix_ = mix.take();
-  Result<Linear> key = load(c, "key", ffn, dim, mine, {0, dim});
+  Result<Linear> key = load_linear(c, "key", ffn, dim, mine, {0, dim});
   if (!key.ok()) return key.status();
-  Result<Linear> value = load(c, "value", dim, ffn, {0, dim}, mine);
+  Result<Linear> value = load_linear(c, "value", dim, ffn, {0, dim}, mine);
   if (!value.ok()) return value.status();
   sub->key_ = key.take();
   sub->value_ = RowParallelLinear(value.take(), c.shards);
