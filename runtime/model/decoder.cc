@@ -29,7 +29,6 @@ Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelSpec& 
     if (!buffer.ok()) return buffer.status();
     *buffers[i] = buffer.take();
   }
-  decoder->workspace_.rows_max = rows_max;
   return decoder;
 }
 

@@ -34,7 +34,6 @@ class Decoder {
   struct Workspace {
     Buffer input, delta;  // [rows_max, dim]
     Buffer scratch;
-    int64_t rows_max = 0;
   };
 
   // `begin`, `end`: the stage's part of ModelSpec::sublayers.

@@ -41,8 +41,7 @@ Result<std::shared_ptr<const VocabTable>> load_table(const ModelSpec& spec, Weig
 
 Result<std::vector<Decoder::Step>> load_steps(const ModelSpec& spec, const StagePlan& stage,
                                               Device& device, Communicator& shards, Coordinate here,
-                                              int shard_count, DType cache_dtype,
-                                              WeightReader& weights) {
+                                              int shard_count, WeightReader& weights) {
   std::vector<Decoder::Step> steps;
   for (uint32_t index : stage.sublayers) {
     const SublayerSpec& sub = spec.sublayers[index];
@@ -55,7 +54,7 @@ Result<std::vector<Decoder::Step>> load_steps(const ModelSpec& spec, const Stage
       step.norm = norm.take();
     }
     Result<std::unique_ptr<Sublayer>> made =
-        make_sublayer({spec, sub, device, shards, here.shard, shard_count, weights, cache_dtype});
+        make_sublayer({spec, sub, device, shards, here.shard, shard_count, weights});
     if (!made.ok()) return made.status();
     step.sublayer = made.take();
     steps.push_back(std::move(step));
@@ -107,8 +106,7 @@ Result<std::map<std::string, std::vector<int64_t>>> tensor_shapes(const ModelSpe
   const auto world = make_in_process_world(1);
   const Result<std::vector<StagePlan>> plans = plan_stages(spec, 1);
   if (!plans.ok()) return plans.status();
-  const auto steps =
-      load_steps(spec, plans->front(), *device, *world[0], {}, 1, DType::kF32, weights);
+  const auto steps = load_steps(spec, plans->front(), *device, *world[0], {}, 1, weights);
   if (!steps.ok()) return steps.status();
   for (const std::string& norm : {spec.embedding_norm, spec.final_norm}) {
     if (norm.empty()) continue;
@@ -129,8 +127,7 @@ Result<uint64_t> weight_bytes(const ModelSpec& spec, const Checkpoint* checkpoin
   const Result<std::vector<StagePlan>> plans = plan_stages(spec, mesh.stages);
   if (!plans.ok()) return plans.status();
   const StagePlan& stage = (*plans)[here.stage];
-  const auto steps =
-      load_steps(spec, stage, *device, *world[0], here, mesh.shards, DType::kF32, weights);
+  const auto steps = load_steps(spec, stage, *device, *world[0], here, mesh.shards, weights);
   if (!steps.ok()) return steps.status();
   const bool first = here.stage == 0;
   const bool last = here.stage == mesh.stages - 1;
@@ -194,8 +191,7 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec, const Checkpoi
 
 Status Model::load_stage(LoadingReader& weights, const Groups& groups) {
   Result<std::vector<Decoder::Step>> steps =
-      load_steps(spec_, stage_, device_, *groups.shards, groups.here, groups.mesh.shards,
-                 cache_dtype_, weights);
+      load_steps(spec_, stage_, device_, *groups.shards, groups.here, groups.mesh.shards, weights);
   if (!steps.ok()) return steps.status();
   Result<std::unique_ptr<Decoder>> decoder =
       Decoder::make(device_, spec_, stage_.begin, stage_.end, steps.take(), rows_max_);

@@ -69,7 +69,7 @@ Result<ParameterCounts> count_parameters(const ModelSpec& spec) {
   counts.head = norm + (spec.tied ? 0 : table);
   for (const SublayerSpec& sub : spec.sublayers) {
     MeasuringReader weights(nullptr, std::nullopt);
-    const auto made = make_sublayer({spec, sub, *device, *world[0], 0, 1, weights, DType::kF32});
+    const auto made = make_sublayer({spec, sub, *device, *world[0], 0, 1, weights});
     if (!made.ok()) return made.status();
     counts.sublayers.push_back(weights.parameters() + (sub.norm.empty() ? 0 : norm));
   }

@@ -86,7 +86,6 @@ struct SublayerContext {
   int shard = 0;         // of shard_count
   int shard_count = 1;
   WeightReader& weights;
-  DType cache_dtype = DType::kF32;
 
   const std::string& name(std::string_view tensor) const {
     const auto it = sublayer.tensors.find(tensor);
