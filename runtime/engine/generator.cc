@@ -4,18 +4,6 @@
 
 namespace trireme {
 
-std::string_view finish_reason_name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kNone:
-      return "none";
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-  }
-  return "none";
-}
-
 Generator::Generator(Executor& executor, Communicator& world, const Groups& groups,
                      std::vector<GenerateRequest> requests, GeneratorOptions options)
     : executor_(executor),

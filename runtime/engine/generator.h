@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/engine/executor.h"
+#include "runtime/engine/request.h"
 #include "runtime/sample/penalty_state.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/schedule/planner.h"
@@ -20,9 +21,6 @@ struct GenerateRequest {
   std::vector<int32_t> prompt;  // not empty
   SamplingParams params;        // validated
 };
-
-enum class FinishReason : uint8_t { kNone, kStop, kLength };
-std::string_view finish_reason_name(FinishReason reason);  // "stop", "length"
 
 struct GeneratedSequence {
   std::vector<int32_t> tokens;        // of the output; without the end token that stopped it

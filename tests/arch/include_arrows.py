@@ -39,12 +39,17 @@ MODULES = {
     "runtime/model/sublayers": ["runtime/model/families", "runtime/cache", "parallel"],
     # The decoder. Counting what a model needs runs its loader in a world of one.
     "runtime/model": ["runtime/model/sublayers", "comm/in_process"],
-    "runtime/engine": ["runtime/model", "runtime/schedule", "runtime/text", "runtime/sample"],
+    "runtime/chat": ["runtime/text"],
+    "runtime/grammar": ["runtime/text", "runtime/sample"],
+    "runtime/trace": ["kernels/base"],
+    "runtime/engine": ["runtime/model", "runtime/schedule", "runtime/sample", "runtime/trace"],
     "runtime/pool": ["runtime/cache", "comm/transfer"],
     "runtime/cluster": ["runtime/engine", "runtime/pool", "comm/net"],
-    "runtime/gateway": ["runtime/cluster"],
+    "runtime/gateway/http": ["kernels/base"],
+    "runtime/gateway": ["runtime/cluster", "runtime/chat", "runtime/grammar", "runtime/gateway/http"],
     "runtime/config": ["runtime/gateway"],  # fills every component's Options
-    "launcher": ["runtime/config", "kernels/ref", "kernels/cpu", "comm/in_process", "comm/mpi"],
+    "launcher/client": ["kernels/base"],  # talks to servers over HTTP, ours or others
+    "launcher": ["launcher/client", "runtime/config", "kernels/ref", "kernels/cpu", "comm/in_process", "comm/mpi"],
 }
 
 FLOORS = sorted({module.split("/")[0] for module in MODULES})
@@ -57,8 +62,9 @@ LIBRARIES = {
     "cublas": ["kernels/cuda"],
     "yaml-cpp/": ["runtime/config"],
     "CLI/": ["launcher"],
-    "boost/asio": ["comm/net", "comm/transfer", "runtime/gateway"],
-    "boost/beast": ["runtime/gateway"],
+    "boost/asio": ["comm/net", "comm/transfer", "runtime/gateway", "runtime/gateway/http", "launcher/client"],
+    "boost/beast": ["runtime/gateway/http", "launcher/client"],
+    "prometheus/": ["runtime/gateway"],
     "gtest/": [],
     "benchmark/": [],
 }
