@@ -1,0 +1,58 @@
+// Plans the next step on a thread of its own while this one computes. The caller predicts what the
+// view will be; where it comes out so, the plan is there already, else it is made on the spot. As
+// plan_step is a function, the result is the same either way.
+//
+// The caller is one thread.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "runtime/schedule/planner.h"
+
+namespace trireme {
+
+class AheadPlanner {
+ public:
+  AheadPlanner() : thread_([this] { work(); }) {}
+  ~AheadPlanner();
+  AheadPlanner(const AheadPlanner&) = delete;
+  AheadPlanner& operator=(const AheadPlanner&) = delete;
+
+  // The view is expected to be `view`, which is copied. Drops what was prepared before.
+  void prepare(const PlannerView& view, const StepBudget& budget);
+
+  // plan_step(view, budget).
+  StepPlan take(const PlannerView& view, const StepBudget& budget);
+
+  uint64_t prepared() const { return prepared_; }
+  uint64_t hits() const { return hits_; }
+
+ private:
+  // A view that owns what its spans point into.
+  struct Job {
+    std::vector<SeqView> sequences;
+    std::vector<uint32_t> counts, total, available;
+    PlannerView view;
+    StepBudget budget;
+    Job(const PlannerView& view, const StepBudget& budget);
+    Job(const Job&) = delete;
+    bool equals(const PlannerView& view, const StepBudget& budget) const;
+  };
+  enum class State : uint8_t { kIdle, kAsked, kDone };
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Job> job_;  // written by the caller only while the state is kIdle or kDone
+  StepPlan plan_;
+  State state_ = State::kIdle;
+  bool ends_ = false;
+  uint64_t prepared_ = 0, hits_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,18 @@
+// Whether a request can ever run in this worker's cache.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/base/status.h"
+#include "runtime/cache/layout.h"
+
+namespace trireme {
+
+// Ok, or kInvalidArgument with the numbers where a request needs at some time more blocks of a
+// class
+// (`peak`) than there are (`total`).
+Status can_ever_fit(const CacheLayout& layout, std::span<const uint32_t> total,
+                    std::span<const uint32_t> peak);
+
+}  // namespace trireme
