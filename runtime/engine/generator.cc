@@ -12,6 +12,8 @@ Generator::Generator(Executor& executor, Communicator& world, const Groups& grou
       requests_(std::move(requests)),
       options_(std::move(options)) {
   for (uint32_t total : executor.blocks_total()) pools_.emplace_back(total);
+  // Nobody waits for a single answer here, so the cache is filled and a few yield.
+  options_.budget.admission = Admission::kOptimistic;
   results_.resize(requests_.size());
   for (const GenerateRequest& r : requests_) {
     CHECK(!r.prompt.empty() && r.prompt.size() < options_.tokens_max);

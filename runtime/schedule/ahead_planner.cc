@@ -12,8 +12,8 @@ bool same(std::span<const uint32_t> a, std::span<const uint32_t> b) {
 bool same(const SeqView& a, const SeqView& b) {
   return a.id == b.id && a.tokens == b.tokens && a.computed == b.computed &&
          a.resident == b.resident && a.prefill_tokens == b.prefill_tokens && a.busy == b.busy &&
-         a.all_logits == b.all_logits && a.stop == b.stop && same(a.shared, b.shared) &&
-         same(a.peak, b.peak);
+         a.all_logits == b.all_logits && a.stop == b.stop && a.logits_from == b.logits_from &&
+         same(a.shared, b.shared) && same(a.peak, b.peak);
 }
 
 }  // namespace

@@ -9,9 +9,9 @@
 
 namespace trireme {
 
-// Ok, or kInvalidArgument with the numbers where a request needs at some time more blocks of a
-// class
-// (`peak`) than there are (`total`).
+// Ok, or kInvalidArgument where a request needs at some time more blocks of a class (`peak`) than
+// there are (`total`): with the class, both numbers in blocks, tokens and bytes of this rank, and
+// what to lower. Of several classes the one that is exceeded most.
 Status can_ever_fit(const CacheLayout& layout, std::span<const uint32_t> total,
                     std::span<const uint32_t> peak);
 

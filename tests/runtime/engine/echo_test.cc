@@ -238,7 +238,9 @@ class EchoWorker {
     if (arrived_ < sequences_.size() && (up_to(1) == 0 || arrived_ == finished_))
       sequences_[arrived_++].arrived = true;
     cancel_one_at_times();
-    const StepPlan plan = plan_step({views(), blocks_total_, &stages_[0].layout}, case_.budget);
+    StepBudget budget = case_.budget;
+    budget.admission = Admission::kOptimistic;  // so that sequences yield and come again
+    const StepPlan plan = plan_step({views(), blocks_total_, &stages_[0].layout}, budget);
     for (const SeqId id : plan.preempted) preempt(id);
     if (plan.runs.empty()) return;
     truth_.step.clear();

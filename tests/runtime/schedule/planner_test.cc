@@ -74,6 +74,8 @@ StepBudget random_budget(Random& random) {
   budget.sequences_max = random.between(1, 8);
   budget.prefill_chunk_max = random.one_in(2) ? budget.tokens_max : random.between(1, 20);
   budget.decode = !random.one_in(4);
+  budget.admission = Admission::kOptimistic;
+  budget.decode_first = false;
   return budget;
 }
 
@@ -100,8 +102,6 @@ Case random_case(Random& random) {
       peak = std::max(peak, blocks_peak(shape, s.tokens, c.chunk_max()));
     }
     c.total.push_back(std::max(held, peak) + random.up_to(random.one_in(2) ? 2 : 20));
-    if (random.one_in(30)) c.total.back() = peak + random.up_to(4);
-    c.pools_shrank |= c.total.back() < held;
   }
   return c;
 }
@@ -219,7 +219,7 @@ TEST(Planner, FaultsAreFound) {
   c.layout = make_layout(std::vector<StateSpec>{{Growth::kPerToken, 16, 0}}, 4);
   c.total = {4};
   c.sequences = {{1, 9, 8, true, 8}, {2, 9, 4, true, 8}, {3, 5, 0, false, 5}, {4, 3, 0, false, 3}};
-  c.budget = {16, 4, 8, true};
+  c.budget = {16, 4, 8, true, Admission::kOptimistic, false};
   const StepPlan good = plan_step(c.view(), c.budget);
   EXPECT_EQ(find_fault(c, good), "");
   const auto run = [](SeqId id, uint32_t first, uint32_t count, bool wants) {
@@ -238,7 +238,8 @@ TEST(Planner, LatestResidentYields) {
   const CacheLayout layout = make_layout(std::vector<StateSpec>{{Growth::kPerToken, 16, 0}}, 4);
   const uint32_t total[] = {4};
   const SeqView views[] = {{7, 9, 8, true, 8}, {8, 5, 4, true, 4}, {9, 4, 3, true, 3}};
-  const StepPlan plan = plan_step({views, total, &layout}, {64, 8, 64, true});
+  const StepPlan plan =
+      plan_step({views, total, &layout}, {64, 8, 64, true, Admission::kOptimistic, false});
   EXPECT_EQ(plan.preempted, std::vector<SeqId>{9});
   ASSERT_EQ(plan.runs.size(), 1u);  // 8 waits: 7 took the block that 9 gave
   EXPECT_EQ(plan.runs[0], (StepPlan::Run{7, 8, 1, true}));
@@ -249,14 +250,18 @@ TEST(Planner, PrefillOnlyWorkerComputesTheWholePrompt) {
   const CacheLayout layout = make_layout(std::vector<StateSpec>{{Growth::kPerToken, 16, 0}}, 4);
   const uint32_t total[] = {100};
   const SeqView left_over[] = {{1, 33, 32, true, 33}};
-  const StepPlan plan = plan_step({left_over, total, &layout}, {64, 8, 32, false});
+  const StepPlan plan =
+      plan_step({left_over, total, &layout}, {64, 8, 32, false, Admission::kOptimistic, false});
   ASSERT_EQ(plan.runs.size(), 1u);
   EXPECT_EQ(plan.runs[0], (StepPlan::Run{1, 32, 1, true}));
   const SeqView sampled[] = {{1, 34, 33, true, 33}};
-  EXPECT_TRUE(plan_step({sampled, total, &layout}, {64, 8, 32, false}).runs.empty());
+  EXPECT_TRUE(
+      plan_step({sampled, total, &layout}, {64, 8, 32, false, Admission::kOptimistic, false})
+          .runs.empty());
   // Preempted after its first token was sampled: the prompt again, and no second first token.
   const SeqView again[] = {{1, 34, 0, false, 33}};
-  const StepPlan redo = plan_step({again, total, &layout}, {64, 8, 64, false});
+  const StepPlan redo =
+      plan_step({again, total, &layout}, {64, 8, 64, false, Admission::kOptimistic, false});
   ASSERT_EQ(redo.runs.size(), 1u);
   EXPECT_EQ(redo.runs[0], (StepPlan::Run{1, 0, 33, false}));
 }
@@ -266,7 +271,8 @@ TEST(Planner, NewcomersWaitWhileAResidentWaits) {
   const uint32_t total[] = {4};
   // 1 awaits its handoff with three blocks, 2 needs two more than the one that is free.
   const SeqView views[] = {{1, 13, 12, true, 12}, {2, 12, 0, true, 12}, {3, 2, 0, false, 2}};
-  const StepPlan plan = plan_step({views, total, &layout}, {64, 8, 64, false});
+  const StepPlan plan =
+      plan_step({views, total, &layout}, {64, 8, 64, false, Admission::kOptimistic, false});
   EXPECT_TRUE(plan.runs.empty());
   EXPECT_TRUE(plan.preempted.empty());
 }
@@ -367,9 +373,11 @@ TEST(PlannerDeathTest, RefusesBrokenPromises) {
   const CacheLayout layout = make_layout(std::vector<StateSpec>{{Growth::kPerToken, 16, 0}}, 4);
   const uint32_t total[] = {4};
   const SeqView views[] = {{1, 5, 0, false, 5}};
-  EXPECT_DEATH(plan_step({views, total, &layout}, {8, 8, 0, true}), "prefill_chunk_max");
+  EXPECT_DEATH(plan_step({views, total, &layout}, {8, 8, 0, true, Admission::kOptimistic, false}),
+               "prefill_chunk_max");
   const SeqView computed[] = {{1, 5, 5, true, 5}};
-  EXPECT_TRUE(plan_step({computed, total, &layout}, {8, 8, 8, true}).runs.empty());
+  EXPECT_TRUE(plan_step({computed, total, &layout}, {8, 8, 8, true, Admission::kOptimistic, false})
+                  .runs.empty());
 }
 
 }  // namespace
