@@ -22,10 +22,13 @@ class AheadPlanner {
   AheadPlanner(const AheadPlanner&) = delete;
   AheadPlanner& operator=(const AheadPlanner&) = delete;
 
-  // The view is expected to be `view`, which is copied. Drops what was prepared before.
+  // The view is expected to be `view`, which is copied with all its spans. Drops what was prepared
+  // before. REQUIRES: *view.layout does not change, and lives until another view has been prepared,
+  // its plan has been taken, or this has ended.
   void prepare(const PlannerView& view, const StepBudget& budget);
 
-  // plan_step(view, budget).
+  // plan_step(view, budget): prepared, where view and budget are the predicted ones to the last
+  // field (the layout by its address), else planned now.
   StepPlan take(const PlannerView& view, const StepBudget& budget);
 
   uint64_t prepared() const { return prepared_; }

@@ -27,7 +27,7 @@ struct CostRates {
 };
 
 struct SpillQuestion {
-  uint32_t rows = 0;   // that would be computed again
+  uint32_t rows = 0;   // that would be computed again: less what the prefix cache would still give
   uint64_t bytes = 0;  // of the sequence's blocks
   uint64_t host_bytes_free = 0;
 };
