@@ -69,6 +69,12 @@ void select_top(std::span<const Candidate> from, size_t count, std::vector<Candi
   std::sort_heap(top.begin(), top.end(), before);
 }
 
+void apply_mask(std::span<const uint32_t> allowed, std::span<float> logits) {
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if ((allowed[i / 32] >> (i % 32) & 1u) == 0) logits[i] = kNever;
+  }
+}
+
 void apply_bias_and_minimum(const SamplingParams& params, const PenaltyState& penalties,
                             std::span<const int32_t> eos, std::span<float> logits) {
   for (const auto& [token, bias] : params.logit_bias) logits[static_cast<size_t>(token)] += bias;
@@ -199,16 +205,19 @@ void report(std::span<const float> logits, const Candidate& best, int32_t count,
 
 Result<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
                             const PenaltyState& penalties, std::span<const int32_t> eos,
-                            uint32_t choice, uint32_t position, SamplerScratch& scratch) {
+                            uint32_t choice, uint32_t position, SamplerScratch& scratch,
+                            std::span<const uint32_t> allowed) {
+  CHECK(allowed.empty() || allowed.size() * 32 >= logits.size());
   const Result<Candidate> raw_best = best_of(logits);
   if (!raw_best.ok()) return raw_best.status();
 
-  const bool adjusted = !params.logit_bias.empty() || !penalties.seen().empty() ||
-                        penalties.output_tokens() < params.min_tokens;
+  const bool adjusted = !allowed.empty() || !params.logit_bias.empty() ||
+                        !penalties.seen().empty() || penalties.output_tokens() < params.min_tokens;
   Candidate best = *raw_best;
   std::span<const float> row = logits;
   if (adjusted) {
     scratch.logits.assign(logits.begin(), logits.end());
+    if (!allowed.empty()) apply_mask(allowed, scratch.logits);
     apply_bias_and_minimum(params, penalties, eos, scratch.logits);
     apply_penalties(params, penalties, scratch.logits);
     const Result<Candidate> adjusted_best = best_of(scratch.logits);

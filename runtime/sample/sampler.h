@@ -2,6 +2,7 @@
 // run again, in another batch or on another worker, gets the same tokens.
 //
 // The steps, in vLLM's order:
+//   0. allowed               l[t] = -inf for tokens that are not allowed; nothing below undoes it
 //   1. logit_bias            l[t] += bias[t]
 //   2. min_tokens            l[t] = -inf for EOS (unless ignore_eos) and stop_token_ids, while the
 //                            output is shorter than min_tokens
@@ -60,10 +61,12 @@ class SamplerScratch {
 // [vocab] of the position before; `eos` are the model's end tokens.
 // A NaN or +inf among the logits is kDataLoss; -inf means never.
 // REQUIRES: validate(params, logits.size()) is ok; every eos is below logits.size();
-//           penalties was made with these params and has seen every token of the output so far.
+//           penalties was made with these params and has seen every token of the output so far;
+//           `allowed` is empty (all tokens may come) or has a bit per token: t % 32 of [t / 32].
 Result<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
                             const PenaltyState& penalties, std::span<const int32_t> eos,
-                            uint32_t choice, uint32_t position, SamplerScratch& scratch);
+                            uint32_t choice, uint32_t position, SamplerScratch& scratch,
+                            std::span<const uint32_t> allowed = {});
 
 // The raw log-softmax of `token` under `logits`, in f64, and the `count` likeliest tokens: what
 // sample() reports, for those who score a given text.
