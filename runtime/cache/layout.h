@@ -42,6 +42,11 @@ CacheLayout make_layout(std::span<const StateSpec> sublayers, uint32_t block_tok
 // The first position whose row is still readable when the token at `begin` is computed next.
 uint32_t first_readable(const SlotClass& c, uint32_t begin);
 
+// Blocks of class `c` that the positions [0, end) lie in. REQUIRES: `c` is per token.
+inline uint32_t blocks_before(const SlotClass& c, uint32_t end) {
+  return end / c.block_tokens + (end % c.block_tokens != 0 ? 1 : 0);
+}
+
 // Blocks of class `c` that a sequence holds while its tokens [begin, end) are computed.
 // begin == end: blocks it keeps to go on later.
 uint32_t blocks_needed(const SlotClass& c, uint32_t begin, uint32_t end);
@@ -50,10 +55,23 @@ uint32_t blocks_needed(const SlotClass& c, uint32_t begin, uint32_t end);
 // at most `chunk_max` of them are computed per step.
 uint32_t blocks_peak(const SlotClass& c, uint32_t tokens_max, uint32_t chunk_max);
 
-// Blocks of each class for as many sequences of the greatest length as `bytes` hold, at most
-// `sequences_max`. kResourceExhausted with the numbers where not even one fits.
+// What a pool holds besides sequences: prefixes that are remembered.
+struct PrefixRoom {
+  bool prefix_caching = false;
+  uint32_t snapshots_per_sequence = 0;  // blocks of a fixed class beside each sequence's own
+};
+
+// The snapshots that a ruler of `keep` states per level has for one prompt of `tokens_max` tokens,
+// with a few for ends of turns; at most 64.
+uint32_t ruler_snapshots(uint32_t tokens_max, uint32_t granule, uint32_t keep);
+
+// Blocks of each class for as many sequences of the greatest length as `bytes` hold. Without prefix
+// caching at most `sequences_max` of them; with it, all that `bytes` hold, as one sequence's worth
+// of blocks again and again (with its snapshots, as soon as one fits without), and what is left of
+// that too. kResourceExhausted with the numbers where not even one fits. The counts stay below
+// 2^30.
 Result<std::vector<uint32_t>> count_blocks(const CacheLayout& layout, uint64_t bytes,
                                            uint32_t tokens_max, uint32_t chunk_max,
-                                           uint32_t sequences_max);
+                                           uint32_t sequences_max, PrefixRoom room = {});
 
 }  // namespace trireme
