@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/cache/block_cache.h"
 #include "runtime/engine/request.h"
 
 namespace trireme {
@@ -28,17 +29,11 @@ struct EngineInfo {
   std::string device;  // "cpu/avx512"
 };
 
-// What a class of cache blocks is doing: free + live + cached == total.
-struct ClassUsage {
-  uint32_t total = 0, free = 0, live = 0, cached = 0;  // blocks
-  uint64_t block_bytes = 0;                            // on the leader's rank
-};
-
 struct EngineStats {
-  uint32_t running = 0;  // sequences that hold blocks
-  uint32_t waiting = 0;  // requests, or choices, that hold none
-  std::vector<ClassUsage> classes;
-  uint64_t spilled_bytes = 0;  // of preempted sequences in host memory
+  uint32_t running = 0;             // sequences that hold blocks
+  uint32_t waiting = 0;             // requests, or choices, that hold none
+  std::vector<ClassUsage> classes;  // blocks by slot class
+  uint64_t spilled_bytes = 0;       // of preempted sequences in host memory
   // Counters since the start.
   uint64_t requests = 0, finished_stop = 0, finished_length = 0, finished_cancelled = 0,
            finished_failed = 0;  // requests accepted; choices by their end

@@ -1,6 +1,7 @@
 #include "runtime/engine/executor.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include <fmt/format.h>
 
@@ -43,7 +44,7 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
   Result<std::vector<uint32_t>> blocks =
       agree_on_blocks(world, layout,
                       count_blocks(layout, options.cache_bytes, options.tokens_max,
-                                   options.chunk_max, options.sequences_max));
+                                   options.chunk_max, options.sequences_max, options.prefixes));
   if (!blocks.ok()) return blocks.status();
   executor->blocks_total_ = blocks.take();
   Result<BlockStore> store = BlockStore::make(device, layout, executor->blocks_total_);
@@ -65,8 +66,45 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
   return executor;
 }
 
-Status Executor::step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
-  builder_->build(runs);
+template <class Visit>
+void Executor::for_each_block(const SequenceBlocks& blocks, const Visit& visit) const {
+  for (size_t c = 0; c < blocks_total_.size(); ++c) {
+    for (const BlockId id : blocks.table(c).ids) visit(store_.block(c, id), store_.block_stride(c));
+  }
+}
+
+void Executor::copy_block(size_t slot_class, BlockId from, BlockId to) {
+  const uint64_t bytes = store_.block_stride(slot_class);
+  if (bytes > 0) device_.copy(store_.block(slot_class, to), store_.block(slot_class, from), bytes);
+}
+
+uint64_t Executor::saved_bytes(const SequenceBlocks& blocks) const {
+  uint64_t sum = 0;
+  for_each_block(blocks, [&](std::byte*, uint64_t bytes) { sum += bytes; });
+  return sum;
+}
+
+Status Executor::save(const SequenceBlocks& blocks, std::span<std::byte> bytes) {
+  CHECK(bytes.size() == saved_bytes(blocks));
+  std::byte* to = bytes.data();
+  for_each_block(blocks, [&](std::byte* block, uint64_t size) {
+    if (size > 0) device_.copy(to, block, size);
+    to += size;
+  });
+  return device_.synchronize();
+}
+
+Status Executor::restore(std::span<const std::byte> bytes, const SequenceBlocks& blocks) {
+  CHECK(bytes.size() == saved_bytes(blocks));
+  const std::byte* from = bytes.data();
+  for_each_block(blocks, [&](std::byte* block, uint64_t size) {
+    if (size > 0) device_.copy(block, from, size);
+    from += size;
+  });
+  return device_.synchronize();
+}
+
+Status Executor::compute(const LogitsSink& sink) {
   const int32_t rows = builder_->rows();
   const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
   Carry carry = model_.carry(rows, after_exit ? builder_->logit_rows() : rows);
@@ -83,12 +121,16 @@ Status Executor::step(std::span<const SequenceRun> runs, const LogitsSink& sink)
 // What crosses a stage boundary: the rows that go on, then the side of all rows. Shard i talks to
 // shard i, so that a sliced side needs no gathering.
 Status Executor::receive(Carry& carry) {
+  const auto start = std::chrono::steady_clock::now();
   const int from = groups_.here.stage - 1;
   if (carry.x.rows > 0) {
     if (Status s = groups_.stages->receive(carry.x, from); !s.ok()) return s;
   }
-  if (model_.side_crosses(model_.stage().begin) && carry.side.rows > 0)
-    return groups_.stages->receive(carry.side, from);
+  if (model_.side_crosses(model_.stage().begin) && carry.side.rows > 0) {
+    if (Status s = groups_.stages->receive(carry.side, from); !s.ok()) return s;
+  }
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+  stage_wait_seconds_ += waited.count();
   return Status::ok_status();
 }
 

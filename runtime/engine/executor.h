@@ -18,6 +18,7 @@ struct ExecutorOptions {
   uint32_t tokens_max = 2048;   // the longest sequence
   uint32_t chunk_max = 512;     // the most tokens of one sequence in one step
   uint32_t sequences_max = 64;  // of one step, and resident at a time
+  PrefixRoom prefixes;          // what the cache holds besides sequences
 };
 
 class Executor {
@@ -32,16 +33,37 @@ class Executor {
                                                 const Groups& groups, Model& model,
                                                 const ExecutorOptions& options);
 
-  // A Status that is not ok, unless the sink gave it, means that this worker can no longer serve.
-  Status step(std::span<const SequenceRun> runs, const LogitsSink& sink);
+  // A step in two halves. prepare() writes down rows and block tables: afterwards the caller may
+  // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
+  // sink gave it, means that this worker can no longer serve.
+  void prepare(std::span<const SequenceRun> runs) { builder_->build(runs); }
+  Status compute(const LogitsSink& sink);
+  Status step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
+    prepare(runs);
+    return compute(sink);
+  }
+
+  // Copies a block of a class to another, after what was computed so far and before what comes.
+  void copy_block(size_t slot_class, BlockId from, BlockId to);
+  // The bytes of blocks, one after the other, to host memory and back. REQUIRES: `bytes` are
+  // saved_bytes() of the blocks.
+  uint64_t saved_bytes(const SequenceBlocks& blocks) const;
+  Status save(const SequenceBlocks& blocks, std::span<std::byte> bytes);
+  Status restore(std::span<const std::byte> bytes, const SequenceBlocks& blocks);
 
   const CacheLayout& layout() const { return model_.layout(); }
   std::span<const uint32_t> blocks_total() const { return blocks_total_; }
   uint64_t cache_bytes() const { return store_.bytes(); }
+  const Model& model() const { return model_; }
+  std::string device_name() const { return std::string(device_.name()); }
+  // Seconds in receive() of the stage before, so far.
+  double stage_wait_seconds() const { return stage_wait_seconds_; }
 
  private:
   Executor(Device& device, const Groups& groups, Model& model)
       : device_(device), groups_(groups), model_(model) {}
+  template <class Visit>
+  void for_each_block(const SequenceBlocks& blocks, const Visit& visit) const;
   Status receive(Carry& carry);
   Status send(const Carry& carry);
   Status compute_logits(const Carry& carry, const LogitsSink& sink);
@@ -53,6 +75,7 @@ class Executor {
   std::vector<uint32_t> blocks_total_;
   std::unique_ptr<BatchBuilder> builder_;
   Buffer logits_;  // [logit_rows_max, vocab], last stage
+  double stage_wait_seconds_ = 0;
 };
 
 }  // namespace trireme

@@ -42,6 +42,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   executor_options.tokens_max = options.tokens_max;
   executor_options.chunk_max = options.tokens_max;
   executor_options.sequences_max = options.sequences_max;
+  executor_options.prefixes = options.prefixes;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(**device, world, *groups, **model, executor_options);
   if (!executor.ok()) return executor.status();

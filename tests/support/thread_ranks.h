@@ -23,6 +23,7 @@ struct RankOptions {
   uint32_t tokens_max = 1024;
   uint32_t sequences_max = 8;
   uint64_t cache_bytes = uint64_t{1} << 30;
+  PrefixRoom prefixes;
   std::function<void(ModelSpec&)> edit_spec;  // negative controls
 };
 

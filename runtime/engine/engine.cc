@@ -1,0 +1,410 @@
+#include "runtime/engine/engine.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "comm/wire/messenger.h"
+#include "runtime/engine/ranks.h"
+#include "runtime/schedule/capacity.h"
+
+namespace trireme {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+uint64_t now_ms() {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now().time_since_epoch())
+          .count());
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+EngineInfo make_info(const StepRunner& runner, Executor& executor, const Groups& groups,
+                     const ServingOptions& options) {
+  EngineInfo info;
+  info.vocab = executor.model().spec().vocab;
+  info.tokens_max = options.tokens_max;
+  info.eos_token_ids = options.eos_token_ids;
+  info.sequences_max = options.budget.sequences_max;
+  info.batched_tokens_max = options.budget.tokens_max;
+  for (const SlotClass& c : executor.layout().classes) {
+    info.block_bytes.push_back(c.block_bytes);
+    if (c.growth == StateSpec::Growth::kPerToken) info.block_tokens = c.block_tokens;
+  }
+  info.blocks_total.assign(executor.blocks_total().begin(), executor.blocks_total().end());
+  info.prefix_caching = runner.prefix_caching();
+  info.stages = groups.mesh.stages;
+  info.shards = groups.mesh.shards;
+  info.device = executor.device_name();
+  return info;
+}
+
+}  // namespace
+
+Engine::Engine(StepRunner& runner, Communicator& world, const Groups& groups,
+               ConstraintCompiler* compiler, ServingOptions options)
+    : runner_(runner),
+      world_(world),
+      groups_(groups),
+      compiler_(compiler),
+      options_(std::move(options)),
+      info_(make_info(runner, runner.executor(), groups, options_)),
+      inbox_(options_.requests_waiting_max),
+      book_({options_.tokens_max, options_.eos_token_ids},
+            [this](SequenceOp op) { apply(std::move(op)); }),
+      views_(runner.executor().layout(),
+             {options_.tokens_max,
+              std::min(options_.budget.tokens_max, options_.budget.prefill_chunk_max), 8,
+              options_.aging_ms, true}),
+      watchdog_(options_.step_timeout,
+                [this] {
+                  if (options_.step_missed) options_.step_missed();
+                }),
+      stage_busy_(static_cast<size_t>(groups.mesh.stages)),
+      stage_idle_(static_cast<size_t>(groups.mesh.stages)) {
+  CHECK(world.rank() == 0 && options_.pipeline_depth > 0 && options_.tokens_max > 1);
+  update_stats();
+}
+
+Engine::~Engine() { inbox_.close(unavailable("the engine has ended")); }
+
+// ---- from any thread ----
+
+Status Engine::check(const Request& r) const {
+  if (r.prompt.empty()) return invalid_argument("the prompt is empty: it must have a token");
+  for (const int32_t token : r.prompt) {
+    if (token < 0 || token >= info_.vocab)
+      return invalid_argument(fmt::format(
+          "the prompt has token {}: the vocabulary has tokens 0 to {}", token, info_.vocab - 1));
+  }
+  const uint32_t room = r.score_only ? 0 : 1;
+  if (r.prompt.size() + room > options_.tokens_max) {
+    return invalid_argument(
+        fmt::format("the prompt has {} tokens, and the model's context holds {}, output included: "
+                    "shorten the prompt",
+                    r.prompt.size(), options_.tokens_max));
+  }
+  if (r.choices == 0 || r.choices > options_.choices_max)
+    return invalid_argument(
+        fmt::format("n is {}: it must be from 1 to {}", r.choices, options_.choices_max));
+  if (r.score_only && r.choices != 1)
+    return invalid_argument("n must be 1 where nothing is generated");
+  if (r.prompt_logprobs < -1 || r.prompt_logprobs > kLogprobsMax)
+    return invalid_argument(fmt::format("prompt_logprobs is {}: it must be from 0 to {}",
+                                        r.prompt_logprobs, kLogprobsMax));
+  if (Status s = validate(r.params, info_.vocab); !s.ok()) return s;
+  if (Status s =
+          can_ever_fit(runner_.executor().layout(), info_.blocks_total, views_.peak(r, false));
+      !s.ok())
+    return s;
+  if (r.constraint.kind == ConstraintSpec::Kind::kNone) return {};
+  if (compiler_ == nullptr)
+    return invalid_argument("this worker has no tokenizer, so it serves no constrained output");
+  return compiler_->compile(r.constraint).status();
+}
+
+Result<RequestId> Engine::submit(Request request, std::shared_ptr<EventSink> sink) {
+  if (Status s = check(request); !s.ok()) return s;
+  const RequestId id = next_request_.fetch_add(1);
+  if (Status s = inbox_.submit({id, std::move(request), std::move(sink), now_ms()}); !s.ok())
+    return s;
+  return id;
+}
+
+void Engine::cancel(RequestId id) { inbox_.push(CancelCommand{id}); }
+void Engine::finish_choice(RequestId id, uint32_t choice) {
+  inbox_.push(FinishCommand{id, choice});
+}
+void Engine::ping(std::function<void(const Status&)> answer) {
+  if (!inbox_.push(PingCommand{answer})) answer(unavailable("the engine has ended"));
+}
+void Engine::drain(std::function<void()> done) {
+  inbox_.refuse(unavailable("the server is draining: it takes no new requests"));
+  if (!inbox_.push(DrainCommand{done})) done();
+}
+void Engine::reset_prefix_cache() { inbox_.push(ResetCacheCommand{}); }
+void Engine::stop() { inbox_.close(unavailable("the server is shutting down")); }
+
+EngineStats Engine::stats() const {
+  const std::lock_guard lock(stats_mutex_);
+  EngineStats stats = stats_;
+  stats.waiting = inbox_.waiting();
+  return stats;
+}
+
+// ---- the engine's thread ----
+
+Status Engine::run() {
+  const Status served = serve();
+  watchdog_.disarm();
+  end(served.ok() ? unavailable("the server is shutting down") : served);
+  if (!served.ok()) return served;
+  StepMessage stop;
+  stop.kind = StepMessage::Kind::kStop;
+  stop.step = step_;
+  return tell_all(world_, stop);
+}
+
+Status Engine::serve() {
+  while (!inbox_.closed()) {
+    const bool nothing_to_do = in_flight_.empty() && !views_.any_runnable();
+    const Clock::time_point before = Clock::now();
+    take_commands(nothing_to_do);
+    if (nothing_to_do) unreported_idle_seconds_ += seconds_since(before);
+    book_.flush();
+    if (Status s = answer_pings(); !s.ok()) return s;
+    answer_drained();
+    bool launched = false;
+    if (in_flight_.size() < options_.pipeline_depth && views_.any_runnable()) {
+      Result<bool> any = launch();
+      if (!any.ok()) return any.status();
+      launched = *any;
+    }
+    const bool full = in_flight_.size() >= options_.pipeline_depth;
+    if (!in_flight_.empty() && (full || !launched)) {
+      if (Status s = collect(); !s.ok()) return s;
+    }
+    update_stats();
+  }
+  // Steps that are under way end, so that the followers are where they can be told to stop.
+  while (!in_flight_.empty()) {
+    if (Status s = collect(); !s.ok()) return s;
+  }
+  return {};
+}
+
+// Whoever still waits for something is told that nothing more will come.
+void Engine::end(const Status& why) {
+  inbox_.close(why);
+  take_commands(false);
+  book_.fail_all(why);
+  book_.flush();
+  for (const auto& answer : pings_) answer(why);
+  pings_.clear();
+  answer_drained();
+  update_stats();
+}
+
+void Engine::take_commands(bool wait) {
+  for (EngineCommand& command : inbox_.take(wait))
+    std::visit([this](auto& c) { handle(std::move(c)); }, command);
+}
+
+void Engine::handle(SubmitCommand&& command) {
+  const int32_t priority = command.request.priority;
+  const uint64_t arrived_ms = command.arrived_ms;
+  const SeqId seq = book_.admit(std::move(command));
+  views_.add(seq, priority, arrived_ms);
+}
+
+void Engine::handle(ResetCacheCommand&&) {
+  SequenceOp op;
+  op.kind = SequenceOp::Kind::kReset;
+  apply(std::move(op));
+}
+
+// An idle engine shows that all its ranks are alive; a busy one does by ending steps.
+Status Engine::answer_pings() {
+  if (pings_.empty()) return {};
+  if (in_flight_.empty()) {
+    StepMessage probe;
+    probe.kind = StepMessage::Kind::kProbe;
+    probe.step = step_;
+    probe.ops.swap(ops_);
+    probe.digest = runner_.digest();
+    watchdog_.arm();
+    if (Status s = tell_all(world_, probe); !s.ok()) return s;
+    if (Status s = meet(world_, runner_.digest()); !s.ok()) return s;
+    watchdog_.disarm();
+  }
+  for (const auto& answer : pings_) answer({});
+  pings_.clear();
+  return {};
+}
+
+void Engine::answer_drained() {
+  if (!book_.empty()) return;
+  for (const auto& done : drained_) done();
+  drained_.clear();
+}
+
+// Every change of a sequence comes by here, in order.
+void Engine::apply(SequenceOp op) {
+  if (op.kind == SequenceOp::Kind::kDrop) {
+    if (views_.waits(op.seq)) inbox_.waits_no_longer();
+    views_.remove(op.seq);
+  }
+  runner_.apply(op, step_);
+  if (op.kind == SequenceOp::Kind::kFork) {
+    const Request& r = *book_.request_of(op.child);
+    views_.add(op.child, r.priority, book_.arrived_ms(op.child));
+    views_.set_scheduled(op.child);
+  }
+  ops_.push_back(std::move(op));
+}
+
+StepBudget Engine::budget() const {
+  StepBudget budget = options_.budget;
+  if (options_.pipeline_depth > 1) {
+    const auto active =
+        static_cast<uint32_t>(std::min<size_t>(views_.size(), options_.budget.sequences_max));
+    const uint32_t part = (active + options_.pipeline_depth - 1) / options_.pipeline_depth;
+    budget.runs_max = std::max(part, 1u);
+  }
+  return budget;
+}
+
+Result<bool> Engine::launch() {
+  OwnedView view = views_.build(runner_.table(), runner_.cache(), book_);
+  const StepPlan plan = ahead_.take(view.view, budget());
+  if (plan.runs.empty() && plan.preempted.empty()) {
+    CHECK(!in_flight_.empty() || view.sequences.empty())
+        << "sequences wait, nothing runs, and nothing can be planned";
+    return false;
+  }
+  preempt(plan);
+  if (plan.runs.empty()) return true;
+  note_scheduled(plan);
+  if (Status s = run_step(plan); !s.ok()) return s;
+  return true;
+}
+
+void Engine::preempt(const StepPlan& plan) {
+  for (const SeqId seq : plan.preempted) {
+    const SequenceTable::Sequence& s = runner_.table().at(seq);
+    SequenceOp op;
+    op.kind = SequenceOp::Kind::kPreempt;
+    op.seq = seq;
+    op.flag = options_.preemption == PreemptionPolicy::kSpill;
+    if (options_.preemption != PreemptionPolicy::kRecompute) {
+      SpillQuestion question;
+      question.rows = s.computed;
+      question.bytes = runner_.executor().saved_bytes(s.blocks);
+      question.host_bytes_free =
+          options_.swap_bytes - std::min(options_.swap_bytes, runner_.saved_bytes());
+      const bool fits = question.bytes <= question.host_bytes_free;
+      op.flag = fits && (op.flag || should_spill(question, rates_));
+    }
+    ++preemptions_;
+    apply(std::move(op));
+  }
+}
+
+void Engine::note_scheduled(const StepPlan& plan) {
+  for (const StepPlan::Run& run : plan.runs) {
+    if (!views_.waits(run.seq)) continue;
+    views_.set_scheduled(run.seq);
+    if (book_.scheduled(run.seq, run.first)) inbox_.waits_no_longer();
+  }
+}
+
+Status Engine::run_step(const StepPlan& plan) {
+  StepMessage message;
+  message.step = step_;
+  message.ops.swap(ops_);
+  message.runs = plan.runs;
+  if (Status s = runner_.begin(plan.runs, step_); !s.ok()) return s;
+  message.digest = runner_.digest();
+  message.idle_us = static_cast<uint64_t>(1e6 * unreported_idle_seconds_);
+  unreported_idle_seconds_ = 0;
+  watchdog_.arm();
+  if (Status s = tell_all(world_, message); !s.ok()) return s;
+
+  InFlight flight;
+  flight.step = step_;
+  flight.start = Clock::now();
+  for (const StepPlan::Run& run : plan.runs) {
+    flight.sequences.push_back(run.seq);
+    flight.rows += run.count;
+    views_.set_busy(run.seq, true);
+  }
+  runner_.commit(step_);
+  ++step_;
+  plan_ahead(plan);
+  StepResult result;
+  if (Status s = runner_.compute(result); !s.ok()) return s;
+  if (runner_.samples()) flight.result = std::move(result);
+  step_rows_ += flight.rows;
+  ++steps_;
+  in_flight_.push_back(std::move(flight));
+  book_.flush();
+  return {};
+}
+
+// While the step computes, the next is planned as though all that sample go on.
+void Engine::plan_ahead(const StepPlan& plan) {
+  if (options_.pipeline_depth > 1) return;
+  std::set<SeqId> guess;
+  for (const StepPlan::Run& run : plan.runs) guess.insert(run.seq);
+  ahead_.prepare(views_.build(runner_.table(), runner_.cache(), book_, &guess).view, budget());
+}
+
+// Every stage but this rank's own tells how it fared, the last one what it sampled.
+Status Engine::receive_results(InFlight& flight) {
+  const Clock::time_point waiting = Clock::now();
+  for (int stage = groups_.mesh.stages - 1; stage > 0; --stage) {
+    Result<std::vector<std::byte>> bytes = receive_message(world_, groups_.mesh.rank({stage, 0}));
+    if (!bytes.ok()) return bytes.status();
+    Result<StepResult> result = read_step_result(*bytes);
+    if (!result.ok()) return result.status();
+    if (result->step != flight.step)
+      return data_loss(fmt::format("the result of step {} came where that of step {} was due",
+                                   result->step, flight.step));
+    stage_busy_[static_cast<size_t>(stage)] += 1e-6 * static_cast<double>(result->busy_us);
+    stage_idle_[static_cast<size_t>(stage)] += 1e-6 * static_cast<double>(result->idle_us);
+    if (stage == groups_.mesh.stages - 1) flight.result = result.take();
+  }
+  stage_idle_[0] += seconds_since(waiting);
+  return {};
+}
+
+Status Engine::collect() {
+  InFlight flight = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  if (groups_.mesh.stages > 1) {
+    if (Status s = receive_results(flight); !s.ok()) return s;
+  }
+  if (in_flight_.empty()) watchdog_.disarm();
+  const double took = seconds_since(flight.start);
+  step_seconds_ += took;
+  rates_.note_step(flight.rows, took);
+  for (const SeqId seq : flight.sequences) views_.set_busy(seq, false);
+  book_.accept(*flight.result);
+  book_.flush();
+  runner_.check_in_debug();
+  return {};
+}
+
+void Engine::update_stats() {
+  EngineStats s;
+  const RequestCounts& counts = book_.counts();
+  s.requests = counts.requests;
+  s.finished_stop = counts.finished_stop;
+  s.finished_length = counts.finished_length;
+  s.finished_cancelled = counts.finished_cancelled;
+  s.finished_failed = counts.finished_failed;
+  s.prompt_tokens = counts.prompt_tokens;
+  s.prompt_tokens_cached = counts.prompt_tokens_cached;
+  s.generation_tokens = counts.generation_tokens;
+  s.prefix_queries = counts.prompt_tokens;
+  s.prefix_hits = counts.prompt_tokens_cached;
+  for (const auto& [seq, sequence] : runner_.table().sequences()) s.running += sequence.resident;
+  for (size_t c = 0; c < info_.blocks_total.size(); ++c)
+    s.classes.push_back(runner_.cache().usage(c));
+  s.spilled_bytes = runner_.saved_bytes();
+  s.preemptions = preemptions_;
+  s.steps = steps_;
+  s.step_rows = step_rows_;
+  s.step_seconds = step_seconds_;
+  s.stage_busy_seconds = stage_busy_;
+  s.stage_busy_seconds[0] = runner_.busy_seconds();
+  s.stage_idle_seconds = stage_idle_;
+  const std::lock_guard lock(stats_mutex_);
+  stats_ = std::move(s);
+}
+
+}  // namespace trireme

@@ -1,0 +1,84 @@
+#include "runtime/engine/step_runner.h"
+
+#include <chrono>
+
+namespace trireme {
+
+StepRunner::StepRunner(Executor& executor, const Groups& groups, ConstraintCompiler* compiler,
+                       const StepRunnerOptions& options)
+    : executor_(executor),
+      prefix_caching_(options.cache.prefix_caching),
+      cache_(executor.layout(), executor.blocks_total(), options.cache),
+      table_(executor.layout(), cache_, *this) {
+  if (groups.last_stage() && groups.here.shard == 0) {
+    sampler_ = std::make_unique<StepSampler>(executor.model().spec().vocab, options.eos_token_ids,
+                                             compiler);
+  }
+}
+
+void StepRunner::apply(const SequenceOp& op, uint64_t step) {
+  table_.apply(op, step);
+  if (sampler_ != nullptr) sampler_->apply(op);
+}
+
+Status StepRunner::begin(std::span<const StepPlan::Run> runs, uint64_t step) {
+  if (Status s = table_.begin(runs, step); !s.ok()) return s;
+  if (!runs.empty()) executor_.prepare(table_.runs());
+  if (sampler_ == nullptr) return {};
+  std::vector<StepSampler::Run> sampled;
+  sampled.reserve(runs.size());
+  for (const StepPlan::Run& run : runs) sampled.push_back({run, table_.at(run.seq).tokens});
+  sampler_->begin(step, sampled);
+  return {};
+}
+
+void StepRunner::commit(uint64_t step) { copies_after_ = table_.commit(step); }
+
+Status StepRunner::compute(StepResult& result) {
+  const auto start = std::chrono::steady_clock::now();
+  const double waited = executor_.stage_wait_seconds();
+  const Status computed = executor_.compute([&](int64_t first, TensorView logits) {
+    if (sampler_ != nullptr) sampler_->sink(first, logits);
+    return Status::ok_status();
+  });
+  if (!computed.ok()) return computed;
+  copy_blocks(copies_after_);
+  copies_after_ = {};
+  if (sampler_ != nullptr) result = sampler_->take();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  busy_seconds_ += took.count() - (executor_.stage_wait_seconds() - waited);
+  return {};
+}
+
+void StepRunner::check_in_debug() const {
+#ifdef TRIREME_CHECKED_OPS
+  table_.check();
+#endif
+}
+
+void StepRunner::copy_blocks(std::span<const BlockCopy> copies) {
+  for (const BlockCopy& c : copies) executor_.copy_block(c.slot_class, c.from, c.to);
+}
+
+void StepRunner::save(SeqId seq, const SequenceBlocks& blocks) {
+  std::vector<std::byte>& bytes = saved_[seq];
+  bytes.resize(executor_.saved_bytes(blocks));
+  const Status copied = executor_.save(blocks, bytes);
+  CHECK(copied.ok()) << copied.message();
+  saved_bytes_ += bytes.size();
+}
+
+void StepRunner::restore(SeqId seq, const SequenceBlocks& blocks) {
+  const Status copied = executor_.restore(saved_.at(seq), blocks);
+  CHECK(copied.ok()) << copied.message();
+  forget(seq);
+}
+
+void StepRunner::forget(SeqId seq) {
+  const auto it = saved_.find(seq);
+  CHECK(it != saved_.end());
+  saved_bytes_ -= it->second.size();
+  saved_.erase(it);
+}
+
+}  // namespace trireme
