@@ -530,16 +530,20 @@ void HttpServer::stop_accepting() {
   core.on_connections([](bool waits) { return waits; }, [](Stream& stream) { stream.cancel(); });
 }
 
-// Closing the connections lets their coroutines end by themselves; then the threads have no work.
-void HttpServer::stop() {
+// Connections that have no answer under way are closed already; the threads end when the last one
+// has. Closing the others lets their coroutines end by themselves.
+void HttpServer::stop(std::chrono::milliseconds grace) {
   Core& core = *core_;
   if (core.threads.empty()) return;
   stop_accepting();
-  core.on_connections([](bool) { return true; }, [](Stream& stream) { stream.close(); });
-  {
-    constexpr auto kPatience = std::chrono::seconds(5);  // with handlers that wait for others
+  const auto wait = [&core](std::chrono::milliseconds patience) {
     std::unique_lock lock(core.mutex);
-    core.thread_ended.wait_for(lock, kPatience, [&] { return core.threads_running == 0; });
+    return core.thread_ended.wait_for(lock, patience, [&] { return core.threads_running == 0; });
+  };
+  if (!wait(grace)) {
+    core.on_connections([](bool) { return true; }, [](Stream& stream) { stream.close(); });
+    constexpr auto kPatience = std::chrono::seconds(5);  // with handlers that wait for others
+    wait(kPatience);
   }
   core.context.stop();
   for (std::thread& thread : core.threads) thread.join();

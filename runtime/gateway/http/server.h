@@ -57,9 +57,9 @@ class HttpServer {
 
   // No new connections, and each that is open ends after the answer that is under way.
   void stop_accepting();
-  // Closes what is left and ends the threads; a handler that runs is not waited for beyond its next
-  // wait.
-  void stop();
+  // Stops accepting, lets answers that are under way end for at most `grace`, closes what is left
+  // and ends the threads.
+  void stop(std::chrono::milliseconds grace = std::chrono::milliseconds(0));
 
   HttpServerCounts counts() const;
 

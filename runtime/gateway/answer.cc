@@ -1,0 +1,50 @@
+#include "runtime/gateway/answer.h"
+
+namespace trireme {
+namespace {
+
+JsonObject head_object(const ApiRun& run, const AnswerHead& head, std::string_view kind) {
+  JsonObject object;
+  object["id"] = head.id;
+  object["object"] = kind;
+  object["created"] = head.created;
+  object["model"] = head.model;
+  object["system_fingerprint"] = head.fingerprint;
+  (void)run;
+  return object;
+}
+
+JsonObject usage_object(const ApiRun& run) {
+  JsonObject usage;
+  usage["prompt_tokens"] = run.prompt_tokens();
+  usage["completion_tokens"] = run.completion_tokens();
+  usage["total_tokens"] = run.prompt_tokens() + run.completion_tokens();
+  usage["prompt_tokens_details"] = JsonObject{{"cached_tokens", run.cached_tokens()}};
+  return usage;
+}
+
+}  // namespace
+
+JsonObject AnswerWriter::object(std::string_view kind) const {
+  return head_object(run_, head_, kind);
+}
+JsonObject AnswerWriter::usage() const { return usage_object(run_); }
+
+Json AnswerWriter::stop_reason(const ChoiceText& text) const {
+  if (text.stop_string().has_value()) return Json(*text.stop_string());
+  const auto& ids = run_.call().base.params.stop_token_ids;
+  for (const int32_t id : ids) {
+    if (id == text.stop_token()) return Json(id);
+  }
+  return nullptr;
+}
+
+JsonObject usage_chunk(const ApiRun& run, const AnswerHead& head) {
+  JsonObject chunk =
+      head_object(run, head, run.call().chat ? "chat.completion.chunk" : "text_completion");
+  chunk["choices"] = JsonArray();
+  chunk["usage"] = usage_object(run);
+  return chunk;
+}
+
+}  // namespace trireme

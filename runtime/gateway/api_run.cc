@@ -1,0 +1,223 @@
+#include "runtime/gateway/api_run.h"
+
+#include <algorithm>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+
+namespace trireme {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// A prompt of so many bytes is tokenised in well under a millisecond.
+constexpr size_t kInlineBytes = 8 << 10;
+
+size_t text_bytes(const ApiCall& call) {
+  size_t bytes = 0;
+  for (const PromptInput& input : call.prompts) {
+    if (const auto* text = std::get_if<std::string>(&input)) bytes += text->size();
+  }
+  for (const Json& message : call.messages) {
+    const Json* content = find(message, "content");
+    if (content != nullptr && content->is_string()) bytes += content->get_string().size();
+    if (content != nullptr && content->is_array()) bytes += kInlineBytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+ApiError api_error_of(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kInvalidArgument:
+      return api_error(400, "invalid_value", status.message());
+    case StatusCode::kResourceExhausted:
+      return api_error(429, "queue_full", status.message());
+    case StatusCode::kUnavailable:
+      return api_error(503, "unavailable", status.message());
+    case StatusCode::kDeadlineExceeded:
+      return api_error(408, "timeout", status.message());
+    default:
+      return api_error(500, "engine_error", status.message());
+  }
+}
+
+ApiRun::ApiRun(ApiContext context, ApiCall call, HttpExchange& exchange)
+    : context_(context),
+      call_(std::move(call)),
+      exchange_(exchange),
+      mailbox_(std::make_shared<Mailbox>(exchange.executor())) {}
+
+ApiRun::~ApiRun() {
+  if (deadline_ != nullptr) deadline_->cancel();
+  cancel();
+  mailbox_->interrupt();
+}
+
+void ApiRun::cancel() {
+  for (const Prompt& p : prompts_) {
+    if (p.id != 0 && p.left > 0) context_.engine.cancel(p.id);
+  }
+}
+
+Result<std::vector<int32_t>> ApiRun::tokenise(const PromptInput& input) const {
+  if (const auto* ids = std::get_if<std::vector<int32_t>>(&input)) return *ids;
+  return context_.tokenizer.encode(std::get<std::string>(input),
+                                   {.add_special = call_.add_special_tokens});
+}
+
+Status ApiRun::tokenise_all() {
+  const auto take = [&](Result<std::vector<int32_t>> tokens) -> Status {
+    if (!tokens.ok()) return tokens.status();
+    Prompt prompt;
+    prompt.tokens = tokens.take();
+    const uint32_t room = context_.engine.info().tokens_max - 1;
+    const uint32_t keep = std::min(call_.truncate_prompt_tokens.value_or(UINT32_MAX), room);
+    if (call_.truncate_prompt_tokens.has_value() && prompt.tokens.size() > keep)
+      prompt.tokens.erase(prompt.tokens.begin(), prompt.tokens.end() - keep);
+    prompts_.push_back(std::move(prompt));
+    return {};
+  };
+  if (call_.chat) {
+    return take(context_.chat.encode({&call_.messages, &call_.tools, &call_.chat_template_kwargs,
+                                      call_.add_generation_prompt, call_.continue_final_message,
+                                      call_.add_special_tokens}));
+  }
+  for (const PromptInput& input : call_.prompts) {
+    if (Status s = take(tokenise(input)); !s.ok()) return s;
+  }
+  return {};
+}
+
+asio::awaitable<std::optional<ApiError>> ApiRun::start() {
+  Status tokenised;
+  if (text_bytes(call_) <= kInlineBytes) {
+    tokenised = tokenise_all();
+  } else {
+    tokenised = co_await asio::co_spawn(
+        context_.text_pool, [this]() -> asio::awaitable<Status> { co_return tokenise_all(); },
+        asio::use_awaitable);
+  }
+  const char* field = call_.chat ? "messages" : "prompt";
+  if (!tokenised.ok())
+    co_return api_error(400, "invalid_value", fmt::format("{}: {}", field, tokenised.message()),
+                        field);
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    for (uint32_t c = 0; c < call_.base.choices; ++c)
+      texts_.emplace_back(context_.tokenizer, call_.base.params, call_.skip_special_tokens);
+  }
+  unfinished_ = texts_.size();
+  exchange_.on_client_gone([mailbox = mailbox_] { mailbox->interrupt(); });
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    if (std::optional<ApiError> error = submit(i)) co_return error;
+  }
+  if (context_.request_timeout.count() > 0) {
+    deadline_ =
+        std::make_shared<asio::steady_timer>(exchange_.executor(), context_.request_timeout);
+    deadline_->async_wait(
+        [this, keep = deadline_, mailbox = mailbox_](const boost::system::error_code& cancelled) {
+          if (cancelled || mailbox->interrupted()) return;  // a run that has ended interrupts it
+          timed_out_ = true;
+          mailbox->interrupt();
+        });
+  }
+  co_return std::nullopt;
+}
+
+std::optional<ApiError> ApiRun::submit(size_t index) {
+  Prompt& prompt = prompts_[index];
+  const char* field = call_.chat ? "messages" : "prompt";
+  const uint32_t context = context_.engine.info().tokens_max;
+  const auto size = static_cast<uint32_t>(prompt.tokens.size());
+  const uint32_t room = call_.base.score_only ? 0 : 1;
+  if (size == 0)
+    return api_error(400, "invalid_value", fmt::format("{} has no token", field), field);
+  if (prompt.tokens.size() + room > context) {
+    ApiError error = api_error(
+        400, "context_length_exceeded",
+        fmt::format("the prompt has {} tokens, and the model's context holds {}, output included: "
+                    "shorten it",
+                    prompt.tokens.size(), context),
+        field);
+    error.extra["n_prompt_tokens"] = prompt.tokens.size();
+    error.extra["max_model_len"] = context;
+    return error;
+  }
+  Request request = call_.base;
+  request.prompt = prompt.tokens;
+  request.label = exchange_.request().request_id;
+  const uint32_t rest = std::max(context - std::min(context, size), 1u);
+  request.params.max_tokens =
+      call_.base.score_only ? 1 : std::min(call_.max_tokens.value_or(rest), rest);
+  request.params.min_tokens = std::min(request.params.min_tokens, request.params.max_tokens);
+  prompt.left = request.choices;
+  prompt.times.arrived(request);
+  context_.metrics.accepted(request);
+  Result<RequestId> id = context_.engine.submit(std::move(request), mailbox_->sink(index));
+  if (!id.ok()) {
+    prompt.left = 0;
+    return api_error_of(id.status());
+  }
+  prompt.id = *id;
+  return std::nullopt;
+}
+
+asio::awaitable<bool> ApiRun::next(std::vector<ChoiceDelta>& deltas) {
+  deltas.assign(choices(), {});
+  const std::vector<TaggedEvent> events = co_await mailbox_->next();
+  if (events.empty()) {
+    cancel();
+    co_return false;
+  }
+  for (const TaggedEvent& tagged : events) handle(tagged, deltas);
+  co_return true;
+}
+
+void ApiRun::handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas) {
+  Prompt& prompt = prompts_[tagged.tag];
+  const Event& event = tagged.event;
+  const size_t index = tagged.tag * call_.base.choices + event.choice;
+  switch (event.kind) {
+    case Event::Kind::kScheduled:
+      prompt.cached = event.cached_tokens;
+      prompt.times.scheduled();
+      return;
+    case Event::Kind::kPromptScored:
+      prompt.scores = event.prompt_scores;
+      return;
+    case Event::Kind::kToken:
+      context_.metrics.token(prompt.times, event.choice);
+      if (texts_[index].push(event.sampled, deltas[index])) {
+        context_.engine.finish_choice(prompt.id, event.choice);
+        --unfinished_;
+      }
+      return;
+    case Event::Kind::kFinished:
+      --prompt.left;
+      if (!texts_[index].finished()) --unfinished_;
+      texts_[index].finish(event, deltas[index]);
+      context_.metrics.finished(prompt.times, event.choice, texts_[index].finish_reason());
+      return;
+  }
+}
+
+uint64_t ApiRun::prompt_tokens() const {
+  uint64_t sum = 0;
+  for (const Prompt& p : prompts_) sum += p.tokens.size();
+  return sum;
+}
+uint64_t ApiRun::cached_tokens() const {
+  uint64_t sum = 0;
+  for (const Prompt& p : prompts_) sum += p.cached;
+  return sum;
+}
+uint64_t ApiRun::completion_tokens() const {
+  uint64_t sum = 0;
+  for (const ChoiceText& t : texts_) sum += t.tokens();
+  return sum;
+}
+
+}  // namespace trireme

@@ -1,0 +1,85 @@
+// The OpenAI-compatible API over an engine: the routes that an HttpServer serves, and their
+// handlers.
+//
+// Made before the model is loaded, so that /health can say so; set_engine() makes it serve.
+// Handlers run on the server's threads.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/thread_pool.hpp>
+
+#include "runtime/gateway/answer.h"
+#include "runtime/gateway/api_run.h"
+#include "runtime/gateway/http/routes.h"
+
+namespace trireme {
+
+struct GatewayOptions {
+  std::vector<std::string> model_names;  // served under these; the first in answers
+  std::string model_root;                // the path that it was loaded from
+  std::string version;
+  SamplingParams defaults;  // of requests that do not say; ranges checked
+  ApiLimits limits;
+  std::chrono::milliseconds request_timeout{0};  // of one call; 0: none
+  std::chrono::milliseconds health_timeout{5000};
+  std::string bos_token, eos_token;  // for /tokenizer_info
+  int text_threads = 1;
+};
+
+class Gateway {
+ public:
+  // `tokenizer`, `chat`, `metrics` outlive it.
+  Gateway(GatewayOptions options, const Tokenizer& tokenizer, const ChatFormatter& chat,
+          GatewayMetrics& metrics);
+  ~Gateway();
+  Gateway(const Gateway&) = delete;
+
+  // The engine is there, and outlives the gateway's server.
+  void set_engine(EngineClient& engine) { engine_ = &engine; }
+  // From now on requests are refused with 503 and /health says why.
+  void set_draining() { draining_ = true; }
+
+  // For an HttpServer that ends before this gateway.
+  HttpRoutes routes();
+
+ private:
+  using Handler = boost::asio::awaitable<void> (Gateway::*)(HttpExchange&);
+  HttpHandler handler(Handler member);
+
+  boost::asio::awaitable<void> completions(HttpExchange& exchange);
+  boost::asio::awaitable<void> chat_completions(HttpExchange& exchange);
+  boost::asio::awaitable<void> models(HttpExchange& exchange);
+  boost::asio::awaitable<void> model(HttpExchange& exchange);
+  boost::asio::awaitable<void> health(HttpExchange& exchange);
+  boost::asio::awaitable<void> version(HttpExchange& exchange);
+  boost::asio::awaitable<void> metrics_page(HttpExchange& exchange);
+  boost::asio::awaitable<void> tokenize(HttpExchange& exchange);
+  boost::asio::awaitable<void> detokenize(HttpExchange& exchange);
+  boost::asio::awaitable<void> tokenizer_info(HttpExchange& exchange);
+  boost::asio::awaitable<void> reset_prefix_cache(HttpExchange& exchange);
+
+  boost::asio::awaitable<void> serve(HttpExchange& exchange, ParsedCall parsed);
+  boost::asio::awaitable<void> answer_whole(HttpExchange& exchange, ApiRun& run);
+  boost::asio::awaitable<void> answer_stream(HttpExchange& exchange, ApiRun& run);
+  AnswerHead answer_head(const ApiCall& call) const;
+  // Why nothing can be served now.
+  std::optional<ApiError> unready() const;
+  std::optional<ApiError> wrong_model(const std::string& name) const;
+  JsonObject model_object(const std::string& name) const;
+
+  const GatewayOptions options_;
+  const Tokenizer& tokenizer_;
+  const ChatFormatter& chat_;
+  GatewayMetrics& metrics_;
+  std::atomic<EngineClient*> engine_ = nullptr;
+  std::atomic<bool> draining_ = false;
+  boost::asio::thread_pool text_pool_;
+  const int64_t started_;  // seconds since 1970
+};
+
+}  // namespace trireme
