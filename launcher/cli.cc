@@ -63,6 +63,17 @@ constexpr KeyFlag kGenerateFlags[] = {
     {"--seed", "sampling.seed", Takes::kOne, "N"},
 };
 
+constexpr KeyFlag kServeFlags[] = {
+    {"--host", "gateway.host", Takes::kOne, "ADDRESS"},
+    {"--port", "gateway.port", Takes::kOne, "N"},
+    {"--api-keys-file", "gateway.api_keys_file", Takes::kOne, "FILE"},
+    {"--served-model-name", "model.served_model_name", Takes::kList, "NAME"},
+    {"--chat-template", "model.chat_template", Takes::kOne, "FILE"},
+    {"--max-num-seqs", "engine.max_num_seqs", Takes::kOne, "N"},
+    {"--max-num-batched-tokens", "engine.max_num_batched_tokens", Takes::kOne, "N"},
+    {"--cpu-kv-cache-space", "engine.cpu_kv_cache_space", Takes::kOne, "SIZE"},
+};
+
 // What the user gave for a KeyFlag, as the schema reads it.
 Result<ConfigNode> value_of(const KeyFlag& flag, const std::vector<std::string>& given) {
   const std::string where(flag.flag.substr(flag.flag.find("--")));
@@ -129,6 +140,7 @@ class Subcommand {
   bool parsed() const { return app_->parsed(); }
   Command command() const { return command_; }
   CLI::App& app() { return *app_; }
+  std::string text_of(const char* flag) const { return app_->get_option(flag)->results().back(); }
   bool given(std::string_view flag) const { return app_->count(std::string(flag)) > 0; }
 
   // Reads the file, then the flags over it, then --set over both.
@@ -227,11 +239,13 @@ class Parser {
         "Examples:\n"
         "  trireme generate --model DIR --prompt \"Once upon a time\" --max-tokens 32\n"
         "  trireme generate --config deployment.yaml --tensor-parallel-size 2 --stats\n"
+        "  trireme serve deployment.yaml --port 8000\n"
         "  trireme score --model DIR --text-file text.txt --json\n"
         "Exit codes: 0 ok, 1 run-time error, 2 usage or configuration, 3 does not fit,\n"
         "5 model file invalid, 6 rank lost, 7 time-out, 130 SIGINT, 143 SIGTERM");
     add_generate();
     add_score();
+    add_serve();
     add_inspect();
     add_tokenize();
     add_convert();
@@ -257,6 +271,15 @@ class Parser {
       if (!sub.parsed()) continue;
       if (Status s = sub.check_extras(); !s.ok()) return s;
       line_.command = sub.command();
+      // `trireme serve FILE.yaml` is `trireme serve --config FILE.yaml`.
+      if (sub.command() == Command::kServe && sub.given("MODEL") && !sub.given("--config")) {
+        const std::string what = sub.text_of("MODEL");
+        if (what.ends_with(".yaml") || what.ends_with(".yml")) {
+          if (Status s = read_config_file(what, line_.deployment); !s.ok()) return s;
+        } else {
+          line_.deployment.model.path = what;
+        }
+      }
       if (Status s = sub.apply(line_.deployment); !s.ok()) return s;
       return check(sub);
     }
@@ -311,6 +334,14 @@ class Parser {
                  "write the logits of every position");
     sub.add_keys(kEngineFlags);
     sub.add_switch("--json", line_.score.json, "the result as JSON");
+  }
+  void add_serve() {
+    Subcommand& sub = add(Command::kServe, "serve", "an OpenAI-compatible server of a model");
+    sub.add_config();
+    sub.add_keys(kModelFlags);
+    sub.add_text("MODEL", serve_what_, "MODEL|FILE.yaml", "the model, or a deployment");
+    sub.add_keys(kServeFlags);
+    sub.add_keys(kEngineFlags);
   }
   void add_inspect() {
     Subcommand& sub =
@@ -412,7 +443,7 @@ class Parser {
   const std::string& version_;
   CLI::App app_;
   bool show_version_ = false;
-  std::string inspect_path_, tokenize_text_, ids_;
+  std::string inspect_path_, serve_what_, tokenize_text_, ids_;
   std::deque<Subcommand> subcommands_;  // a deque: references to its elements stay good
 };
 

@@ -12,7 +12,7 @@
 
 namespace trireme {
 
-enum class Command : uint8_t { kPrint, kGenerate, kScore, kInspect, kTokenize, kConvert };
+enum class Command : uint8_t { kPrint, kGenerate, kScore, kServe, kInspect, kTokenize, kConvert };
 
 struct CommandLine {
   Command command = Command::kPrint;

@@ -18,18 +18,19 @@
 namespace trireme {
 namespace {
 
-int spawn(int ranks, const std::vector<std::string>& args) {
+int spawn(int ranks, const std::vector<std::string>& args, Stopping stopping) {
   std::error_code error;
   const std::string program = std::filesystem::read_symlink("/proc/self/exe", error).string();
   const char* path = std::getenv("PATH");
   RankWorld alone;
   const Result<std::string> mpirun = find_mpirun(path == nullptr ? "/usr/bin:/bin" : path);
   if (!mpirun.ok()) return fail(alone, mpirun.status(), Doing::kConfiguring);
-  const Result<int> code = run_job(mpirun_command(*mpirun, ranks, allowed_cores(), program, args));
+  const Result<int> code =
+      run_job(mpirun_command(*mpirun, ranks, allowed_cores(), program, args), stopping);
   return code.ok() ? *code : fail(alone, code.status(), Doing::kRunning);
 }
 
-// generate and score: on every rank.
+// generate, score and serve: on every rank.
 int run_on_ranks(const CommandLine& line, const LaunchedAs& launched) {
   Result<RankWorld> made = make_world(launched);
   if (!made.ok()) {
@@ -39,9 +40,14 @@ int run_on_ranks(const CommandLine& line, const LaunchedAs& launched) {
   RankWorld& world = *made;
   const Status meshed = choose_mesh(line.deployment.engine, world.size, world.mesh);
   if (const int code = settle(world, meshed, Doing::kConfiguring); code != kExitOk) return code;
-  const int code = line.command == Command::kGenerate
-                       ? run_generate(line.deployment, line.generate, world)
-                       : run_score(line.deployment, line.score, world);
+  int code = kExitOk;
+  if (line.command == Command::kGenerate) {
+    code = run_generate(line.deployment, line.generate, world);
+  } else if (line.command == Command::kServe) {
+    code = run_serve(line.deployment, world);
+  } else {
+    code = run_score(line.deployment, line.score, world);
+  }
   // To finalize MPI all ranks must come there, and one that failed alone is not waited for.
   if (code != kExitOk && world.mpi != nullptr) world.mpi->abort(code);
   return code;
@@ -73,10 +79,12 @@ int run(const std::vector<std::string>& args) {
     if (!launched.ok() || launched->rank == 0) print_error(wrong);
     return exit_code(wrong, Doing::kConfiguring);
   }
-  if (line->command != Command::kGenerate && line->command != Command::kScore)
-    return launched->rank == 0 ? run_alone(*line) : kExitOk;
+  const bool on_ranks = line->command == Command::kGenerate || line->command == Command::kScore ||
+                        line->command == Command::kServe;
+  if (!on_ranks) return launched->rank == 0 ? run_alone(*line) : kExitOk;
   const int ranks = line->deployment.engine.mesh_size();
-  if (!launched->by_mpi && ranks > 1) return spawn(ranks, args);
+  if (!launched->by_mpi && ranks > 1)
+    return spawn(ranks, args, line->command == Command::kServe ? Stopping::kDrain : Stopping::kEnd);
   return run_on_ranks(*line, *launched);
 }
 

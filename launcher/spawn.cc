@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -17,7 +18,14 @@ namespace trireme {
 namespace {
 
 // Between fork and exec; returns only if exec failed.
-void become(char* const* argv, const sigset_t& old_mask, pid_t parent) {
+void become(char* const* argv, const sigset_t& old_mask, pid_t parent, Stopping stopping) {
+  if (stopping == Stopping::kDrain) {
+    // A group of its own: the terminal's Ctrl-C comes to us alone. Out of the terminal's foreground
+    // it could not read from it either.
+    setpgid(0, 0);
+    const int nothing = open("/dev/null", O_RDONLY);
+    if (nothing >= 0) dup2(nothing, STDIN_FILENO);
+  }
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) return;  // the parent died before it was asked for
   sigprocmask(SIG_SETMASK, &old_mask, nullptr);
@@ -49,12 +57,19 @@ int exit_code_of_job(int wait_status, int passed_on) {
   return kExitRankLost;
 }
 
-int wait_for(pid_t child, const sigset_t& signals) {
+int wait_for(pid_t child, const sigset_t& signals, Stopping stopping) {
   int passed_on = 0;
+  bool drains = false;
   for (;;) {
     siginfo_t info{};
     const int signal = sigwaitinfo(&signals, &info);
     if (signal < 0) continue;  // EINTR: stopped and continued
+    if (signal != SIGCHLD && stopping == Stopping::kDrain) {
+      if (drains) passed_on = signal;
+      kill(child, drains ? SIGTERM : SIGUSR1);
+      drains = true;
+      continue;
+    }
     if (signal != SIGCHLD) {
       passed_on = signal;
       if (sent_by_a_process(info)) kill(child, signal);
@@ -98,7 +113,7 @@ std::vector<std::string> mpirun_command(const std::string& mpirun, int ranks, in
   return command;
 }
 
-Result<int> run_job(std::span<const std::string> command) {
+Result<int> run_job(std::span<const std::string> command, Stopping stopping) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -117,12 +132,12 @@ Result<int> run_job(std::span<const std::string> command) {
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child == 0) {
-    become(argv.data(), old_mask, parent);
+    become(argv.data(), old_mask, parent, stopping);
     print_message(fmt::format("cannot run {}: {}", argv[0], std::strerror(errno)));
     _exit(kExitRuntime);
   }
   const int why = errno;
-  const int code = child > 0 ? wait_for(child, signals) : 0;
+  const int code = child > 0 ? wait_for(child, signals, stopping) : 0;
   sigprocmask(SIG_SETMASK, &old_mask, nullptr);
   if (child < 0) return unavailable(fmt::format("cannot start mpirun: {}", std::strerror(why)));
   return code;

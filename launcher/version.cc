@@ -9,6 +9,8 @@
 
 namespace trireme {
 
+std::string version_number() { return TRIREME_VERSION; }
+
 std::string version_text() {
   char library[MPI_MAX_LIBRARY_VERSION_STRING];
   int length = 0;

@@ -29,6 +29,10 @@ struct ScoreFlags {
 // The log-probability of each token of a text.
 int run_score(const Deployment& deployment, const ScoreFlags& flags, RankWorld& world);
 
+// Serves the model over HTTP until it is told to end: the first SIGTERM, SIGINT or SIGUSR1 lets
+// requests that run end and refuses new ones, the second ends at once.
+int run_serve(const Deployment& deployment, RankWorld& world);
+
 struct InspectFlags {
   bool json = false;
 };

@@ -278,7 +278,8 @@ int run_generate(const Deployment& deployment, const GenerateFlags& flags, RankW
     return code;
 
   Worker worker;
-  const int code = load_worker(deployment, *files, world, longest(*requests, *limit), worker);
+  const int code =
+      load_worker(deployment, *files, world, {longest(*requests, *limit), 0, {}}, worker);
   if (code != kExitOk) return code;
   return generate(deployment, flags, *files, worker, world, *prompts, requests.take());
 }

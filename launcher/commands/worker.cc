@@ -84,7 +84,7 @@ namespace {
 
 // Device and this rank's weights.
 Status load_model(const Deployment& deployment, const ModelFiles& files, const RankWorld& world,
-                  Worker& worker) {
+                  uint32_t rows_max, Worker& worker) {
   const Clock::time_point start = Clock::now();
   Result<std::unique_ptr<Device>> device = make_device(deployment.engine, world);
   if (!device.ok()) return device.status();
@@ -93,7 +93,7 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   ModelLoad load;
   load.dtype = deployment.model.dtype;
   load.cache_dtype = deployment.engine.kv_cache_dtype;
-  load.rows_max = deployment.engine.max_num_batched_tokens;
+  load.rows_max = rows_max;
   load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
   const Result<uint64_t> bytes =
       weight_bytes(files.spec, files.checkpoint.get(), load.dtype, world.mesh, worker.groups->here);
@@ -110,12 +110,14 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   return Status::ok_status();
 }
 
-Status start_executor(const EngineOptions& engine, RankWorld& world, Worker& worker) {
+Status start_executor(const EngineOptions& engine, RankWorld& world, const PrefixRoom& prefixes,
+                      Worker& worker) {
   ExecutorOptions options;
   options.cache_bytes = engine.cpu_kv_cache_space;
   options.tokens_max = worker.tokens_max;
   options.chunk_max = worker.chunk_max;
   options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
+  options.prefixes = prefixes;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
   if (!executor.ok()) return executor.status();
@@ -126,12 +128,14 @@ Status start_executor(const EngineOptions& engine, RankWorld& world, Worker& wor
 }  // namespace
 
 int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
-                uint32_t tokens_max, Worker& worker) {
+                const WorkerShape& shape, Worker& worker) {
   const Clock::time_point start = Clock::now();
   const EngineOptions& engine = deployment.engine;
   worker.spec = &files.spec;
-  worker.tokens_max = tokens_max;
-  worker.chunk_max = static_cast<uint32_t>(engine.max_num_batched_tokens);
+  worker.tokens_max = shape.tokens_max;
+  worker.chunk_max =
+      shape.rows_max > 0 ? shape.rows_max : static_cast<uint32_t>(engine.max_num_batched_tokens);
+  const uint32_t rows_max = worker.chunk_max;
   if (engine.prefill_chunk > 0)
     worker.chunk_max = std::min(worker.chunk_max, static_cast<uint32_t>(engine.prefill_chunk));
 
@@ -140,9 +144,9 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   Result<Groups> groups = make_groups(*world.world, world.mesh);
   if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
   worker.groups = std::make_unique<Groups>(groups.take());
-  const Status loaded = load_model(deployment, files, world, worker);
+  const Status loaded = load_model(deployment, files, world, rows_max, worker);
   if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
-  const Status started = start_executor(engine, world, worker);
+  const Status started = start_executor(engine, world, shape.prefixes, worker);
   if (const int code = settle(world, started, Doing::kLoadingModel); code != kExitOk) return code;
   worker.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return kExitOk;

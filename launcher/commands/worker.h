@@ -36,11 +36,17 @@ struct Worker {
   double load_seconds = 0;
 };
 
-// Every rank calls it. `tokens_max`: the longest sequence that will be run. Returns kExitOk, or the
-// exit code after one rank has said why; ranks settle after each part that can fail on one of them
-// alone.
+// What a worker is made for.
+struct WorkerShape {
+  uint32_t tokens_max = 0;  // the longest sequence that will be run
+  uint32_t rows_max = 0;    // of one step; 0: max_num_batched_tokens
+  PrefixRoom prefixes;      // what its cache holds besides sequences
+};
+
+// Every rank calls it. Returns kExitOk, or the exit code after one rank has said why; ranks settle
+// after each part that can fail on one of them alone.
 int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
-                uint32_t tokens_max, Worker& worker);
+                const WorkerShape& shape, Worker& worker);
 
 // The mesh and how its ranks are laid out, in one line: "tp 2 x pp 2 = 4 ranks, 1 thread each,
 // cpu/avx512".

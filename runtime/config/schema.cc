@@ -81,6 +81,11 @@ Kind size(Section Deployment::*section, uint64_t Section::*field) {
   return {"size, as in 512MiB", put(section, field, read_size)};
 }
 
+template <class Section>
+Kind duration(Section Deployment::*section, uint64_t Section::*field) {
+  return {"duration, as in 30s", put(section, field, read_duration_ms)};
+}
+
 template <class Section, class Field>
 Kind text(Section Deployment::*section, Field Section::*field) {
   return {"string", put(section, field, read_string)};
@@ -250,6 +255,10 @@ std::vector<ConfigKey> model_keys() {
           "auto", "dummy = random weights from engine.seed: only config.json is read"),
       key("model.max_model_len", integer(s, &M::max_model_len, 1, kInt32Max), "null",
           "longest sequence, prompt and output, in tokens; null = the model's"),
+      key("model.served_model_name", strings(s, &M::served_model_name), "[]",
+          "names under which `serve` offers it; [] = the last part of its path"),
+      path_key("model.chat_template", text(s, &M::chat_template), "null",
+               "a file with the Jinja template of chats; null = the model's own"),
   };
 }
 
@@ -286,6 +295,36 @@ std::vector<ConfigKey> engine_keys() {
               {{"auto", "auto"}, {"scalar", "scalar"}, {"avx2", "avx2"}, {"avx512", "avx512"}}),
           "auto", "instruction set of the inner loops; auto = the widest; all give the same bits"),
       key("engine.seed", seed(s, &E::seed), "0", "seed of dummy weights"),
+      key("engine.enable_prefix_caching", boolean(s, &E::enable_prefix_caching), "true",
+          "serve: keep what prompts and answers left in the cache for requests that begin alike"),
+      key("engine.prefix_granule", integer(s, &E::prefix_granule, 1, 1 << 16), "64",
+          "serve: tokens of one key of the prefix cache"),
+      key("engine.admission",
+          choice<E, AdmissionKind>(
+              s, &E::admission,
+              {{"reserve", AdmissionKind::kReserve}, {"optimistic", AdmissionKind::kOptimistic}}),
+          "reserve",
+          "serve: reserve = a request starts when the cache has room for its end; optimistic = "
+          "when "
+          "it has room for its start, and the latest yields where it runs out"),
+      key("engine.preemption",
+          choice<E, PreemptionKind>(s, &E::preemption,
+                                    {{"auto", PreemptionKind::kAuto},
+                                     {"spill", PreemptionKind::kSpill},
+                                     {"recompute", PreemptionKind::kRecompute}}),
+          "auto",
+          "serve: what becomes of one that yields: spill = kept in host memory, recompute, auto = "
+          "the cheaper"),
+      key("engine.swap_space", size(s, &E::swap_space), "1GiB",
+          "serve: host memory for those that yielded, per rank"),
+      key("engine.priority_aging", duration(s, &E::priority_aging_ms), "10s",
+          "serve: waiting that makes up for one level of a request's priority"),
+      key("engine.pipeline_depth", integer(s, &E::pipeline_depth, 0, 64), "0",
+          "serve: steps under way at a time; 0 = the number of stages"),
+      key("engine.max_queue", integer(s, &E::max_queue, 1, 1 << 20), "1024",
+          "serve: requests that wait, at most; beyond them 429"),
+      key("engine.step_timeout", duration(s, &E::step_timeout_ms), "5m",
+          "serve: a step that takes longer ends the worker"),
   };
 }
 
@@ -343,10 +382,37 @@ std::vector<ConfigKey> sampling_keys() {
   };
 }
 
+std::vector<ConfigKey> gateway_keys() {
+  constexpr auto s = &Deployment::gateway;
+  using G = GatewayDeployment;
+  return {
+      key("gateway.host", text(s, &G::host), "127.0.0.1",
+          "the address that `serve` listens at; 0.0.0.0 = all of this machine"),
+      key("gateway.port", integer(s, &G::port, 0, 65535), "8000", "its port; 0 = any that is free"),
+      path_key("gateway.api_keys_file", text(s, &G::api_keys_file), "none",
+               "a file of keys, one per line, of which a client must bring one"),
+      key("gateway.max_body", size(s, &G::max_body), "64MiB", "largest body of a request"),
+      key("gateway.max_connections", integer(s, &G::max_connections, 1, 1 << 20), "4096",
+          "connections at a time; beyond them 503"),
+      key("gateway.max_choices", integer(s, &G::max_choices, 1, 65536), "128",
+          "most choices (n) of a request"),
+      key("gateway.request_timeout", duration(s, &G::request_timeout_ms), "0ms",
+          "longest time of a request; 0ms = no limit"),
+      key("gateway.idle_timeout", duration(s, &G::idle_timeout_ms), "75s",
+          "how long a connection may wait for its next request"),
+      key("gateway.write_timeout", duration(s, &G::write_timeout_ms), "1m",
+          "a client that takes nothing for so long is given up"),
+      key("gateway.io_threads", integer(s, &G::io_threads, 1, 64), "1",
+          "threads that talk to clients"),
+      key("gateway.cors_origins", strings(s, &G::cors_origins), "[]",
+          "origins of web pages that may call; \"*\" = all"),
+  };
+}
+
 std::vector<ConfigKey> all_keys() {
   std::vector<ConfigKey> all = {
       key("version", version_one(), "required", "the version of this schema")};
-  for (auto* keys : {&model_keys, &engine_keys, &generate_keys, &sampling_keys}) {
+  for (auto* keys : {&model_keys, &engine_keys, &generate_keys, &sampling_keys, &gateway_keys}) {
     for (ConfigKey& k : keys()) all.push_back(std::move(k));
   }
   all.push_back(key("logging.level",

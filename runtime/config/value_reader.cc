@@ -37,12 +37,14 @@ bool reserved_word(std::string_view text) {
 
 // Whether a reader could take it for a number: a digit after an optional sign and point, and then
 // only what numbers are made of in some YAML (0x1F, 1_000, 1e5, 12:30:45, 2001-01-01), .inf, .nan.
+// Two points are in no number: 127.0.0.1 is an address.
 bool like_a_number(std::string_view text) {
   if (text.empty()) return false;
   if (text.front() == '+' || text.front() == '-') text.remove_prefix(1);
   if (text == ".inf" || text == ".Inf" || text == ".nan" || text == ".NaN") return true;
   const size_t first = !text.empty() && text.front() == '.' ? 1 : 0;
   if (text.size() <= first || !digit(text[first])) return false;
+  if (std::count(text.begin(), text.end(), '.') > 1) return false;
   return text.find_first_not_of("0123456789abcdefxoABCDEF_.+-:") == std::string_view::npos;
 }
 
@@ -122,6 +124,13 @@ Result<uint64_t> read_size(const ConfigNode& node) {
   const Result<uint64_t> bytes = parse_size(node.text);
   if (!bytes.ok()) return node.error(bytes.status().message());
   return bytes;
+}
+
+Result<uint64_t> read_duration_ms(const ConfigNode& node) {
+  if (node.kind != ConfigNode::Kind::kScalar) return expected(node, "a duration, as in 30s");
+  const Result<uint64_t> ms = parse_duration_ms(node.text);
+  if (!ms.ok()) return node.error(ms.status().message());
+  return ms;
 }
 
 }  // namespace trireme

@@ -26,4 +26,7 @@ Result<std::string> read_string(const ConfigNode& node);
 // A size with its unit (units.h), in bytes.
 Result<uint64_t> read_size(const ConfigNode& node);
 
+// A duration with its unit (units.h), in milliseconds.
+Result<uint64_t> read_duration_ms(const ConfigNode& node);
+
 }  // namespace trireme

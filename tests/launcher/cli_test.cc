@@ -90,7 +90,7 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
   EXPECT_EQ(line.command, Command::kGenerate);
   EXPECT_TRUE(line.generate.json && line.generate.stats);
   Deployment d;
-  d.model = {"m", "t", DType::kBF16, LoadFormat::kDummy, 100};
+  d.model = {"m", "t", DType::kBF16, LoadFormat::kDummy, 100, {}, {}};
   d.engine.device = DeviceKind::kCpu;
   d.engine.tensor_parallel_size = 2;
   d.engine.pipeline_parallel_size = 3;

@@ -1,0 +1,197 @@
+// trireme serve: an engine over the ranks of this worker, and on rank 0 the gateway before it.
+#include <atomic>
+#include <memory>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "launcher/commands/commands.h"
+#include "launcher/commands/serving.h"
+#include "launcher/commands/worker.h"
+#include "launcher/output.h"
+#include "launcher/signals.h"
+#include "launcher/version.h"
+#include "runtime/config/units.h"
+#include "runtime/engine/follower.h"
+#include "runtime/gateway/http/auth.h"
+#include "runtime/gateway/plain_chat.h"
+
+namespace trireme {
+namespace {
+
+// Everything before the engine: what clients talk to. On rank 0 alone.
+class Front {
+ public:
+  static Result<std::unique_ptr<Front>> start(const Deployment& deployment,
+                                              const ModelFiles& files) {
+    ApiKeys keys;
+    if (!deployment.gateway.api_keys_file.empty()) {
+      Result<ApiKeys> read = ApiKeys::read_file(deployment.gateway.api_keys_file);
+      if (!read.ok()) return read.status();
+      keys = read.take();
+    }
+    std::unique_ptr<Front> front(new Front(deployment, files, std::move(keys)));
+    if (Status s = front->server_.start(); !s.ok()) return s;
+    return front;
+  }
+  ~Front() { server_.stop(); }
+
+  Gateway& gateway() { return gateway_; }
+  HttpServer& server() { return server_; }
+  bool open() const { return keys_.open(); }
+
+ private:
+  Front(const Deployment& deployment, const ModelFiles& files, ApiKeys keys)
+      : keys_(std::move(keys)),
+        chat_(*files.tokenizer),
+        metrics_({names(deployment)[0], true, false}),
+        gateway_(options(deployment), *files.tokenizer, chat_, metrics_),
+        server_(
+            http_options(deployment.gateway), gateway_.routes(),
+            [this](const HttpRequest& request, HttpResponse& refusal) {
+              return keys_.admits(request, refusal);
+            },
+            [this](const HttpRequest&, std::string_view route, int status,
+                   std::chrono::nanoseconds) { metrics_.answered(route, status); }) {}
+
+  static GatewayOptions options(const Deployment& deployment) {
+    GatewayOptions options = gateway_options(deployment);
+    options.version = version_number();
+    return options;
+  }
+  static std::vector<std::string> names(const Deployment& deployment) {
+    return gateway_options(deployment).model_names;
+  }
+
+  const ApiKeys keys_;
+  const PlainChat chat_;
+  GatewayMetrics metrics_;
+  Gateway gateway_;
+  HttpServer server_;
+};
+
+Result<uint32_t> longest_sequence(const Deployment& deployment, const ModelSpec& spec) {
+  const Result<uint32_t> limit = context_limit(deployment, spec);
+  if (!limit.ok()) return limit;
+  if (*limit == 1) return invalid_argument("max_model_len is 1: it leaves no room for an answer");
+  if (*limit > 0) return limit;
+  constexpr uint32_t kUnbounded = 1 << 20;  // memory of constant size: any length costs the same
+  return kUnbounded;
+}
+
+// The rows of this worker are those of nobody whose fingerprint differs.
+std::string fingerprint(const Deployment& deployment, const Worker& worker) {
+  const Mesh& mesh = worker.groups->mesh;
+  return fmt::format("{} dtype {} cache {} tp {}", deployment.model.path,
+                     deployment.model.dtype ? dtype_name(*deployment.model.dtype) : "auto",
+                     dtype_name(worker.model->cache_dtype()), mesh.shards);
+}
+
+void print_banner(const Deployment& deployment, const Worker& worker, const Engine& engine,
+                  const Front& front, uint16_t port) {
+  if (deployment.logging.level != LogLevel::kInfo) return;
+  const EngineInfo& info = engine.info();
+  uint64_t bytes = 0;
+  for (size_t c = 0; c < info.blocks_total.size(); ++c)
+    bytes += info.blocks_total[c] * info.block_bytes[c];
+  const std::string name = gateway_options(deployment).model_names[0];
+  print_message(fmt::format("model     {} ({}), context {} tokens, loaded in {:.1f} s", name,
+                            deployment.model.path, info.tokens_max, worker.load_seconds));
+  print_message("mesh      " + describe_mesh(worker));
+  std::string blocks;
+  for (size_t c = 0; c < info.blocks_total.size(); ++c)
+    blocks += fmt::format("{}{} x {}", c == 0 ? "" : " + ", info.blocks_total[c],
+                          format_size(info.block_bytes[c]));
+  print_message(fmt::format("cache     {} per rank: {} blocks, prefix caching {}",
+                            format_size(bytes), blocks, info.prefix_caching ? "on" : "off"));
+  const std::string url = fmt::format("http://{}:{}", deployment.gateway.host, port);
+  if (front.open() && deployment.gateway.host != "127.0.0.1" && deployment.gateway.host != "::1" &&
+      deployment.gateway.host != "localhost")
+    print_message("warning: open to everybody who reaches " + url +
+                  ": give --api-keys-file, or --host 127.0.0.1");
+  print_message("serving   " + url);
+  print_message(
+      fmt::format("try       curl {}/v1/completions -H 'Content-Type: application/json' "
+                  "-d '{{\"model\": \"{}\", \"prompt\": \"Once\", \"max_tokens\": 16}}'",
+                  url, name));
+}
+
+// Until it is told to end. Returns the exit code.
+int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRunner& runner,
+         Front& front, ServingOptions options) {
+  options.step_missed = [&world, timeout = options.step_timeout] {
+    print_message(
+        fmt::format("a step has taken longer than {} ms (engine.step_timeout): a rank of "
+                    "{} hangs, the worker ends",
+                    timeout.count(), world.size));
+    _exit(kExitTimeOut);
+  };
+  Engine engine(runner, *world.world, *worker.groups, nullptr, std::move(options));
+  std::atomic<int> ended_by = 0;
+  StopSignals signals([&](int count, int signal) {
+    if (count == 1) {
+      const EngineStats stats = engine.stats();
+      print_message(fmt::format("draining: {} running, {} waiting; another signal ends at once",
+                                stats.running, stats.waiting));
+      front.gateway().set_draining();
+      front.server().stop_accepting();
+      engine.drain([&engine] { engine.stop(); });
+    } else {
+      ended_by = signal;
+      engine.stop();
+    }
+  });
+  front.gateway().set_engine(engine);
+  print_banner(deployment, worker, engine, front, front.server().port());
+  const Status served = engine.run();
+  // The last answers are on their way to their clients.
+  front.server().stop(std::chrono::seconds(ended_by == 0 ? 10 : 1));
+  if (!served.ok()) return fail(world, served, Doing::kRunning);
+  return ended_by != 0 ? kExitSignal + ended_by : kExitOk;
+}
+
+}  // namespace
+
+int run_serve(const Deployment& deployment, RankWorld& world) {
+  Result<ModelFiles> files = open_model(deployment);
+  if (files.ok() && files->tokenizer == nullptr)
+    files = not_found(
+        fmt::format("{}: no tokenizer.json and no rwkv_vocab*.txt beside it: give --tokenizer PATH",
+                    deployment.model.path));
+  if (const int code = settle(world, files.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+  const Result<uint32_t> tokens_max = longest_sequence(deployment, files->spec);
+  if (const int code = settle(world, tokens_max.status(), Doing::kConfiguring); code != kExitOk)
+    return code;
+  const Result<RowCosts> costs = row_costs(files->spec);
+  if (const int code = settle(world, costs.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+
+  Result<std::unique_ptr<Front>> front = std::unique_ptr<Front>();
+  if (world.rank == 0) front = Front::start(deployment, *files);
+  if (const int code = settle(world, front.status(), Doing::kRunning); code != kExitOk) return code;
+
+  const StepBudget budget = step_budget(deployment.engine, *costs);
+  WorkerShape shape{*tokens_max, budget.tokens_max, {}};
+  if (deployment.engine.enable_prefix_caching) {
+    const BlockCacheOptions cache = cache_options(deployment.engine, "");
+    shape.prefixes = {true, ruler_snapshots(*tokens_max, cache.granule, cache.ruler_keep)};
+  }
+  Worker worker;
+  if (const int code = load_worker(deployment, *files, world, shape, worker); code != kExitOk)
+    return code;
+  StepRunnerOptions runner_options;
+  runner_options.cache = cache_options(deployment.engine, fingerprint(deployment, worker));
+  runner_options.eos_token_ids = files->spec.eos_token_ids;
+  StepRunner runner(*worker.executor, *worker.groups, nullptr, runner_options);
+  if (world.rank == 0) {
+    return lead(
+        deployment, world, worker, runner, **front,
+        serving_options(deployment.engine, files->spec, budget, *tokens_max, world.mesh.stages));
+  }
+  StopSignals::ignore();
+  const Status followed = follow(runner, *world.world, *worker.groups);
+  return followed.ok() ? kExitOk : fail(world, followed, Doing::kRunning);
+}
+
+}  // namespace trireme

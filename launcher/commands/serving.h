@@ -1,0 +1,32 @@
+// From a deployment to the options of the parts that serve: the engine, its cache, the gateway.
+// Pure.
+#pragma once
+
+#include "runtime/config/deployment.h"
+#include "runtime/engine/engine.h"
+#include "runtime/gateway/gateway.h"
+#include "runtime/gateway/http/server.h"
+#include "runtime/model/spec.h"
+
+namespace trireme {
+
+// What a row costs, in thousandths of a row that passes every sublayer, by parameters: `row` up to
+// the sublayer where rows that want no logits leave, `logit_row` from there on.
+struct RowCosts {
+  uint32_t row = 1000;
+  uint32_t logit_row = 0;
+};
+Result<RowCosts> row_costs(const ModelSpec& spec);
+
+// What one step may spend. Its cost is that of max_num_batched_tokens full rows, so that a model
+// whose prompts leave early takes more rows of them.
+StepBudget step_budget(const EngineOptions& engine, const RowCosts& costs);
+
+// `tokens_max`: the longest sequence.
+ServingOptions serving_options(const EngineOptions& engine, const ModelSpec& spec,
+                               const StepBudget& budget, uint32_t tokens_max, int stages);
+BlockCacheOptions cache_options(const EngineOptions& engine, std::string fingerprint);
+HttpServerOptions http_options(const GatewayDeployment& gateway);
+GatewayOptions gateway_options(const Deployment& deployment);
+
+}  // namespace trireme
