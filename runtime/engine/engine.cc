@@ -151,6 +151,7 @@ Status Engine::run() {
 
 Status Engine::serve() {
   while (!inbox_.closed()) {
+    answer_drained();  // before a wait that nothing would end
     const bool nothing_to_do = in_flight_.empty() && !views_.any_runnable();
     const Clock::time_point before = Clock::now();
     take_commands(nothing_to_do);
@@ -268,8 +269,7 @@ Result<bool> Engine::launch() {
   }
   preempt(plan);
   if (plan.runs.empty()) return true;
-  note_scheduled(plan);
-  if (Status s = run_step(plan); !s.ok()) return s;
+  if (Status s = run_step(plan.runs); !s.ok()) return s;
   return true;
 }
 
@@ -280,34 +280,39 @@ void Engine::preempt(const StepPlan& plan) {
     op.kind = SequenceOp::Kind::kPreempt;
     op.seq = seq;
     op.flag = options_.preemption == PreemptionPolicy::kSpill;
+    const uint64_t bytes = runner_.executor().saved_bytes(s.blocks);
     if (options_.preemption != PreemptionPolicy::kRecompute) {
       SpillQuestion question;
       question.rows = s.computed;
-      question.bytes = runner_.executor().saved_bytes(s.blocks);
+      question.bytes = bytes;
       question.host_bytes_free =
           options_.swap_bytes - std::min(options_.swap_bytes, runner_.saved_bytes());
       const bool fits = question.bytes <= question.host_bytes_free;
       op.flag = fits && (op.flag || should_spill(question, rates_));
     }
     ++preemptions_;
+    const bool copies = op.flag;
+    const Clock::time_point start = Clock::now();
     apply(std::move(op));
+    if (copies) rates_.note_copy(bytes, seconds_since(start));
   }
 }
 
-void Engine::note_scheduled(const StepPlan& plan) {
-  for (const StepPlan::Run& run : plan.runs) {
+void Engine::note_scheduled(std::span<const StepPlan::Run> runs) {
+  for (const StepPlan::Run& run : runs) {
     if (!views_.waits(run.seq)) continue;
     views_.set_scheduled(run.seq);
     if (book_.scheduled(run.seq, run.first)) inbox_.waits_no_longer();
   }
 }
 
-Status Engine::run_step(const StepPlan& plan) {
+Status Engine::run_step(const std::vector<StepPlan::Run>& runs) {
   StepMessage message;
   message.step = step_;
   message.ops.swap(ops_);
-  message.runs = plan.runs;
-  if (Status s = runner_.begin(plan.runs, step_); !s.ok()) return s;
+  message.runs = runs;
+  if (Status s = runner_.begin(message.runs, /*leads=*/true, step_); !s.ok()) return s;
+  note_scheduled(message.runs);
   message.digest = runner_.digest();
   message.idle_us = static_cast<uint64_t>(1e6 * unreported_idle_seconds_);
   unreported_idle_seconds_ = 0;
@@ -317,14 +322,14 @@ Status Engine::run_step(const StepPlan& plan) {
   InFlight flight;
   flight.step = step_;
   flight.start = Clock::now();
-  for (const StepPlan::Run& run : plan.runs) {
+  for (const StepPlan::Run& run : message.runs) {
     flight.sequences.push_back(run.seq);
     flight.rows += run.count;
     views_.set_busy(run.seq, true);
   }
   runner_.commit(step_);
   ++step_;
-  plan_ahead(plan);
+  plan_ahead(message.runs);
   StepResult result;
   if (Status s = runner_.compute(result); !s.ok()) return s;
   if (runner_.samples()) flight.result = std::move(result);
@@ -336,10 +341,10 @@ Status Engine::run_step(const StepPlan& plan) {
 }
 
 // While the step computes, the next is planned as though all that sample go on.
-void Engine::plan_ahead(const StepPlan& plan) {
+void Engine::plan_ahead(std::span<const StepPlan::Run> runs) {
   if (options_.pipeline_depth > 1) return;
   std::set<SeqId> guess;
-  for (const StepPlan::Run& run : plan.runs) guess.insert(run.seq);
+  for (const StepPlan::Run& run : runs) guess.insert(run.seq);
   ahead_.prepare(views_.build(runner_.table(), runner_.cache(), book_, &guess).view, budget());
 }
 

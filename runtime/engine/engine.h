@@ -91,9 +91,9 @@ class Engine final : public EngineClient {
   // A step over what can run now; false where nothing can.
   Result<bool> launch();
   void preempt(const StepPlan& plan);
-  void note_scheduled(const StepPlan& plan);
-  Status run_step(const StepPlan& plan);
-  void plan_ahead(const StepPlan& plan);
+  void note_scheduled(std::span<const StepPlan::Run> runs);
+  Status run_step(const std::vector<StepPlan::Run>& runs);
+  void plan_ahead(std::span<const StepPlan::Run> runs);
   // Waits for the end of the oldest step under way.
   Status collect();
   Status receive_results(InFlight& flight);

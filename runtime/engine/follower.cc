@@ -38,9 +38,9 @@ class Follower {
   }
 
  private:
-  Status obey(const StepMessage& message) {
+  Status obey(StepMessage& message) {
     for (const SequenceOp& op : message.ops) runner_.apply(op, message.step);
-    if (Status s = runner_.begin(message.runs, message.step); !s.ok()) return s;
+    if (Status s = runner_.begin(message.runs, /*leads=*/false, message.step); !s.ok()) return s;
     if (runner_.digest() != message.digest) {
       return data_loss(
           fmt::format("the cache tables of rank {} differ from the leader's at step {}: the ranks "

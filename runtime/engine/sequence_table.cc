@@ -91,14 +91,14 @@ void SequenceTable::preempt(SeqId id, bool save) {
   if (!save) s.computed = 0;
 }
 
-Status SequenceTable::begin(std::span<const StepPlan::Run> runs, uint64_t step) {
-  plan_.assign(runs.begin(), runs.end());
+Status SequenceTable::begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t step) {
   runs_.clear();
-  for (const StepPlan::Run& run : runs) {
+  for (StepPlan::Run& run : runs) {
     const auto it = sequences_.find(run.seq);
     if (it == sequences_.end()) return come_apart(run.seq, "nobody knows it");
-    if (Status s = begin_run(run.seq, it->second, run, step); !s.ok()) return s;
+    if (Status s = begin_run(it->second, run, leads, step); !s.ok()) return s;
   }
+  plan_ = runs;
   for (const StepPlan::Run& run : runs) {
     const Sequence& s = sequences_.at(run.seq);
     using Logits = SequenceRun::Logits;
@@ -111,26 +111,33 @@ Status SequenceTable::begin(std::span<const StepPlan::Run> runs, uint64_t step) 
   return {};
 }
 
-Status SequenceTable::begin_run(SeqId id, Sequence& s, const StepPlan::Run& run, uint64_t step) {
-  const uint64_t end = uint64_t{run.first} + run.count;
-  if (run.count == 0 || end > s.tokens.size()) return come_apart(id, "it has fewer tokens");
+Status SequenceTable::begin_run(Sequence& s, StepPlan::Run& run, bool leads, uint64_t step) {
+  const SeqId id = run.seq;
+  if (run.count == 0 || uint64_t{run.first} + run.count > s.tokens.size())
+    return come_apart(id, "it has fewer tokens");
+  std::vector<BlockCopy> copies;
   if (s.saved) {
+    // Its chain of keys begins anew: what was published is found again, the rest is published.
+    (void)cache_.attach(s.blocks, cache_.match(s.tokens, s.cache_salt, 0), step, copies);
     if (!cache_.advance(s.blocks, s.computed, s.computed))
       return come_apart(id, "there are too few blocks to bring it back");
     mover_.restore(id, s.blocks);
     s.saved = false;
   } else if (!s.resident) {
     const Match found = match(s);
-    std::vector<BlockCopy> copies;
     s.computed = cache_.attach(s.blocks, found, step, copies);
     mover_.copy_blocks(copies);
     s.junction = cache_.needs_snapshots() && found.junction > s.computed ? found.junction : 0;
   }
   s.resident = true;
+  if (leads && s.computed < run.first) {
+    run.first = s.computed;
+    run.wants_logits = run.first + run.count == s.tokens.size();
+  }
   if (s.computed != run.first)
     return come_apart(id,
                       fmt::format("it goes on at {} here and at {} there", s.computed, run.first));
-  if (!cache_.advance(s.blocks, run.first, static_cast<uint32_t>(end)))
+  if (!cache_.advance(s.blocks, run.first, run.first + run.count))
     return come_apart(id, "there are too few blocks for its step");
   return {};
 }

@@ -54,9 +54,11 @@ class SequenceTable {
   // Where a waiting sequence would resume, and up to where its prefix has been seen before.
   Match match(const Sequence& s) const;
 
-  // Takes the blocks of a step's runs. kDataLoss where they do not fit this rank's tables: the
-  // ranks have come apart.
-  Status begin(std::span<const StepPlan::Run> runs, uint64_t step);
+  // Takes the blocks of a step's runs. Making room for one run may evict part of the prefix at
+  // which another was to resume: that one then begins earlier, with as many rows. `leads`: the runs
+  // are changed to what has become of them; otherwise they are the leader's, and kDataLoss says
+  // that this rank has come apart from it.
+  Status begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t step);
   // The runs as a batch, valid until commit().
   std::span<const SequenceRun> runs() const { return runs_; }
   // The step is on its way: its rows count as computed, what is complete is published, what left
@@ -71,7 +73,7 @@ class SequenceTable {
   void check() const;
 
  private:
-  Status begin_run(SeqId id, Sequence& s, const StepPlan::Run& run, uint64_t step);
+  Status begin_run(Sequence& s, StepPlan::Run& run, bool leads, uint64_t step);
   void fork(const SequenceOp& op);
   void drop(SeqId id, bool complete, uint64_t step);
   void preempt(SeqId id, bool save);

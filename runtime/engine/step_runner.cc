@@ -21,8 +21,8 @@ void StepRunner::apply(const SequenceOp& op, uint64_t step) {
   if (sampler_ != nullptr) sampler_->apply(op);
 }
 
-Status StepRunner::begin(std::span<const StepPlan::Run> runs, uint64_t step) {
-  if (Status s = table_.begin(runs, step); !s.ok()) return s;
+Status StepRunner::begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t step) {
+  if (Status s = table_.begin(runs, leads, step); !s.ok()) return s;
   if (!runs.empty()) executor_.prepare(table_.runs());
   if (sampler_ == nullptr) return {};
   std::vector<StepSampler::Run> sampled;

@@ -31,8 +31,8 @@ class StepRunner final : private CacheMover {
   bool samples() const { return sampler_ != nullptr; }
 
   void apply(const SequenceOp& op, uint64_t step);
-  // Takes the blocks of the runs. kDataLoss: this rank has come apart from the others.
-  Status begin(std::span<const StepPlan::Run> runs, uint64_t step);
+  // Takes the blocks of the runs: SequenceTable::begin.
+  Status begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t step);
   // Writes the batch down and counts the step as done: from here on the table is that of the step
   // after it, but for the tokens that it samples.
   void commit(uint64_t step);

@@ -20,11 +20,9 @@ EngineHarness::EngineHarness(EngineHarnessOptions options) : options_(std::move(
 Status EngineHarness::serve(Rank& rank) {
   StepRunnerOptions runner_options;
   runner_options.cache = options_.cache;
+  if (options_.cache_of_rank) options_.cache_of_rank(rank.world.rank(), runner_options.cache);
   runner_options.eos_token_ids = options_.engine.eos_token_ids;
   StepRunner runner(rank.executor, rank.groups, options_.compiler, runner_options);
-  if (options_.before_serving) {
-    if (Status s = options_.before_serving(rank); !s.ok()) return s;
-  }
   if (rank.world.rank() != 0) return follow(runner, rank.world, rank.groups);
   ServingOptions options = options_.engine;
   options.tokens_max = options_.ranks.tokens_max;

@@ -21,8 +21,8 @@ struct EngineHarnessOptions {
   ServingOptions engine;  // tokens_max and budget.sequences_max are those of `ranks`
   BlockCacheOptions cache;
   ConstraintCompiler* compiler = nullptr;
-  // Called on each rank's thread before it serves; not ok: the rank leaves.
-  std::function<Status(Rank&)> before_serving;
+  // Changes the cache's options on one rank: mistakes that must show.
+  std::function<void(int rank, BlockCacheOptions&)> cache_of_rank;
 };
 
 class EngineHarness {
