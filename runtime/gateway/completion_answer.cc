@@ -32,7 +32,10 @@ class CompletionWriter final : public AnswerWriter {
   }
 
   void collect(const std::vector<ChoiceDelta>& deltas) override {
-    for (size_t i = 0; i < deltas.size(); ++i) collect_one(i, deltas[i]);
+    // Before a choice's first delta the scores of its prompt need not be there.
+    for (size_t i = 0; i < deltas.size(); ++i) {
+      if (!deltas[i].empty()) collect_one(i, deltas[i]);
+    }
   }
 
   JsonObject whole() override {
