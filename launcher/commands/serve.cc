@@ -11,10 +11,10 @@
 #include "launcher/output.h"
 #include "launcher/signals.h"
 #include "launcher/version.h"
+#include "runtime/chat/chat_template.h"
 #include "runtime/config/units.h"
 #include "runtime/engine/follower.h"
 #include "runtime/gateway/http/auth.h"
-#include "runtime/gateway/plain_chat.h"
 
 namespace trireme {
 namespace {
@@ -30,7 +30,14 @@ class Front {
       if (!read.ok()) return read.status();
       keys = read.take();
     }
-    std::unique_ptr<Front> front(new Front(deployment, files, std::move(keys)));
+    const ModelOptions& model = deployment.model;
+    Result<ChatTemplateSource> source =
+        load_chat_template(model.tokenizer.value_or(model.path), model.chat_template);
+    if (!source.ok()) return source.status();
+    Result<std::unique_ptr<ChatTemplate>> chat =
+        ChatTemplate::make(*source, *files.tokenizer, [] { return std::time(nullptr); });
+    if (!chat.ok()) return chat.status();
+    std::unique_ptr<Front> front(new Front(deployment, files, std::move(keys), chat.take()));
     if (Status s = front->server_.start(); !s.ok()) return s;
     return front;
   }
@@ -41,11 +48,12 @@ class Front {
   bool open() const { return keys_.open(); }
 
  private:
-  Front(const Deployment& deployment, const ModelFiles& files, ApiKeys keys)
+  Front(const Deployment& deployment, const ModelFiles& files, ApiKeys keys,
+        std::unique_ptr<ChatTemplate> chat)
       : keys_(std::move(keys)),
-        chat_(*files.tokenizer),
+        chat_(std::move(chat)),
         metrics_({names(deployment)[0], true, false}),
-        gateway_(options(deployment), *files.tokenizer, chat_, metrics_),
+        gateway_(options(deployment, *chat_), *files.tokenizer, *chat_, metrics_),
         server_(
             http_options(deployment.gateway), gateway_.routes(),
             [this](const HttpRequest& request, HttpResponse& refusal) {
@@ -54,8 +62,10 @@ class Front {
             [this](const HttpRequest&, std::string_view route, int status,
                    std::chrono::nanoseconds) { metrics_.answered(route, status); }) {}
 
-  static GatewayOptions options(const Deployment& deployment) {
+  static GatewayOptions options(const Deployment& deployment, const ChatTemplate& chat) {
     GatewayOptions options = gateway_options(deployment);
+    options.bos_token = chat.bos_token();
+    options.eos_token = chat.eos_token();
     options.version = version_number();
     return options;
   }
@@ -64,7 +74,7 @@ class Front {
   }
 
   const ApiKeys keys_;
-  const PlainChat chat_;
+  const std::unique_ptr<ChatTemplate> chat_;
   GatewayMetrics metrics_;
   Gateway gateway_;
   HttpServer server_;

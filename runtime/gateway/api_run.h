@@ -12,7 +12,7 @@
 
 #include "runtime/engine/engine_client.h"
 #include "runtime/gateway/api_call.h"
-#include "runtime/gateway/chat_formatter.h"
+#include "runtime/chat/chat_formatter.h"
 #include "runtime/gateway/choice_text.h"
 #include "runtime/gateway/http/exchange.h"
 #include "runtime/gateway/mailbox.h"

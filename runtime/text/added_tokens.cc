@@ -141,15 +141,26 @@ Status AddedTokens::build(const JsonField& field, const Normalizer& normalizer) 
   return {};
 }
 
-Status AddedTokens::find_raw(std::string_view text, bool parse_special, Regex::Scratch& scratch,
+namespace {
+
+bool touches(std::span<const TextRange> ranges, size_t begin, size_t end) {
+  const auto first = std::partition_point(ranges.begin(), ranges.end(),
+                                          [&](const TextRange& r) { return r.end <= begin; });
+  return first != ranges.end() && first->begin < end;
+}
+
+}  // namespace
+
+Status AddedTokens::find_raw(std::string_view text, bool parse_special,
+                             std::span<const TextRange> untrusted, Regex::Scratch& scratch,
                              std::vector<Stretch>& stretches) const {
-  return find(raw_, text, parse_special, scratch, stretches);
+  return find(raw_, text, parse_special, untrusted, scratch, stretches);
 }
 
 Status AddedTokens::find_normalized(std::string_view text, bool parse_special,
                                     Regex::Scratch& scratch,
                                     std::vector<Stretch>& stretches) const {
-  return find(normalized_, text, parse_special, scratch, stretches);
+  return find(normalized_, text, parse_special, {}, scratch, stretches);
 }
 
 // Whether a word character touches text[begin, end) on either side.
@@ -165,7 +176,8 @@ Result<bool> AddedTokens::inside_word(std::string_view text, size_t begin, size_
 }
 
 Status AddedTokens::find(const ByteTrie& trie, std::string_view text, bool parse_special,
-                         Regex::Scratch& scratch, std::vector<Stretch>& stretches) const {
+                         std::span<const TextRange> untrusted, Regex::Scratch& scratch,
+                         std::vector<Stretch>& stretches) const {
   stretches.clear();
   size_t done = 0;
   // text[white_space_from, white_space_to) is known to be white space that ends there: a run of n
@@ -182,7 +194,7 @@ Status AddedTokens::find(const ByteTrie& trie, std::string_view text, bool parse
     size_t end = i + found.bytes;
     i = end;
     const Token& token = tokens_[static_cast<size_t>(found.value)];
-    if (token.special && !parse_special) continue;
+    if (token.special && (!parse_special || touches(untrusted, begin, end))) continue;
     if (token.single_word) {
       const Result<bool> inside = inside_word(text, begin, end, scratch);
       if (!inside.ok()) return inside.status();

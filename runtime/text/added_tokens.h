@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,6 +18,7 @@
 #include "runtime/text/json_field.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/regex.h"
+#include "runtime/text/tokenizer.h"
 
 namespace trireme {
 
@@ -34,8 +36,9 @@ class AddedTokens {
   };
   // Cuts `text` at the tokens of one pass. `parse_special` false: special tokens are text.
   // `stretches` is overwritten. REQUIRES: text is well-formed UTF-8.
-  Status find_raw(std::string_view text, bool parse_special, Regex::Scratch& scratch,
-                  std::vector<Stretch>& stretches) const;
+  // `untrusted`: as in Tokenizer::EncodeOptions.
+  Status find_raw(std::string_view text, bool parse_special, std::span<const TextRange> untrusted,
+                  Regex::Scratch& scratch, std::vector<Stretch>& stretches) const;
   Status find_normalized(std::string_view text, bool parse_special, Regex::Scratch& scratch,
                          std::vector<Stretch>& stretches) const;
 
@@ -61,7 +64,8 @@ class AddedTokens {
   Status add(Token token, const JsonField& field, const BpeModel& model, int32_t& next_id);
   Status build(const JsonField& field, const Normalizer& normalizer);
   Status find(const ByteTrie& trie, std::string_view text, bool parse_special,
-              Regex::Scratch& scratch, std::vector<Stretch>& stretches) const;
+              std::span<const TextRange> untrusted, Regex::Scratch& scratch,
+              std::vector<Stretch>& stretches) const;
   Result<bool> inside_word(std::string_view text, size_t begin, size_t end,
                            Regex::Scratch& scratch) const;
   const Token* token_of(int32_t id) const;

@@ -157,7 +157,8 @@ Result<std::vector<int32_t>> HfTokenizer::encode(std::string_view utf8,
   if (!good.ok()) return good;
   Regex::Scratch regex_scratch;
   std::vector<AddedTokens::Stretch> stretches;
-  Status status = added_.find_raw(utf8, options.parse_special, regex_scratch, stretches);
+  Status status =
+      added_.find_raw(utf8, options.parse_special, options.untrusted, regex_scratch, stretches);
   if (!status.ok()) return status;
   PieceList list;
   for (const AddedTokens::Stretch& stretch : stretches) {
@@ -165,8 +166,12 @@ Result<std::vector<int32_t>> HfTokenizer::encode(std::string_view utf8,
       list.pieces.push_back({0, 0, stretch.token, 0});
       continue;
     }
+    // Normalizing moves bytes about: a stretch that has untrusted ones names no special token.
+    const bool trusted = std::none_of(
+        options.untrusted.begin(), options.untrusted.end(),
+        [&](const TextRange& r) { return r.begin < stretch.end && r.end > stretch.begin; });
     status = add_stretch(utf8.substr(stretch.begin, stretch.end - stretch.begin),
-                         stretch.begin == 0, options.parse_special, regex_scratch, list);
+                         stretch.begin == 0, options.parse_special && trusted, regex_scratch, list);
     if (!status.ok()) return status;
   }
   status = pre_tokenizer_.apply(list, regex_scratch);

@@ -36,6 +36,13 @@ struct TextRules {
   size_t strip_end = 0;
 };
 
+// Bytes [begin, end) of a text.
+struct TextRange {
+  size_t begin = 0;
+  size_t end = 0;
+  bool operator==(const TextRange&) const = default;
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -43,6 +50,9 @@ class Tokenizer {
   struct EncodeOptions {
     bool add_special = true;     // the post-processor's tokens: <s> and its like
     bool parse_special = false;  // text may name special tokens ("<|eot|>"); false: it is text
+    // Where parse_special: a special token that touches one of these is text all the same.
+    // Ascending, not overlapping.
+    std::span<const TextRange> untrusted = {};
   };
   // Errors (INVALID_ARGUMENT): `utf8` is not UTF-8 (the message has the offset of the first bad
   // byte), is longer than kPromptBytesMax, or holds what the tokenizer's pattern cannot match in

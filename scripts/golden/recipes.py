@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import controls, llama_goldens, rwkv_goldens, rwkv_world, store, tokenizer_goldens, yoco_goldens, yoco_reference
+from . import chat_goldens, controls, llama_goldens, rwkv_goldens, rwkv_world, store, tokenizer_goldens, yoco_goldens, yoco_reference
 
 DATA = Path(__file__).resolve().parents[2] / "tests" / "golden" / "data"
 
 RECIPES = {name: partial(llama_goldens.make, name) for name in llama_goldens.GOLDENS}
 RECIPES |= rwkv_goldens.RECIPES | yoco_goldens.RECIPES | tokenizer_goldens.RECIPES
-RECIPES |= {"rwkv_world": rwkv_world.make}
+RECIPES |= {"rwkv_world": rwkv_world.make, "chat": chat_goldens.make}
 RECIPES |= {"negative_controls": partial(controls.make, DATA)}
 
 
@@ -26,4 +26,4 @@ def check_references():
 
 
 def write_versions(out):
-    store.save_json(out / "VERSIONS.json", {p: version(p) for p in ("transformers", "torch", "rwkv", "tokenizers", "numpy")})
+    store.save_json(out / "VERSIONS.json", {p: version(p) for p in ("transformers", "torch", "rwkv", "tokenizers", "numpy", "jinja2")})

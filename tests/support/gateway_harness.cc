@@ -26,7 +26,10 @@ GatewayHarness::GatewayHarness(GatewayHarnessOptions options) : options_(std::mo
   Result<std::unique_ptr<Tokenizer>> tokenizer = load_tokenizer(path);
   CHECK(tokenizer.ok()) << tokenizer.status().message();
   tokenizer_ = tokenizer.take();
-  chat_ = std::make_unique<PlainChat>(*tokenizer_);
+  Result<std::unique_ptr<ChatTemplate>> chat =
+      ChatTemplate::make({options_.chat_template, {}, "", ""}, *tokenizer_, [] { return 0; });
+  CHECK(chat.ok()) << chat.status().message();
+  chat_ = chat.take();
   metrics_ = std::make_unique<GatewayMetrics>(GatewayMetricsOptions{"demo", true, true});
   gateway_ = std::make_unique<Gateway>(options_.gateway, *tokenizer_, *chat_, *metrics_);
   keys_ = ApiKeys(options_.api_keys);

@@ -3,10 +3,10 @@
 
 #include <memory>
 
+#include "runtime/chat/chat_template.h"
 #include "runtime/gateway/gateway.h"
 #include "runtime/gateway/http/auth.h"
 #include "runtime/gateway/http/server.h"
-#include "runtime/gateway/plain_chat.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/http_client.h"
 
@@ -18,6 +18,7 @@ struct GatewayHarnessOptions {
   HttpServerOptions http;
   GatewayOptions gateway;
   std::vector<std::string> api_keys;
+  std::string chat_template = kPlainChatTemplate;
   bool engine_at_once = true;  // else start_engine()
 };
 
@@ -44,7 +45,7 @@ class GatewayHarness {
  private:
   GatewayHarnessOptions options_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<PlainChat> chat_;
+  std::unique_ptr<ChatTemplate> chat_;
   std::unique_ptr<GatewayMetrics> metrics_;
   std::unique_ptr<Gateway> gateway_;
   ApiKeys keys_;
