@@ -15,6 +15,7 @@
 #include "runtime/config/units.h"
 #include "runtime/engine/follower.h"
 #include "runtime/gateway/http/auth.h"
+#include "runtime/grammar/grammar_compiler.h"
 
 namespace trireme {
 namespace {
@@ -128,7 +129,7 @@ void print_banner(const Deployment& deployment, const Worker& worker, const Engi
 
 // Until it is told to end. Returns the exit code.
 int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRunner& runner,
-         Front& front, ServingOptions options) {
+         Front& front, ConstraintCompiler& compiler, ServingOptions options) {
   options.step_missed = [&world, timeout = options.step_timeout] {
     print_message(
         fmt::format("a step has taken longer than {} ms (engine.step_timeout): a rank of "
@@ -136,7 +137,7 @@ int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRun
                     timeout.count(), world.size));
     _exit(kExitTimeOut);
   };
-  Engine engine(runner, *world.world, *worker.groups, nullptr, std::move(options));
+  Engine engine(runner, *world.world, *worker.groups, &compiler, std::move(options));
   std::atomic<int> ended_by = 0;
   StopSignals signals([&](int count, int signal) {
     if (count == 1) {
@@ -193,10 +194,12 @@ int run_serve(const Deployment& deployment, RankWorld& world) {
   StepRunnerOptions runner_options;
   runner_options.cache = cache_options(deployment.engine, fingerprint(deployment, worker));
   runner_options.eos_token_ids = files->spec.eos_token_ids;
-  StepRunner runner(*worker.executor, *worker.groups, nullptr, runner_options);
+  GrammarCompiler compiler(*files->tokenizer, files->spec.eos_token_ids,
+                           static_cast<int32_t>(files->spec.vocab));
+  StepRunner runner(*worker.executor, *worker.groups, &compiler, runner_options);
   if (world.rank == 0) {
     return lead(
-        deployment, world, worker, runner, **front,
+        deployment, world, worker, runner, **front, compiler,
         serving_options(deployment.engine, files->spec, budget, *tokens_max, world.mesh.stages));
   }
   StopSignals::ignore();

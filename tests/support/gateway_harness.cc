@@ -47,6 +47,12 @@ GatewayHarness::GatewayHarness(GatewayHarnessOptions options) : options_(std::mo
 }
 
 void GatewayHarness::start_engine() {
+  Result<ModelSpec> spec = read_model_spec(options_.engine.path, nullptr);
+  CHECK(spec.ok()) << spec.status().message();
+  options_.engine.engine.eos_token_ids = spec->eos_token_ids;
+  grammars_ = std::make_unique<GrammarCompiler>(*tokenizer_, spec->eos_token_ids,
+                                                static_cast<int32_t>(spec->vocab));
+  options_.engine.compiler = grammars_.get();
   engine_ = std::make_unique<EngineHarness>(options_.engine);
   gateway_->set_engine(engine_->engine());
 }

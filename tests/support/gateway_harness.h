@@ -7,6 +7,7 @@
 #include "runtime/gateway/gateway.h"
 #include "runtime/gateway/http/auth.h"
 #include "runtime/gateway/http/server.h"
+#include "runtime/grammar/grammar_compiler.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/http_client.h"
 
@@ -46,6 +47,7 @@ class GatewayHarness {
   GatewayHarnessOptions options_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_;
+  std::unique_ptr<GrammarCompiler> grammars_;
   std::unique_ptr<GatewayMetrics> metrics_;
   std::unique_ptr<Gateway> gateway_;
   ApiKeys keys_;

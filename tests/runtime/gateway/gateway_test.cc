@@ -295,6 +295,47 @@ TEST(Gateway, SaysWhatIsWrong) {
             200);
 }
 
+// The form of the output, as each dialect says it; streamed and whole.
+TEST(Gateway, KeepsOutputsToTheirForm) {
+  GatewayHarness server(gateway_harness());
+  const std::string schema =
+      R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 5}, "n": {"type":
+          "integer", "minimum": 1, "maximum": 40}}, "required": ["name", "n"]})";
+  const auto answer = [&](const std::string& more) {
+    const HttpReply reply = server.post(
+        "/v1/completions",
+        R"({"prompt": "And", "max_tokens": 120, "temperature": 1, "seed": 4, )" + more + "}");
+    EXPECT_EQ(reply.status, 200) << reply.body;
+    return reply.status == 200 ? parsed(reply.body) : JsonObject();
+  };
+  for (const std::string& form :
+       {R"("response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": )" +
+            schema + "}}",
+        R"("structured_outputs": {"json": )" + schema + "}", R"("guided_json": )" + schema}) {
+    const JsonObject made = answer(form);
+    EXPECT_EQ(text(choice(made).at("finish_reason")), "stop");
+    const JsonObject value = parsed(text(choice(made).at("text")));
+    EXPECT_LE(text(value.at("name")).size(), 20u);
+    EXPECT_GE(value.at("n").to_number<int>(), 1);
+    EXPECT_LE(value.at("n").to_number<int>(), 40);
+  }
+  const std::string digits =
+      text(choice(answer(R"("structured_outputs": {"regex": "[0-9]{3}-[0-9]{2}"})")).at("text"));
+  EXPECT_EQ(digits.size(), 6u) << digits;
+  const std::string chosen =
+      text(choice(answer(R"("guided_choice": ["Moses", "Aaron"])")).at("text"));
+  EXPECT_TRUE(chosen == "Moses" || chosen == "Aaron") << chosen;
+  const std::string by_grammar =
+      text(choice(answer(R"("grammar": "root ::= \"[\" [a-c]{2,4} \"]\"")")).at("text"));
+  EXPECT_TRUE(by_grammar.starts_with("[") && by_grammar.ends_with("]")) << by_grammar;
+  const HttpReply bad =
+      server.post("/v1/completions",
+                  R"({"prompt": "And", "response_format": {"type": "json_schema", "json_schema":
+                             {"schema": {"type": "date"}}}})");
+  EXPECT_EQ(bad.status, 400);
+  EXPECT_NE(bad.body.find("'date' is no type of JSON"), std::string::npos) << bad.body;
+}
+
 TEST(Gateway, KnowsItsModelsAndTokens) {
   GatewayHarness server(gateway_harness());
   const JsonObject models = parsed(server.get("/v1/models").body);
