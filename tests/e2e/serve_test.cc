@@ -1,0 +1,210 @@
+// `trireme serve` as a user runs it: under its own mpirun or in one process, for every family; what
+// it says over HTTP is what `trireme generate` says; the first signal drains, the second ends.
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/base/json.h"
+#include "launcher/exit_code.h"
+#include "tests/e2e/program.h"
+#include "tests/support/edited_model.h"
+#include "tests/support/http_client.h"
+
+namespace trireme::test {
+namespace {
+
+std::string demo(const std::string& name) {
+  return std::string(TRIREME_SOURCE_DIR "/configs/models/") + name;
+}
+
+// A server that runs until it is told to end.
+class Server {
+ public:
+  explicit Server(std::vector<std::string> args) {
+    args.insert(args.begin(), {TRIREME_PROGRAM, "serve"});
+    args.insert(args.end(), {"--port", "0"});
+    CHECK(pipe(stderr_) == 0);
+    child_ = fork();
+    if (child_ == 0) {
+      setpgid(0, 0);
+      dup2(stderr_[1], STDERR_FILENO);
+      close(stderr_[0]);
+      std::vector<char*> argv;
+      for (const std::string& a : args) argv.push_back(const_cast<char*>(a.c_str()));
+      argv.push_back(nullptr);
+      execv(argv[0], argv.data());
+      _exit(127);
+    }
+    close(stderr_[1]);
+    wait_for("serving   http://127.0.0.1:");
+    const size_t at = said_.find("serving   http://127.0.0.1:");
+    if (at != std::string::npos) port_ = static_cast<uint16_t>(std::atoi(said_.c_str() + at + 27));
+  }
+  ~Server() {
+    if (child_ > 0) {
+      kill(-child_, SIGKILL);
+      waitpid(child_, nullptr, 0);
+    }
+    close(stderr_[0]);
+  }
+  Server(const Server&) = delete;
+
+  uint16_t port() const { return port_; }
+  const std::string& said() const { return said_; }
+  void signal(int number) { kill(child_, number); }
+  int pid() const { return child_; }
+  // Reads what it says until `text` is there or it has ended.
+  void wait_for(const std::string& text) {
+    char bytes[4096];
+    while (said_.find(text) == std::string::npos) {
+      const ssize_t n = read(stderr_[0], bytes, sizeof(bytes));
+      if (n <= 0) return;
+      said_.append(bytes, static_cast<size_t>(n));
+    }
+  }
+  int exit_code() {
+    wait_for("\n<never>");  // to the end of its stderr
+    int status = 0;
+    waitpid(child_, &status, 0);
+    child_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  pid_t child_ = 0;
+  int stderr_[2] = {-1, -1};
+  uint16_t port_ = 0;
+  std::string said_;
+};
+
+class Serve : public testing::TestWithParam<std::string> {};
+
+TEST_P(Serve, SaysOverHttpWhatGenerateSays) {
+  const Ended generated =
+      run_trireme({"generate", "--model", demo(GetParam()), "--prompt", "And God said",
+                   "--max-tokens", "24", "--temperature", "0.8", "--seed", "11", "--json"});
+  ASSERT_EQ(generated.code, 0) << generated.error;
+  const Result<Json> expected = parse_json(generated.out);
+  ASSERT_TRUE(expected.ok());
+  const std::string text(expected->at("text").as_string());
+  for (const auto& [shards, stages] : {std::pair{1, 1}, {1, 2}}) {
+    SCOPED_TRACE(fmt::format("tp {} pp {}", shards, stages));
+    Server server({demo(GetParam()), "--tensor-parallel-size", std::to_string(shards),
+                   "--pipeline-parallel-size", std::to_string(stages), "--threads", "1",
+                   "--cpu-kv-cache-space", "64MiB", "--max-model-len", "512"});
+    ASSERT_NE(server.port(), 0) << server.said();
+    EXPECT_EQ(http(server.port(), "GET", "/health").status, 200);
+    const std::string body =
+        R"({"prompt": "And God said", "max_tokens": 24, "temperature": 0.8, "seed": 11})";
+    for (int round = 0; round < 2; ++round) {  // the second from the prefix cache
+      const HttpReply reply = http(server.port(), "POST", "/v1/completions", body);
+      ASSERT_EQ(reply.status, 200) << reply.body;
+      EXPECT_EQ(
+          std::string(parse_json(reply.body)->at("choices").as_array()[0].at("text").as_string()),
+          text);
+    }
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.exit_code(), 0) << server.said();
+    EXPECT_NE(server.said().find("draining"), std::string::npos);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Demos, Serve,
+                         testing::Values("gqa", "rwkv4", "rwkv7", "yoco-gret", "yoco-swa"),
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+// The first signal lets what runs end, and refuses the rest; so it does through mpirun.
+TEST(ServeSignals, TheFirstDrainsAndTheSecondEnds) {
+  for (const bool twice : {false, true}) {
+    for (const char* stages : {"1", "2"}) {
+      SCOPED_TRACE(fmt::format("pp {} {}", stages, twice ? "twice" : "once"));
+      Server server({demo("gqa"), "--pipeline-parallel-size", stages, "--threads", "1",
+                     "--cpu-kv-cache-space", "64MiB"});
+      ASSERT_NE(server.port(), 0) << server.said();
+      HttpConnection client(server.port());
+      client.request(
+          "POST", "/v1/completions",
+          R"({"prompt": "And", "max_tokens": 1500, "ignore_eos": true, "stream": true})");
+      std::string got = client.read_until("data: ");
+      EXPECT_NE(got.find("200 OK"), std::string::npos);
+      server.signal(SIGTERM);
+      server.wait_for("draining");
+      if (twice) server.signal(SIGTERM);
+      got += client.read_until("[DONE]");
+      const int code = server.exit_code();
+      if (twice) {
+        EXPECT_EQ(code, kExitSignal + SIGTERM) << server.said();
+      } else {
+        EXPECT_EQ(code, 0) << server.said();
+        EXPECT_NE(got.find("\"finish_reason\":\"length\""), std::string::npos);
+        EXPECT_NE(got.find("[DONE]"), std::string::npos);
+      }
+    }
+  }
+}
+
+TEST(ServeStart, WhatIsWrongIsOneSentence) {
+  const auto fails = [](std::vector<std::string> args, int code, const std::string& message) {
+    args.insert(args.begin(), "serve");
+    const Ended ended = run_trireme(args);
+    EXPECT_EQ(ended.code, code) << ended.error;
+    ASSERT_GE(ended.messages().size(), 1u);
+    EXPECT_NE(ended.messages().back().find(message), std::string::npos) << ended.error;
+  };
+  fails({}, kExitUsage, "no model");
+  fails({"/nowhere"}, kExitModelInvalid, "/nowhere");
+  fails({demo("gqa"), "--host", "nobody"}, kExitUsage, "'nobody' is not an IP address");
+  fails({demo("gqa"), "--api-keys-file", "/nowhere"}, kExitRuntime, "/nowhere");
+  fails({demo("gqa"), "--max-model-len", "1"}, kExitUsage, "no room for an answer");
+  const TempFolder folder;
+  std::ofstream(folder.path() + "/chat.jinja") << "{% if %}";
+  fails({demo("gqa"), "--chat-template", folder.path() + "/chat.jinja"}, kExitUsage,
+        "chat template: line 1");
+  Server first({demo("gqa")});
+  ASSERT_NE(first.port(), 0);
+  fails({demo("gqa"), "--port", std::to_string(first.port())}, kExitRankLost,
+        "choose another port");
+}
+
+std::vector<int> children_of(int pid) {
+  std::ifstream list(fmt::format("/proc/{0}/task/{0}/children", pid));
+  std::vector<int> children;
+  for (int child = 0; list >> child;) children.push_back(child);
+  return children;
+}
+
+// A rank that dies takes the worker with it, at once and with one message; clients are not left
+// hanging.
+TEST(ServeRanks, ALostRankEndsTheWorker) {
+  Server server({demo("gqa"), "--pipeline-parallel-size", "2", "--threads", "1",
+                 "--cpu-kv-cache-space", "64MiB"});
+  ASSERT_NE(server.port(), 0) << server.said();
+  HttpConnection client(server.port());
+  client.request("POST", "/v1/completions",
+                 R"({"prompt": "And", "max_tokens": 1900, "ignore_eos": true, "stream": true})");
+  client.read_until("data: ");
+  const std::vector<int> mpirun = children_of(server.pid());
+  ASSERT_EQ(mpirun.size(), 1u);
+  const std::vector<int> ranks = children_of(mpirun[0]);
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGKILL);
+  const std::string rest = client.read_until("[DONE]");
+  EXPECT_EQ(server.exit_code(), kExitRankLost) << server.said();
+}
+
+}  // namespace
+}  // namespace trireme::test
