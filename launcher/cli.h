@@ -16,7 +16,7 @@ enum class Command : uint8_t { kPrint, kGenerate, kScore, kServe, kInspect, kTok
 
 struct CommandLine {
   Command command = Command::kPrint;
-  std::string text;  // kPrint: --help, --version
+  std::string text;  // kPrint: --help, --version, config
   Deployment deployment;
   GenerateFlags generate;
   ScoreFlags score;

@@ -1,4 +1,5 @@
 // trireme serve: an engine over the ranks of this worker, and on rank 0 the gateway before it.
+#include <algorithm>
 #include <atomic>
 #include <memory>
 
@@ -53,15 +54,31 @@ class Front {
         std::unique_ptr<ChatTemplate> chat)
       : keys_(std::move(keys)),
         chat_(std::move(chat)),
-        metrics_({names(deployment)[0], true, false}),
+        metrics_(
+            {names(deployment)[0], deployment.metrics.vllm_names, deployment.metrics.legacy_names}),
+        log_requests_(deployment.logging.requests),
         gateway_(options(deployment, *chat_), *files.tokenizer, *chat_, metrics_),
         server_(
             http_options(deployment.gateway), gateway_.routes(),
             [this](const HttpRequest& request, HttpResponse& refusal) {
               return keys_.admits(request, refusal);
             },
-            [this](const HttpRequest&, std::string_view route, int status,
-                   std::chrono::nanoseconds) { metrics_.answered(route, status); }) {}
+            [this](const HttpRequest& request, std::string_view route, int status,
+                   std::chrono::nanoseconds took) {
+              metrics_.answered(route, status);
+              if (log_requests_) log(request, status, took);
+            }) {}
+
+  // Without the query and the texts, which are the client's own.
+  static void log(const HttpRequest& request, int status, std::chrono::nanoseconds took) {
+    std::string line =
+        fmt::format("{} {} {} {:.1f} ms {}", request.method, request.path.substr(0, 200), status,
+                    static_cast<double>(took.count()) / 1e6, request.request_id.substr(0, 100));
+    // A path is decoded: it must not begin a line of its own, nor speak to a terminal.
+    std::replace_if(
+        line.begin(), line.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
+    print_message(line);
+  }
 
   static GatewayOptions options(const Deployment& deployment, const ChatTemplate& chat) {
     GatewayOptions options = gateway_options(deployment);
@@ -77,6 +94,7 @@ class Front {
   const ApiKeys keys_;
   const std::unique_ptr<ChatTemplate> chat_;
   GatewayMetrics metrics_;
+  const bool log_requests_;
   Gateway gateway_;
   HttpServer server_;
 };
@@ -163,7 +181,11 @@ int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRun
 
 }  // namespace
 
-int run_serve(const Deployment& deployment, RankWorld& world) {
+int run_serve(const Deployment& said, RankWorld& world) {
+  const Result<Deployment> resolved = with_generation_config(said);
+  if (const int code = settle(world, resolved.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+  const Deployment& deployment = *resolved;
   Result<ModelFiles> files = open_model(deployment);
   if (files.ok() && files->tokenizer == nullptr)
     files = not_found(
@@ -198,9 +220,10 @@ int run_serve(const Deployment& deployment, RankWorld& world) {
                            static_cast<int32_t>(files->spec.vocab));
   StepRunner runner(*worker.executor, *worker.groups, &compiler, runner_options);
   if (world.rank == 0) {
-    return lead(
-        deployment, world, worker, runner, **front, compiler,
-        serving_options(deployment.engine, files->spec, budget, *tokens_max, world.mesh.stages));
+    ServingOptions options =
+        serving_options(deployment.engine, files->spec, budget, *tokens_max, world.mesh.stages);
+    options.choices_max = static_cast<uint32_t>(deployment.gateway.max_choices);
+    return lead(deployment, world, worker, runner, **front, compiler, std::move(options));
   }
   StopSignals::ignore();
   const Status followed = follow(runner, *world.world, *worker.groups);

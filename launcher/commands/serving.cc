@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/base/json.h"
+#include "runtime/config/generation_config.h"
 #include "runtime/model/stage_plan.h"
 
 namespace trireme {
@@ -57,6 +59,7 @@ ServingOptions serving_options(const EngineOptions& engine, const ModelSpec& spe
                                                                      : PreemptionPolicy::kRecompute;
   options.aging_ms =
       static_cast<uint32_t>(std::min<uint64_t>(engine.priority_aging_ms, UINT32_MAX));
+  options.priorities = engine.scheduling_policy == SchedulingPolicy::kPriority;
   options.step_timeout = std::chrono::milliseconds(engine.step_timeout_ms);
   options.eos_token_ids = spec.eos_token_ids;
   return options;
@@ -94,8 +97,24 @@ GatewayOptions gateway_options(const Deployment& deployment) {
   options.model_root = deployment.model.path;
   options.defaults = deployment.sampling;
   options.limits.choices_max = static_cast<uint32_t>(deployment.gateway.max_choices);
+  options.limits.prompts_max = static_cast<uint32_t>(deployment.gateway.max_prompts);
+  options.limits.logprobs_max = deployment.engine.max_logprobs;
+  options.metrics_page = deployment.metrics.enabled;
   options.request_timeout = std::chrono::milliseconds(deployment.gateway.request_timeout_ms);
   return options;
+}
+
+Result<Deployment> with_generation_config(const Deployment& deployment) {
+  constexpr size_t kBytesMax = size_t{1} << 20;
+  Deployment made = deployment;
+  if (deployment.model.generation_config == GenerationConfig::kNone) return made;
+  const std::string path = deployment.model.path + "/generation_config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return made;
+  const Result<std::string> text = read_file(path, kBytesMax);
+  if (!text.ok()) return text.status();
+  if (Status s = apply_generation_config(*text, path, made); !s.ok()) return s;
+  return made;
 }
 
 }  // namespace trireme

@@ -1,5 +1,5 @@
 // From a deployment to the options of the parts that serve: the engine, its cache, the gateway.
-// Pure.
+// Pure, but for the one file that with_generation_config reads.
 #pragma once
 
 #include "runtime/config/deployment.h"
@@ -28,5 +28,9 @@ ServingOptions serving_options(const EngineOptions& engine, const ModelSpec& spe
 BlockCacheOptions cache_options(const EngineOptions& engine, std::string fingerprint);
 HttpServerOptions http_options(const GatewayDeployment& gateway);
 GatewayOptions gateway_options(const Deployment& deployment);
+
+// `deployment` with the sampling of the model's generation_config.json, if there is one and
+// model.generation_config wants it, where the user said nothing.
+Result<Deployment> with_generation_config(const Deployment& deployment);
 
 }  // namespace trireme

@@ -39,7 +39,8 @@ std::string hint(std::string_view prefix, std::string_view name) {
   std::vector<std::string_view> words;
   std::string_view elsewhere;
   for (const ConfigKey& key : config_schema()) {
-    const std::string_view child = child_of(key.path, prefix);
+    std::string_view child = child_of(key.path, prefix);
+    if (child.ends_with("[]")) child.remove_suffix(2);
     if (!child.empty()) words.push_back(child);
     const std::string_view path = key.path;
     const size_t dot = path.rfind('.');
@@ -62,12 +63,33 @@ std::string resolve(const std::string& path, const std::string& folder) {
   return std::filesystem::exists(beside, ignored) ? beside.string() : path;
 }
 
+// Sets it and notes where that was said.
+Status set_key(const ConfigKey& key, const ConfigNode& value, const std::string& where,
+               Deployment& deployment) {
+  if (Status s = key.set(value, deployment); !s.ok()) return s;
+  if (!key.rivals.empty()) {
+    for (const ConfigKey& other : config_schema()) {
+      if (other.rivals == key.rivals) deployment.origins.erase(other.path);
+    }
+  }
+  deployment.origins[key.path] = where;
+  return {};
+}
+
 // Walks one map of the file and sets what it says.
 class Walk {
  public:
   Walk(const std::string& folder, Deployment& deployment)
       : folder_(folder), deployment_(deployment) {}
 
+  // Everything, and then what goes over it.
+  Status file(const ConfigNode& root) {
+    if (Status s = section(root, ""); !s.ok()) return s;
+    return group_engine_ == nullptr ? Status{} : section(*group_engine_, "engine");
+  }
+
+ private:
+  // `prefix` is the path of the section's keys.
   Status section(const ConfigNode& node, const std::string& prefix) {
     if (node.kind == ConfigNode::Kind::kNull) return {};
     if (node.kind != ConfigNode::Kind::kMap) {
@@ -83,8 +105,10 @@ class Walk {
                                       name.text.substr(dot + 1), name.text.substr(0, dot)));
       } else if (const ConfigKey* key = find_config_key(path); key != nullptr) {
         if (Status s = set(*key, name, value); !s.ok()) return s;
-      } else if (is_section(path)) {
+      } else if (is_section(path) && !path.ends_with("[]")) {
         if (Status s = section(value, path); !s.ok()) return s;
+      } else if (is_section(path + "[]")) {
+        if (Status s = list(name, value, path); !s.ok()) return s;
       } else {
         return unknown_key(name, prefix, name.text);
       }
@@ -92,7 +116,19 @@ class Walk {
     return {};
   }
 
- private:
+  Status list(const ConfigNode& name, const ConfigNode& value, const std::string& path) {
+    if (value.kind == ConfigNode::Kind::kNull) return {};
+    if (value.kind != ConfigNode::Kind::kList)
+      return value.error(
+          fmt::format("expected a list under '{}', found {}", path, value.describe()));
+    for (const ConfigNode& item : value.items) {
+      if (Status s = section(item, path + "[]"); !s.ok()) return s;
+    }
+    if (value.items.size() == 1) return {};
+    return name.error(fmt::format("{} has {} entries, but this version serves one worker: keep one",
+                                  path, value.items.size()));
+  }
+
   Status set(const ConfigKey& key, const ConfigNode& name, const ConfigNode& value) {
     if (!key.rivals.empty() && value.kind != ConfigNode::Kind::kNull) {
       const auto [first, added] = given_.emplace(key.rivals, key.path);
@@ -102,15 +138,18 @@ class Walk {
     }
     // null says nothing: it must not undo a rival that was given.
     if (!key.rivals.empty() && value.kind == ConfigNode::Kind::kNull) return {};
-    if (!key.is_path || value.kind != ConfigNode::Kind::kScalar) return key.set(value, deployment_);
+    if (key.path == "groups[].engine") group_engine_ = &value;
+    if (!key.is_path || value.kind != ConfigNode::Kind::kScalar)
+      return set_key(key, value, name.where, deployment_);
     ConfigNode resolved = value;
     resolved.text = resolve(value.text, folder_);
-    return key.set(resolved, deployment_);
+    return set_key(key, resolved, name.where, deployment_);
   }
 
   const std::string& folder_;
   Deployment& deployment_;
   std::map<std::string_view, std::string> given_;
+  const ConfigNode* group_engine_ = nullptr;  // of the one group
 };
 
 void set_place(ConfigNode& node, const std::string& where) {
@@ -132,7 +171,7 @@ Status read_config(std::string_view text, std::string_view name, const std::stri
     return invalid_argument(
         fmt::format("{}: the file is empty: it needs at least 'version: 1' and a model", name));
   Deployment read = deployment;  // so that an error leaves the caller's as it was
-  if (Status s = Walk(folder, read).section(*root, ""); !s.ok()) return s;
+  if (Status s = Walk(folder, read).file(*root); !s.ok()) return s;
   bool has_version = false;
   for (const auto& [key, value] : root->entries)
     has_version |= key.text == "version" && value.kind != ConfigNode::Kind::kNull;
@@ -152,7 +191,7 @@ Status read_config_file(const std::string& path, Deployment& deployment) {
 Status set_config_key(std::string_view path, const ConfigNode& value, Deployment& deployment) {
   const ConfigKey* key = find_config_key(path);
   CHECK(key != nullptr) << path;
-  return key->set(value, deployment);
+  return set_key(*key, value, value.where, deployment);
 }
 
 Status apply_override(std::string_view assignment, Deployment& deployment) {
@@ -163,6 +202,9 @@ Status apply_override(std::string_view assignment, Deployment& deployment) {
   const std::string path(assignment.substr(0, equals));
   const std::string where = "--set " + path;
   const ConfigKey* key = find_config_key(path);
+  if (path.starts_with("groups"))
+    return invalid_argument(fmt::format(
+        "{}: groups are described in the file alone: set engine.KEY=VALUE here", where));
   if (key == nullptr && is_section(path))
     return invalid_argument(
         fmt::format("{0}: a section: set one key of it, as in --set {1}.KEY=VALUE", where, path));
@@ -178,7 +220,7 @@ Status apply_override(std::string_view assignment, Deployment& deployment) {
   if (!value.ok()) return value.status();
   set_place(*value, where);
   if (value->kind == ConfigNode::Kind::kScalar) value->style = ConfigNode::Style::kArgument;
-  return key->set(*value, deployment);
+  return set_key(*key, *value, where, deployment);
 }
 
 Status validate(const Deployment& deployment) {

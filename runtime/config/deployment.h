@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,11 @@ enum class LoadFormat : uint8_t {
   kDummy,  // random weights from engine.seed; the path needs only a config.json
 };
 
+enum class GenerationConfig : uint8_t {
+  kAuto,  // the model's generation_config.json, where a request and sampling.* say nothing
+  kNone,
+};
+
 struct ModelOptions {
   std::string path;                      // a folder or a checkpoint file; "" = not given
   std::optional<std::string> tokenizer;  // nullopt = the model's own
@@ -26,10 +32,12 @@ struct ModelOptions {
   std::optional<int32_t> max_model_len;        // tokens; nullopt = the model's
   std::vector<std::string> served_model_name;  // of `serve`; empty = the path's last part
   std::optional<std::string> chat_template;    // a Jinja file; nullopt = the model's own
+  GenerationConfig generation_config = GenerationConfig::kAuto;  // of `serve`
 
   bool operator==(const ModelOptions&) const = default;
 };
 
+enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 enum class AdmissionKind : uint8_t { kReserve, kOptimistic };
 enum class PreemptionKind : uint8_t { kAuto, kSpill, kRecompute };
 
@@ -55,14 +63,17 @@ struct EngineOptions {
   // Of `serve`.
   bool enable_prefix_caching = true;
   int32_t prefix_granule = 64;  // tokens of one key of the prefix cache
+  bool enable_chunked_prefill = true;
+  SchedulingPolicy scheduling_policy = SchedulingPolicy::kFcfs;
   AdmissionKind admission = AdmissionKind::kReserve;
   PreemptionKind preemption = PreemptionKind::kAuto;
   uint64_t swap_space = uint64_t{1}
-                        << 30;         // bytes of host memory for preempted sequences, per rank
-  uint64_t priority_aging_ms = 10000;  // waiting that makes up for one level of priority
-  int32_t pipeline_depth = 0;          // steps under way; 0 = the number of stages
-  int32_t max_queue = 1024;            // requests that wait, at most
-  uint64_t step_timeout_ms = 300000;   // a step that takes longer ends the worker
+                        << 30;          // bytes of host memory for preempted sequences, per rank
+  uint64_t priority_aging_ms = 10000;   // waiting that makes up for one level of priority
+  int32_t pipeline_depth = 0;           // steps under way; 0 = the number of stages
+  int32_t max_queue = 1024;             // requests that wait, at most
+  uint64_t step_timeout_ms = 300000;    // a step that takes longer ends the worker
+  int32_t max_logprobs = kLogprobsMax;  // log-probabilities of a token, at most
 
   // What the mesh needs, as far as it was given.
   int mesh_size() const {
@@ -79,6 +90,19 @@ struct GenerateOptions {
   bool operator==(const GenerateOptions&) const = default;
 };
 
+enum class GroupRole : uint8_t { kPrefill, kDecode, kBoth };
+
+// The workers of one kind. So far a deployment has one of one worker, and so one of these; what its
+// `engine` says is in Deployment::engine.
+struct GroupDeployment {
+  std::string name = "worker";
+  GroupRole role = GroupRole::kBoth;
+  int32_t replicas = 1;
+  std::vector<std::string> nodes;  // hosts; empty = this one, or where mpirun puts the ranks
+
+  bool operator==(const GroupDeployment&) const = default;
+};
+
 // Of `serve`: where it listens, and what it lets in.
 struct GatewayDeployment {
   std::string host = "127.0.0.1";
@@ -87,6 +111,7 @@ struct GatewayDeployment {
   uint64_t max_body = uint64_t{64} << 20;
   int32_t max_connections = 4096;
   int32_t max_choices = 128;          // n of a request
+  int32_t max_prompts = 2048;         // of one completions request
   uint64_t request_timeout_ms = 0;    // of one call; 0 = none
   uint64_t idle_timeout_ms = 75000;   // for the next request of a connection
   uint64_t write_timeout_ms = 60000;  // a client that takes nothing for so long is gone
@@ -96,25 +121,63 @@ struct GatewayDeployment {
   bool operator==(const GatewayDeployment&) const = default;
 };
 
+// A second address, for those who run the server.
+struct AdminDeployment {
+  bool enabled = false;
+  std::string host = "127.0.0.1";
+  int32_t port = 8001;
+
+  bool operator==(const AdminDeployment&) const = default;
+};
+
+struct MetricsDeployment {
+  bool enabled = true;
+  bool vllm_names = true;
+  bool legacy_names = false;  // also those that older routers read
+
+  bool operator==(const MetricsDeployment&) const = default;
+};
+
+struct TracingDeployment {
+  int32_t ring_events = 0;  // the newest that are kept; 0 = none
+
+  bool operator==(const TracingDeployment&) const = default;
+};
+
 enum class LogLevel : uint8_t { kError, kWarning, kInfo };
 
 struct LoggingOptions {
   LogLevel level = LogLevel::kInfo;
+  bool requests = false;  // `serve`: a line for each HTTP request
 
   bool operator==(const LoggingOptions&) const = default;
 };
+
+// Where each key was given: "file.yaml:3:5", "--port", "--set gateway.port". A key that is not here
+// has its default.
+using Origins = std::map<std::string, std::string, std::less<>>;
 
 // INVARIANT of one that validate() accepted: every number is in its range; at most one of
 // generate.prompts and generate.prompt_file is given.
 struct Deployment {
   ModelOptions model;
   EngineOptions engine;
+  GroupDeployment group;
   GenerateOptions generate;
   SamplingParams sampling;  // generate.max_tokens of the YAML is sampling.max_tokens here
   GatewayDeployment gateway;
+  AdminDeployment admin;
+  MetricsDeployment metrics;
+  TracingDeployment tracing;
   LoggingOptions logging;
+  Origins origins;
 
-  bool operator==(const Deployment&) const = default;
+  // Whether both say the same, wherever they said it.
+  bool operator==(const Deployment& o) const {
+    return model == o.model && engine == o.engine && group == o.group && generate == o.generate &&
+           sampling == o.sampling && gateway == o.gateway && admin == o.admin &&
+           metrics == o.metrics && tracing == o.tracing && logging == o.logging;
+  }
 };
 
 }  // namespace trireme

@@ -16,12 +16,15 @@
 namespace trireme {
 
 struct ConfigKey {
-  std::string path;      // "engine.max_num_seqs"
+  std::string path;      // "engine.max_num_seqs"; "groups[].name": of each item of a list
   std::string type;      // as configs/README.md shows it: "integer, 1 to 4096"
   std::string fallback;  // the default, as configs/README.md shows it
   std::string meaning;
   // Puts a value in. null means the default. Errors begin with the node's place.
   std::function<Status(const ConfigNode&, Deployment&)> set;
+  // Its value as YAML that `set` reads: "64MiB", "[\"a\", \"b\"]".
+  std::function<std::string(const Deployment&)> get;
+  std::string json_schema;       // of a value that is not null: {"type": "integer", ...}
   bool is_path = false;          // relative to the current folder, else to the file's
   std::string_view rivals = {};  // of all keys with the same (non-empty) word one may be given
 };

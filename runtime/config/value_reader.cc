@@ -133,4 +133,52 @@ Result<uint64_t> read_duration_ms(const ConfigNode& node) {
   return ms;
 }
 
+Result<std::vector<std::string>> read_strings(const ConfigNode& node) {
+  if (node.kind == ConfigNode::Kind::kMap)
+    return node.error("expected a string or a list of strings, found a map");
+  std::vector<std::string> values;
+  const auto one = [&](const ConfigNode& item) -> Status {
+    Result<std::string> value = read_string(item);
+    if (!value.ok()) return value.status();
+    values.push_back(value.take());
+    return {};
+  };
+  if (node.kind == ConfigNode::Kind::kScalar) {
+    if (Status s = one(node); !s.ok()) return s;
+  }
+  for (const ConfigNode& item : node.items) {
+    if (Status s = one(item); !s.ok()) return s;
+  }
+  return values;
+}
+
+Result<std::vector<int32_t>> read_token_ids(const ConfigNode& node) {
+  if (node.kind != ConfigNode::Kind::kList)
+    return node.error(fmt::format("expected a list of token ids, found {}", node.describe()));
+  std::vector<int32_t> ids;
+  for (const ConfigNode& item : node.items) {
+    const Result<int64_t> id = read_integer(item, 0, std::numeric_limits<int32_t>::max());
+    if (!id.ok()) return id.status();
+    ids.push_back(static_cast<int32_t>(*id));
+  }
+  return ids;
+}
+
+Result<std::vector<std::pair<int32_t, float>>> read_logit_bias(const ConfigNode& node) {
+  if (node.kind != ConfigNode::Kind::kMap)
+    return node.error(
+        fmt::format("expected a map from token id to number, found {}", node.describe()));
+  std::vector<std::pair<int32_t, float>> bias;
+  for (const auto& [key, value] : node.entries) {
+    ConfigNode id_node = key;  // JSON writes its keys in quotes
+    if (id_node.style == ConfigNode::Style::kQuoted) id_node.style = ConfigNode::Style::kPlain;
+    const Result<int64_t> id = read_integer(id_node, 0, std::numeric_limits<int32_t>::max());
+    if (!id.ok()) return id.status();
+    const Result<double> amount = read_number(value);
+    if (!amount.ok()) return amount.status();
+    bias.emplace_back(static_cast<int32_t>(*id), static_cast<float>(*amount));
+  }
+  return bias;
+}
+
 }  // namespace trireme

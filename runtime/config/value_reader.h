@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernels/base/status.h"
 #include "runtime/config/config_node.h"
@@ -28,5 +30,14 @@ Result<uint64_t> read_size(const ConfigNode& node);
 
 // A duration with its unit (units.h), in milliseconds.
 Result<uint64_t> read_duration_ms(const ConfigNode& node);
+
+// A list of strings, or one.
+Result<std::vector<std::string>> read_strings(const ConfigNode& node);
+
+// A list of numbers from 0 up.
+Result<std::vector<int32_t>> read_token_ids(const ConfigNode& node);
+
+// A map from token id, which may stand in quotes as in JSON, to a number.
+Result<std::vector<std::pair<int32_t, float>>> read_logit_bias(const ConfigNode& node);
 
 }  // namespace trireme

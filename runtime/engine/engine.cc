@@ -109,6 +109,7 @@ Status Engine::check(const Request& r) const {
 
 Result<RequestId> Engine::submit(Request request, std::shared_ptr<EventSink> sink) {
   if (Status s = check(request); !s.ok()) return s;
+  if (!options_.priorities) request.priority = 0;
   const RequestId id = next_request_.fetch_add(1);
   if (Status s = inbox_.submit({id, std::move(request), std::move(sink), now_ms()}); !s.ok())
     return s;

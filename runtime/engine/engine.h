@@ -34,6 +34,7 @@ struct ServingOptions {
   uint32_t pipeline_depth = 1;  // steps under way at a time, at most
   uint64_t swap_bytes = 0;      // host memory for preempted sequences, on each rank
   PreemptionPolicy preemption = PreemptionPolicy::kAuto;
+  bool priorities = true;       // whether Request::priority counts
   uint32_t aging_ms = 10000;   // a request that has waited so long goes up by one priority
   uint32_t choices_max = 128;  // of a request
   std::chrono::milliseconds step_timeout{300000};

@@ -231,5 +231,65 @@ TEST(ConfigReader, NoFile) {
   EXPECT_FALSE(read_config_file("/", d).ok());
 }
 
+TEST(ConfigReader, AGroupGoesOverTheEngineWhereverItStands) {
+  const Deployment d = read(
+      "version: 1\ngroups: [{name: all, engine: {max_num_seqs: 3}}]\n"
+      "engine: {max_num_seqs: 5, block_size: 16}\n");
+  EXPECT_EQ(d.group.name, "all");
+  EXPECT_EQ(d.engine.max_num_seqs, 3);
+  EXPECT_EQ(d.engine.block_size, 16);
+  EXPECT_TRUE(read("version: 1\ngroups: null\n") == Deployment{});
+  EXPECT_TRUE(read("version: 1\ngroups: [{engine: null}]\n") == Deployment{});
+}
+
+TEST(ConfigReader, GroupsThatThisVersionDoesNotServe) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"groups: [{role: both}, {role: both}]",
+       "f.yaml:2:1: groups has 2 entries, but this version serves one worker: keep one"},
+      {"groups: []",
+       "f.yaml:2:1: groups has 0 entries, but this version serves one worker: keep one"},
+      {"groups: [{role: prefill}, {role: decode}]",
+       "f.yaml:2:17: this version serves one worker, which does prefill and decode: write role: "
+       "both"},
+      {"groups: [{replicas: 2}]",
+       "f.yaml:2:21: this version serves one worker, which does prefill and decode: write "
+       "replicas: 1"},
+      {"groups: [{placement: {nodes: [n1]}}]",
+       "f.yaml:2:30: this version starts its ranks on this host: leave the key out, and for others "
+       "start mpirun or srun yourself with their names"},
+      {"groups: {role: both}", "f.yaml:2:9: expected a list under 'groups', found a map"},
+      {"groups: [a]", "f.yaml:2:10: expected a map of keys under 'groups[]', found 'a'"},
+      {"groups: [{roles: both}]",
+       "f.yaml:2:11: unknown key 'roles' in groups[] (did you mean 'role'?)"},
+      {"groups: [{engine: {tensor_paralel_size: 2}}]",
+       "f.yaml:2:20: unknown key 'tensor_paralel_size' in engine (did you mean "
+       "'tensor_parallel_size'?)"},
+      {"groups: [{engine: 3}]", "f.yaml:2:19: expected a map of keys of engine, found '3'"},
+      {"'groups[]': {role: both}", "f.yaml:2:1: unknown key 'groups[]' (did you mean 'groups'?)"}};
+  for (const auto& [text, message] : cases)
+    EXPECT_EQ(error_of(std::string("version: 1\n") + text + "\n"), message);
+  Deployment d;
+  EXPECT_EQ(apply_override("groups[].name=a", d).message(),
+            "--set groups[].name: groups are described in the file alone: set engine.KEY=VALUE "
+            "here");
+}
+
+TEST(ConfigReader, DurationsNeedTheirUnit) {
+  const Deployment d = read(
+      "version: 1\nengine: {priority_aging: 500ms, step_timeout: 2m}\n"
+      "gateway: {idle_timeout: 1.5s, request_timeout: 1h}\n");
+  EXPECT_EQ(d.engine.priority_aging_ms, 500u);
+  EXPECT_EQ(d.engine.step_timeout_ms, 120'000u);
+  EXPECT_EQ(d.gateway.idle_timeout_ms, 1500u);
+  EXPECT_EQ(d.gateway.request_timeout_ms, 3'600'000u);
+  EXPECT_EQ(error_of("version: 1\ngateway: {idle_timeout: 30}\n"),
+            "f.yaml:2:25: '30' is not a duration: it needs a unit, as in 30s or 500ms");
+  EXPECT_EQ(error_of("version: 1\ngateway: {idle_timeout: 30 s}\n"),
+            "f.yaml:2:25: '30 s' is not a duration: the units are ms, s, m, h, as in 30s or "
+            "500ms");
+  EXPECT_EQ(error_of("version: 1\ngateway: {idle_timeout: [30s]}\n"),
+            "f.yaml:2:25: expected a duration, as in 30s, found a list");
+}
+
 }  // namespace
 }  // namespace trireme

@@ -34,6 +34,25 @@ TEST(Schema, DocumentedDefaultsAreTheRealOnes) {
   }
 }
 
+// Keys whose only value so far is the default, with one that is refused.
+constexpr std::pair<const char*, const char*> kRefused[] = {
+    {"engine.enable_chunked_prefill", "false"},
+    {"groups[].role", "prefill"},
+    {"groups[].replicas", "2"},
+    {"groups[].placement.nodes", "[a]"},
+    {"admin.enabled", "true"},
+    {"tracing.ring_events", "9"}};
+
+void ExpectWrittenValueReadsBack(const ConfigKey& key, const Deployment& deployment) {
+  const Result<ConfigNode> written = parse_yaml(key.get(deployment), key.path);
+  ASSERT_TRUE(written.ok()) << written.status().message();
+  Deployment read;
+  const Status set = key.set(*written, read);
+  EXPECT_TRUE(set.ok()) << set.message();
+  if (key.path == "generate.prompt") return;  // written as generate.prompts
+  EXPECT_TRUE(read == deployment) << key.path << ": " << key.get(deployment);
+}
+
 // A value that is not the default reaches the Deployment, and null takes it back.
 TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
   const std::pair<const char*, const char*> values[] = {
@@ -94,8 +113,23 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
       {"gateway.write_timeout", "9s"},
       {"gateway.io_threads", "9"},
       {"gateway.cors_origins", "[a]"},
+      {"model.generation_config", "none"},
+      {"engine.scheduling_policy", "priority"},
+      {"engine.max_logprobs", "9"},
+      {"groups[].name", "a"},
+      {"gateway.max_prompts", "9"},
+      {"admin.host", "::1"},
+      {"admin.port", "9"},
+      {"metrics.enabled", "false"},
+      {"metrics.vllm_names", "false"},
+      {"metrics.legacy_names", "true"},
+      {"logging.requests", "true"},
       {"logging.level", "error"}};
-  EXPECT_EQ(std::size(values) + 1, config_schema().size()) << "a key has no value here";
+  std::set<std::string> seen = {"version", "groups[].engine"};  // which set nothing of their own
+  for (const auto& [path, text] : kRefused) seen.insert(path);
+  for (const auto& [path, text] : values) seen.insert(path);
+  for (const ConfigKey& key : config_schema())
+    EXPECT_TRUE(seen.contains(key.path)) << key.path << " has no value here";
   for (const auto& [path, text] : values) {
     const ConfigKey* key = find_config_key(path);
     ASSERT_NE(key, nullptr) << path;
@@ -105,8 +139,26 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
     const Status set = key->set(*value, deployment);
     EXPECT_TRUE(set.ok()) << set.message();
     EXPECT_FALSE(deployment == Deployment{}) << path << " changed nothing";
+    ExpectWrittenValueReadsBack(*key, deployment);
     EXPECT_TRUE(key->set(ConfigNode{}, deployment).ok());
     EXPECT_TRUE(deployment == Deployment{}) << path << ": null did not take it back";
+  }
+}
+
+TEST(Schema, WhatThisVersionCannotDoIsRefusedInASentence) {
+  for (const auto& [path, text] : kRefused) {
+    const ConfigKey* key = find_config_key(path);
+    ASSERT_NE(key, nullptr) << path;
+    const Result<ConfigNode> value = parse_yaml(text, "f.yaml");
+    ASSERT_TRUE(value.ok());
+    Deployment deployment;
+    const Status refused = key->set(*value, deployment);
+    EXPECT_FALSE(refused.ok()) << path;
+    EXPECT_TRUE(refused.message().starts_with("f.yaml:1:1: ")) << refused.message();
+    EXPECT_TRUE(deployment == Deployment{});
+    const Result<ConfigNode> fallback = parse_yaml(key->get(Deployment{}), "f.yaml");
+    ASSERT_TRUE(fallback.ok());
+    EXPECT_TRUE(key->set(*fallback, deployment).ok()) << path;
   }
 }
 
