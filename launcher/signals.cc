@@ -15,7 +15,7 @@ namespace {
 // of MPI, which were there before; so they are not blocked and waited for.
 std::atomic<int> write_end = -1;
 
-constexpr int kStops[] = {SIGTERM, SIGINT, SIGUSR1};
+constexpr int kStops[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 constexpr unsigned char kEnd = 0;  // no signal
 
 void handle(int signal) {
@@ -35,12 +35,20 @@ StopSignals::StopSignals(std::function<void(int, int)> asked) : asked_(std::move
   struct sigaction action {};
   action.sa_handler = handle;
   action.sa_flags = SA_RESTART;
-  for (const int signal : kStops) sigaction(signal, &action, nullptr);
+  for (const int signal : kStops) {
+    struct sigaction now {};
+    sigaction(signal, nullptr, &now);
+    if (signal != SIGHUP || now.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
+  }
   thread_ = std::thread([this] { watch(); });
 }
 
 StopSignals::~StopSignals() {
-  for (const int signal : kStops) std::signal(signal, SIG_DFL);
+  for (const int signal : kStops) {
+    struct sigaction now {};
+    sigaction(signal, nullptr, &now);
+    if (now.sa_handler == handle) std::signal(signal, SIG_DFL);
+  }
   write_end = -1;
   CHECK(write(pipe_[1], &kEnd, 1) == 1);
   thread_.join();
@@ -50,6 +58,7 @@ StopSignals::~StopSignals() {
 
 void StopSignals::ignore() {
   std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
   std::signal(SIGUSR1, SIG_IGN);
 }
 

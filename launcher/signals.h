@@ -6,10 +6,9 @@
 
 namespace trireme {
 
-// While it lives, SIGTERM, SIGINT and SIGUSR1 (which mpirun passes on to ranks) do not end the
-// process: `asked(n, signal)` is called on a thread of the watch's own for the n-th of them, n = 1,
-// 2,
-// ... At most one watch at a time.
+// While it lives, SIGTERM, SIGINT, SIGUSR1 (which mpirun passes on to ranks) and SIGHUP (but under
+// nohup) do not end the process: `asked(n, signal)` is called on a thread of the watch's own for
+// the n-th of them, n = 1, 2, ... At most one watch at a time.
 class StopSignals {
  public:
   explicit StopSignals(std::function<void(int count, int signal)> asked);
@@ -17,7 +16,7 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  // For ranks that are told to end by another one: SIGINT and SIGUSR1 do nothing.
+  // For ranks that are told to end by another one: SIGINT, SIGHUP and SIGUSR1 do nothing.
   static void ignore();
 
  private:

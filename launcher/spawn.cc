@@ -42,13 +42,26 @@ void become(char* const* argv, const sigset_t& old_mask, pid_t parent, Stopping 
 // mpirun takes it for an impatient user.
 bool sent_by_a_process(const siginfo_t& info) { return info.si_code <= 0; }
 
-int exit_code_of_job(int wait_status, int passed_on) {
+// The signals that came so far.
+struct Asked {
+  int first = 0;
+  int ended = 0;  // the one that the job was told to end by
+};
+
+// Whether the job ended, without a word of its own, because its ranks or mpirun did not know yet
+// how to drain: they were starting, or loading the model, and had nothing to bring to an end.
+bool ended_before_it_served(int signal, const Asked& asked) {
+  return asked.first != 0 && (signal == SIGUSR1 || signal == asked.first);
+}
+
+int exit_code_of_job(int wait_status, const Asked& asked) {
   // A rank's signal comes as mpirun's exit code 128 + signal.
   const int code =
       WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : kExitSignal + WTERMSIG(wait_status);
-  if (code != 0 && passed_on != 0) return kExitSignal + passed_on;
+  if (code != 0 && asked.ended != 0) return kExitSignal + asked.ended;
   if (code <= kExitSignal) return code;
   const int signal = code - kExitSignal;
+  if (ended_before_it_served(signal, asked)) return kExitSignal + asked.first;
   const std::string_view hint =
       signal == SIGKILL ? " (the kernel does so when memory runs out)" : "";
   print_message(fmt::format("{} ended by signal {}, {}{}: the job is over",
@@ -58,25 +71,26 @@ int exit_code_of_job(int wait_status, int passed_on) {
 }
 
 int wait_for(pid_t child, const sigset_t& signals, Stopping stopping) {
-  int passed_on = 0;
-  bool drains = false;
+  Asked asked;
   for (;;) {
     siginfo_t info{};
     const int signal = sigwaitinfo(&signals, &info);
     if (signal < 0) continue;  // EINTR: stopped and continued
-    if (signal != SIGCHLD && stopping == Stopping::kDrain) {
-      if (drains) passed_on = signal;
-      kill(child, drains ? SIGTERM : SIGUSR1);
-      drains = true;
+    if (signal == SIGCHLD) {
+      int status = 0;
+      if (waitpid(child, &status, WNOHANG) == child) return exit_code_of_job(status, asked);
       continue;
     }
-    if (signal != SIGCHLD) {
-      passed_on = signal;
-      if (sent_by_a_process(info)) kill(child, signal);
+    const bool drain = stopping == Stopping::kDrain;
+    if (drain && asked.first == 0) {
+      asked.first = signal;
+      kill(child, SIGUSR1);
       continue;
     }
-    int status = 0;
-    if (waitpid(child, &status, WNOHANG) == child) return exit_code_of_job(status, passed_on);
+    asked.ended = signal;
+    // In a group of its own it has not heard of the terminal's signal.
+    if (drain) kill(child, SIGTERM);
+    if (!drain && sent_by_a_process(info)) kill(child, signal);
   }
 }
 

@@ -160,12 +160,60 @@ TEST(Cli, HelpAndVersionPrint) {
   for (const Words& words : {Words{}, Words{"--help"}, Words{"-h"}}) {
     const CommandLine line = parsed(words);
     EXPECT_EQ(line.command, Command::kPrint);
-    for (const char* name : {"generate", "score", "inspect", "tokenize", "convert"})
+    for (const char* name :
+         {"generate", "score", "serve", "inspect", "tokenize", "convert", "config"})
       EXPECT_NE(line.text.find(name), std::string::npos) << name;
   }
   const std::string help = parsed({"generate", "--help"}).text;
   EXPECT_NE(help.find("Usage: trireme generate"), std::string::npos);
   EXPECT_NE(help.find("--tensor-parallel-size"), std::string::npos);
+}
+
+TEST(Cli, ServeFlagsFillTheDeployment) {
+  const CommandLine line = parsed({"serve",
+                                   "m",
+                                   "--host",
+                                   "0.0.0.0",
+                                   "--port",
+                                   "9",
+                                   "--api-keys-file",
+                                   "keys",
+                                   "--served-model-name",
+                                   "a",
+                                   "--served-model-name",
+                                   "b",
+                                   "--chat-template",
+                                   "t",
+                                   "--max-num-seqs",
+                                   "3",
+                                   "--max-num-batched-tokens",
+                                   "4",
+                                   "--max-queue",
+                                   "5",
+                                   "--scheduling-policy",
+                                   "priority",
+                                   "--cpu-kv-cache-space",
+                                   "6MiB",
+                                   "--set",
+                                   "engine.preemption=spill",
+                                   "--tensor-parallel-size",
+                                   "2"});
+  EXPECT_EQ(line.command, Command::kServe);
+  Deployment d;
+  d.model.path = "m";
+  d.model.served_model_name = {"a", "b"};
+  d.model.chat_template = "t";
+  d.engine.max_num_seqs = 3;
+  d.engine.max_num_batched_tokens = 4;
+  d.engine.max_queue = 5;
+  d.engine.scheduling_policy = SchedulingPolicy::kPriority;
+  d.engine.cpu_kv_cache_space = 6 << 20;
+  d.engine.preemption = PreemptionKind::kSpill;
+  d.engine.tensor_parallel_size = 2;
+  d.gateway.host = "0.0.0.0";
+  d.gateway.port = 9;
+  d.gateway.api_keys_file = "keys";
+  EXPECT_TRUE(line.deployment == d);
 }
 
 class CliFile : public ::testing::Test {
@@ -205,6 +253,40 @@ TEST_F(CliFile, APromptFileReplacesTheFilesPrompt) {
   const Deployment d = parsed({"generate", "-c", path_, "--prompt-file", "p.txt"}).deployment;
   EXPECT_TRUE(d.generate.prompts.empty());
   EXPECT_EQ(d.generate.prompt_file, "p.txt");
+}
+
+TEST_F(CliFile, ServeTakesTheFileOrTheModelAsItsWord) {
+  EXPECT_EQ(parsed({"serve", path_}).deployment.model.path, "from-file");
+  EXPECT_EQ(parsed({"serve", "m"}).deployment.model.path, "m");
+  const Deployment d = parsed({"serve", "m", "-c", path_}).deployment;
+  EXPECT_EQ(d.model.path, "m");
+  EXPECT_EQ(d.engine.block_size, 16);
+  EXPECT_EQ(parsed({"serve", path_, "-m", "flag"}).deployment.model.path, "flag");
+  EXPECT_EQ(parse({"serve", path_, "-c", path_}).status().message(),
+            "'" + path_ + "' and --config are both given: keep one; see trireme serve --help");
+  EXPECT_EQ(parse({"serve", "m", "-m", "n"}).status().message(),
+            "'m' and --model are both given: keep one; see trireme serve --help");
+}
+
+TEST_F(CliFile, ConfigChecksAndPrints) {
+  EXPECT_EQ(parsed({"config", "check", path_}).text, "ok: from-file on 1 rank\n");
+  EXPECT_EQ(parsed({"config", "check", "-c", path_, "--tensor-parallel-size", "4"}).text,
+            "ok: from-file on 4 ranks\n");
+  const CommandLine line =
+      parsed({"config", "print", path_, "--port", "9", "--set", "engine.block_size=64"});
+  EXPECT_EQ(line.command, Command::kPrint);
+  EXPECT_NE(line.text.find("\n  port: 9\n"), std::string::npos) << line.text;
+  EXPECT_EQ(line.text.find('#'), std::string::npos);
+  std::ofstream(path_) << line.text;  // as `trireme config print ... > FILE`
+  EXPECT_TRUE(parsed({"serve", path_}).deployment == line.deployment);
+
+  const std::string with_origins = parsed({"config", "print", path_, "--origin"}).text;
+  EXPECT_NE(with_origins.find("# " + path_ + ":"), std::string::npos) << with_origins;
+}
+
+TEST(Cli, ConfigPrintsItsSchema) {
+  const std::string schema = parsed({"config", "schema"}).text;
+  EXPECT_TRUE(schema.starts_with("{\"$schema\"")) << schema.substr(0, 100);
 }
 
 TEST(Cli, EachMistakeHasItsSentence) {
@@ -259,6 +341,22 @@ TEST(Cli, EachMistakeHasItsSentence) {
        "--help"},
       {{"tokenize", "-m", "m", "--decode", "--ids", "1,x"},
        "--ids: '1,x' is no list of token ids, as in 1,15,7"},
+      {{"serve"}, "no model: give --model PATH or --config FILE.yaml; see trireme serve --help"},
+      {{"serve", "m", "n"}, "unexpected argument 'n'; see trireme serve --help"},
+      {{"serve", "m", "--port", "65536"},
+       "--port: expected an integer from 0 to 65535, found '65536'"},
+      {{"serve", "m", "--set", "gateway.idle_timeout=30"},
+       "--set gateway.idle_timeout: '30' is not a duration: it needs a unit, as in 30s or 500ms"},
+      {{"serve", "m", "--set", "groups=[]"},
+       "--set groups: groups are described in the file alone: set engine.KEY=VALUE here"},
+      {{"serve", "no/such.yaml"}, "no/such.yaml: cannot open: No such file or directory"},
+      {{"config"}, "config needs an action: check, print or schema; see trireme config --help"},
+      {{"config", "chek"},
+       "config does not know 'chek' (did you mean 'check'?): it knows check, print and schema; see "
+       "trireme config --help"},
+      {{"config", "check"},
+       "no model: give --model PATH or --config FILE.yaml; see trireme config --help"},
+      {{"config", "check", "no/such"}, "no/such: cannot open: No such file or directory"},
       {{"convert", "rwkv-pth", "a"}, "convert needs KIND IN OUT; see trireme convert --help"},
       {{"convert", "rwkv", "a", "b"},
        "convert does not know 'rwkv': it knows rwkv-pth; see trireme convert --help"},

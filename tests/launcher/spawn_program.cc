@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,11 +11,32 @@
 #include <unistd.h>
 
 #include "launcher/output.h"
+#include "launcher/signals.h"
 #include "launcher/spawn.h"
 #include "launcher/world.h"
 
 namespace trireme {
 namespace {
+
+// A job that serves until it is told to stop. "drain": the first signal ends it well. "drain-long":
+// what it has to bring to an end never does.
+int serve(RankWorld& world, bool ends) {
+  if (world.rank != 0) {
+    StopSignals::ignore();
+    if (Status met = world.world->barrier(); !met.ok()) return fail(world, met, Doing::kRunning);
+    return settle(world, world.world->barrier(), Doing::kRunning);
+  }
+  std::promise<void> first;
+  StopSignals signals([&](int count, int) {
+    (void)write_result(count == 1 ? "draining\n" : "asked again\n").ok();
+    if (count == 1 && ends) first.set_value();
+  });
+  // Says that it serves once the others do.
+  if (Status met = world.world->barrier(); !met.ok()) return fail(world, met, Doing::kRunning);
+  if (!write_result("waiting\n").ok()) return kExitRuntime;
+  first.get_future().wait();
+  return settle(world, world.world->barrier(), Doing::kRunning);
+}
 
 int rank_main(std::string_view mode, const LaunchedAs& launched) {
   Result<RankWorld> made = make_world(launched);
@@ -28,6 +50,7 @@ int rank_main(std::string_view mode, const LaunchedAs& launched) {
     if (world.rank == 0 && !write_result("result line\n").ok()) return kExitRuntime;
     return settle(world, Status{}, Doing::kRunning);
   }
+  if (mode == "drain" || mode == "drain-long") return serve(world, mode == "drain");
   int code = kExitOk;
   if (mode == "all-bad") {
     code = settle(world, not_found("m: no model here"), Doing::kLoadingModel);
@@ -57,8 +80,9 @@ int spawn_main(const std::vector<std::string>& args) {
     return kExitUsage;
   }
   const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const Stopping stopping = args[0].starts_with("drain") ? Stopping::kDrain : Stopping::kEnd;
   const Result<int> code =
-      run_job(mpirun_command(*mpirun, std::atoi(args[1].c_str()), 1, program, args));
+      run_job(mpirun_command(*mpirun, std::atoi(args[1].c_str()), 1, program, args), stopping);
   if (!code.ok()) print_error(code.status());
   return code.ok() ? *code : kExitRuntime;
 }

@@ -36,6 +36,7 @@ class Child {
     argv.push_back(nullptr);
     pid_ = fork();
     if (pid_ == 0) {
+      setpgid(0, 0);
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
       for (const int fd : {out[0], out[1], err[0], err[1]}) close(fd);
@@ -53,6 +54,8 @@ class Child {
   }
 
   void send(int signal) { ASSERT_EQ(kill(pid_, signal), 0); }
+  // As a terminal does at Ctrl-C: to everybody in the foreground.
+  void send_to_group(int signal) { ASSERT_EQ(kill(-pid_, signal), 0); }
 
   // Reads stdout up to the end of a line.
   std::string read_line() {
@@ -149,6 +152,53 @@ TEST_F(SpawnJob, SignalsArePassedOn) {
     ASSERT_EQ(child.read_line(), "waiting");
     child.send(signal);
     EXPECT_EQ(child.rest_of_stdout(), "");  // returns once every rank is gone
+    EXPECT_EQ(child.rest_of_stderr(), "");
+    EXPECT_EQ(child.wait(), code);
+  }
+}
+
+// launcher --SIGUSR1--> mpirun --SIGUSR1--> ranks, which end by themselves.
+TEST_F(SpawnJob, TheFirstSignalDrainsAJobThatServes) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    Child child({SPAWN_PROGRAM, "drain", "2"});
+    ASSERT_EQ(child.read_line(), "waiting");
+    child.send(signal);
+    EXPECT_EQ(child.rest_of_stdout(), "draining\n");
+    EXPECT_EQ(child.rest_of_stderr(), "");
+    EXPECT_EQ(child.wait(), 0);
+  }
+}
+
+TEST_F(SpawnJob, ATerminalsSignalDrainsOnceToo) {
+  Child child({SPAWN_PROGRAM, "drain", "2"});
+  ASSERT_EQ(child.read_line(), "waiting");
+  child.send_to_group(SIGINT);
+  EXPECT_EQ(child.rest_of_stdout(), "draining\n");
+  EXPECT_EQ(child.rest_of_stderr(), "");
+  EXPECT_EQ(child.wait(), 0);
+}
+
+TEST_F(SpawnJob, TheSecondSignalEndsIt) {
+  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130)}) {
+    Child child({SPAWN_PROGRAM, "drain-long", "2"});
+    ASSERT_EQ(child.read_line(), "waiting");
+    child.send_to_group(SIGINT);
+    ASSERT_EQ(child.read_line(), "draining");
+    child.send(signal);
+    child.rest_of_stdout();  // returns once every rank is gone
+    EXPECT_EQ(child.rest_of_stderr(), "");
+    EXPECT_EQ(child.wait(), code);
+  }
+}
+
+// Ranks that load the model do not know the signal yet: it ends them, which is all that there is to
+// drain.
+TEST_F(SpawnJob, ASignalBeforeTheJobServesEndsItQuietly) {
+  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130)}) {
+    Child child({SPAWN_PROGRAM, "drain-loading", "2"});
+    ASSERT_EQ(child.read_line(), "waiting");
+    child.send(signal);
+    EXPECT_EQ(child.rest_of_stdout(), "");
     EXPECT_EQ(child.rest_of_stderr(), "");
     EXPECT_EQ(child.wait(), code);
   }
