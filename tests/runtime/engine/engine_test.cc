@@ -464,6 +464,31 @@ TEST(Engine, PriorityGoesFirstAndWaitingMakesUpForIt) {
   expect_at_rest(worker);
 }
 
+// scheduling_policy: fcfs.
+TEST(Engine, WherePrioritiesDoNotCountTheFirstIsServedFirst) {
+  EngineHarnessOptions o = harness("llama-tied");
+  o.engine.budget.sequences_max = 1;
+  o.engine.priorities = false;
+  EngineHarness worker(o);
+  std::mutex mutex;
+  std::vector<int> order;
+  std::vector<std::shared_ptr<Collector>> collectors;
+  for (int i = 0; i < 4; ++i) {
+    auto collector = std::make_shared<Collector>();
+    collector->on_event = [&, i](const Event& e) {
+      const std::lock_guard lock(mutex);
+      if (e.kind == Event::Kind::kScheduled) order.push_back(i);
+    };
+    Request r = request(static_cast<size_t>(i), i == 0 ? 50 : 8);
+    r.priority = -1000 * i;
+    ASSERT_TRUE(worker.engine().submit(r, collector).ok());
+    collectors.push_back(collector);
+  }
+  for (const auto& collector : collectors) collector->wait();
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
+  expect_at_rest(worker);
+}
+
 TEST(Engine, AnswersPingsAndDrains) {
   EngineHarness worker(harness("llama-tied", {2, 2}));
   const auto ping = [&] {
