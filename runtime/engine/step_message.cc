@@ -18,6 +18,9 @@ void write(ByteWriter& out, const SamplingParams& p) {
     out.number(token);
     out.number(bias);
   }
+  out.numbers(p.allowed_token_ids);
+  out.number(static_cast<uint32_t>(p.bad_words.size()));
+  for (const std::vector<int32_t>& word : p.bad_words) out.numbers(word);
   out.numbers(p.stop_token_ids);
   out.number(static_cast<uint32_t>(p.stop.size()));
   for (const std::string& stop : p.stop) out.text(stop);
@@ -42,6 +45,8 @@ SamplingParams read_params(ByteReader& in) {
     const auto token = in.number<int32_t>();
     p.logit_bias.emplace_back(token, in.number<float>());
   }
+  p.allowed_token_ids = in.numbers<int32_t>();
+  for (uint32_t n = in.count(4); n > 0; --n) p.bad_words.push_back(in.numbers<int32_t>());
   p.stop_token_ids = in.numbers<int32_t>();
   for (uint32_t n = in.count(4); n > 0; --n) p.stop.push_back(in.text());
   p.include_stop_str_in_output = in.number<uint8_t>() != 0;

@@ -1,5 +1,6 @@
-// What the penalties of a sequence look back on: which tokens its prompt holds and how often its
-// output has each. One per sequence, owned by it, kept by the thread that owns the sequence.
+// What the penalties and the bad words of a sequence look back on: which tokens its prompt holds,
+// how often its output has each, and how its output ends. One per sequence, owned by it, kept by
+// the thread that owns the sequence.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,9 @@ class PenaltyState {
   // How many tokens add_output has seen.
   uint32_t output_tokens() const { return output_tokens_; }
 
+  // The last tokens of the output: as many as the longest of params.bad_words has before its last.
+  std::span<const int32_t> output_end() const { return output_end_; }
+
   // INVARIANT: ascending by token, each token once.
   std::span<const Seen> seen() const { return seen_; }
 
@@ -35,6 +39,8 @@ class PenaltyState {
   bool counts_ = false;
   uint32_t output_tokens_ = 0;
   std::vector<Seen> seen_;
+  size_t output_end_max_ = 0;
+  std::vector<int32_t> output_end_;
 };
 
 }  // namespace trireme

@@ -21,7 +21,7 @@ bool before(const Candidate& a, const Candidate& b) {
 }
 bool lower_id(const Candidate& a, const Candidate& b) { return a.token < b.token; }
 
-// The first of `before`, or an error where the row is not a row of logits.
+// The first of `before`, or an error where the row is not a row of logits. Token -1: all are -inf.
 Result<Candidate> best_of(std::span<const float> logits) {
   Candidate best{kNever, -1};
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -34,10 +34,6 @@ Result<Candidate> best_of(std::span<const float> logits) {
     }
     if (l > best.logit) best = {l, static_cast<int32_t>(i)};
   }
-  if (best.token < 0)
-    return data_loss(
-        "every token has the logit -inf: there is none to choose (does min_tokens "
-        "forbid all that the model allows?)");
   return best;
 }
 
@@ -69,16 +65,38 @@ void select_top(std::span<const Candidate> from, size_t count, std::vector<Candi
   std::sort_heap(top.begin(), top.end(), before);
 }
 
-void apply_mask(std::span<const uint32_t> allowed, std::span<float> logits) {
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if ((allowed[i / 32] >> (i % 32) & 1u) == 0) logits[i] = kNever;
+// Step 0, into `row`.
+void keep_allowed(std::span<const float> logits, const SamplingParams& params,
+                  const PenaltyState& penalties, std::span<const uint32_t> allowed,
+                  std::vector<float>& row) {
+  if (params.allowed_token_ids.empty()) {
+    row.assign(logits.begin(), logits.end());
+  } else {
+    row.assign(logits.size(), kNever);
+    for (int32_t token : params.allowed_token_ids)
+      row[static_cast<size_t>(token)] = logits[static_cast<size_t>(token)];
+  }
+  for (size_t i = 0; i < (allowed.empty() ? 0 : row.size()); ++i) {
+    if ((allowed[i / 32] >> (i % 32) & 1u) == 0) row[i] = kNever;
+  }
+  const std::span<const int32_t> end = penalties.output_end();
+  for (const std::vector<int32_t>& word : params.bad_words) {
+    const size_t before = word.size() - 1;
+    if (before <= end.size() && std::equal(word.begin(), word.end() - 1, end.end() - before))
+      row[static_cast<size_t>(word.back())] = kNever;
   }
 }
 
-void apply_bias_and_minimum(const SamplingParams& params, const PenaltyState& penalties,
-                            std::span<const int32_t> eos, std::span<float> logits) {
+bool holds_back(const SamplingParams& params, const PenaltyState& penalties) {
+  return penalties.output_tokens() < params.min_tokens;
+}
+
+void apply_bias(const SamplingParams& params, std::span<float> logits) {
   for (const auto& [token, bias] : params.logit_bias) logits[static_cast<size_t>(token)] += bias;
-  if (penalties.output_tokens() >= params.min_tokens) return;
+}
+
+void apply_minimum(const SamplingParams& params, std::span<const int32_t> eos,
+                   std::span<float> logits) {
   for (int32_t token : params.stop_token_ids) logits[static_cast<size_t>(token)] = kNever;
   if (params.ignore_eos) return;
   for (int32_t token : eos) logits[static_cast<size_t>(token)] = kNever;
@@ -203,6 +221,28 @@ void report(std::span<const float> logits, const Candidate& best, int32_t count,
 
 }  // namespace
 
+namespace {
+
+// Steps 0 to 3 into scratch.logits.
+Result<Candidate> adjust(std::span<const float> logits, const SamplingParams& params,
+                         const PenaltyState& penalties, std::span<const int32_t> eos,
+                         std::span<const uint32_t> allowed, SamplerScratch& scratch) {
+  std::vector<float>& row = scratch.logits;
+  keep_allowed(logits, params, penalties, allowed, row);
+  apply_bias(params, row);
+  if (holds_back(params, penalties)) apply_minimum(params, eos, row);
+  apply_penalties(params, penalties, row);
+  Result<Candidate> best = best_of(row);
+  if (!best.ok() || best->token >= 0 || allowed.empty() || !holds_back(params, penalties))
+    return best;
+  keep_allowed(logits, params, penalties, allowed, row);
+  apply_bias(params, row);
+  apply_penalties(params, penalties, row);
+  return best_of(row);
+}
+
+}  // namespace
+
 Result<SampledToken> sample(std::span<const float> logits, const SamplingParams& params,
                             const PenaltyState& penalties, std::span<const int32_t> eos,
                             uint32_t choice, uint32_t position, SamplerScratch& scratch,
@@ -211,17 +251,21 @@ Result<SampledToken> sample(std::span<const float> logits, const SamplingParams&
   const Result<Candidate> raw_best = best_of(logits);
   if (!raw_best.ok()) return raw_best.status();
 
-  const bool adjusted = !allowed.empty() || !params.logit_bias.empty() ||
-                        !penalties.seen().empty() || penalties.output_tokens() < params.min_tokens;
+  if (raw_best->token < 0)
+    return data_loss("the model gives every token the logit -inf: there is none to choose");
+  const bool adjusted = !allowed.empty() || !params.allowed_token_ids.empty() ||
+                        !params.bad_words.empty() || !params.logit_bias.empty() ||
+                        !penalties.seen().empty() || holds_back(params, penalties);
   Candidate best = *raw_best;
   std::span<const float> row = logits;
   if (adjusted) {
-    scratch.logits.assign(logits.begin(), logits.end());
-    if (!allowed.empty()) apply_mask(allowed, scratch.logits);
-    apply_bias_and_minimum(params, penalties, eos, scratch.logits);
-    apply_penalties(params, penalties, scratch.logits);
-    const Result<Candidate> adjusted_best = best_of(scratch.logits);
+    const Result<Candidate> adjusted_best =
+        adjust(logits, params, penalties, eos, allowed, scratch);
     if (!adjusted_best.ok()) return adjusted_best.status();
+    if (adjusted_best->token < 0)
+      return invalid_argument(
+          "no token may come: the form of the output, allowed_token_ids, bad_words and min_tokens "
+          "together forbid all that the model gives");
     best = *adjusted_best;
     row = scratch.logits;
   }
@@ -239,6 +283,8 @@ Result<SampledToken> score(std::span<const float> logits, int32_t token, int32_t
   CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
   const Result<Candidate> best = best_of(logits);
   if (!best.ok()) return best.status();
+  if (best->token < 0)
+    return data_loss("the model gives every token the logit -inf: there is nothing to score");
   SampledToken out;
   out.token = token;
   report(logits, *best, count, scratch, out);

@@ -2,10 +2,13 @@
 // run again, in another batch or on another worker, gets the same tokens.
 //
 // The steps, in vLLM's order:
-//   0. allowed               l[t] = -inf for tokens that are not allowed; nothing below undoes it
+//   0. allowed               l[t] = -inf for tokens that the mask or allowed_token_ids leaves out,
+//                            and for those that would complete one of bad_words; nothing below
+//                            undoes it
 //   1. logit_bias            l[t] += bias[t]
 //   2. min_tokens            l[t] = -inf for EOS (unless ignore_eos) and stop_token_ids, while the
-//                            output is shorter than min_tokens
+//                            output is shorter than min_tokens; but where a mask leaves only
+//                            these, they may come: the form of the output goes before its length
 //   3. repetition_penalty r  l[t] = l[t] > 0 ? l[t] / r : l[t] * r     t in prompt or output
 //      frequency_penalty f   l[t] -= f * count(t)                      t in output
 //      presence_penalty p    l[t] -= p                                 t in output
@@ -59,7 +62,8 @@ class SamplerScratch {
 
 // The token at absolute position `position` of choice `choice` of a request. `logits` is the row
 // [vocab] of the position before; `eos` are the model's end tokens.
-// A NaN or +inf among the logits is kDataLoss; -inf means never.
+// A NaN or +inf among the logits is kDataLoss; -inf means never. kInvalidArgument: the request
+// forbids every token that the model gives.
 // REQUIRES: validate(params, logits.size()) is ok; every eos is below logits.size();
 //           penalties was made with these params and has seen every token of the output so far;
 //           `allowed` is empty (all tokens may come) or has a bit per token: t % 32 of [t / 32].

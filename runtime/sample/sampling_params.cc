@@ -89,12 +89,38 @@ Status check_logit_bias(const SamplingParams& p, int32_t vocab) {
   return {};
 }
 
+Status check_forbidden(const SamplingParams& p, int32_t vocab) {
+  if (p.allowed_token_ids.size() > kAllowedTokensMax)
+    return invalid_argument(fmt::format("allowed_token_ids has {} entries: at most {} are allowed",
+                                        p.allowed_token_ids.size(), kAllowedTokensMax));
+  for (int32_t id : p.allowed_token_ids) {
+    if (Status s = check_token("allowed_token_ids", id, vocab); !s.ok()) return s;
+  }
+  if (p.bad_words.size() > kBadWordsMax)
+    return invalid_argument(fmt::format("bad_words has {} entries: at most {} are allowed",
+                                        p.bad_words.size(), kBadWordsMax));
+  for (const std::vector<int32_t>& word : p.bad_words) {
+    if (word.empty())
+      return invalid_argument("bad_words has an entry without tokens: it would forbid nothing");
+    if (word.size() > kBadWordTokensMax)
+      return invalid_argument(
+          fmt::format("bad_words has an entry of {} tokens: at most {} are "
+                      "allowed",
+                      word.size(), kBadWordTokensMax));
+    for (int32_t id : word) {
+      if (Status s = check_token("bad_words", id, vocab); !s.ok()) return s;
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Status validate(const SamplingParams& params, int32_t vocab) {
   if (Status s = check_numbers(params); !s.ok()) return s;
   if (Status s = check_lengths(params); !s.ok()) return s;
   if (Status s = check_stops(params, vocab); !s.ok()) return s;
+  if (Status s = check_forbidden(params, vocab); !s.ok()) return s;
   return check_logit_bias(params, vocab);
 }
 

@@ -22,6 +22,12 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;                     // [-2, 2]; 0 = off; over the output
   std::vector<std::pair<int32_t, float>> logit_bias;  // token id, [-100, 100]; each id once
 
+  // Which tokens may come at all; empty = all.
+  std::vector<int32_t> allowed_token_ids;
+  // Sequences of tokens that never come as a whole: the last of one is forbidden where the output
+  // ends with those before it.
+  std::vector<std::vector<int32_t>> bad_words;
+
   std::vector<int32_t> stop_token_ids;  // end the text; not part of it
   std::vector<std::string> stop;        // end the text; none is empty
   bool include_stop_str_in_output = false;
@@ -40,6 +46,9 @@ inline constexpr int32_t kLogprobsMax = 20;
 inline constexpr size_t kStopsMax = 64;
 inline constexpr size_t kStopBytesMax = 4096;
 inline constexpr size_t kLogitBiasMax = 4096;
+inline constexpr size_t kAllowedTokensMax = size_t{1} << 20;
+inline constexpr size_t kBadWordsMax = 1024;
+inline constexpr size_t kBadWordTokensMax = 64;
 
 // Whether every field is in its range, and every token id below `vocab`. The error is one sentence
 // that names the field.

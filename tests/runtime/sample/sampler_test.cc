@@ -25,10 +25,16 @@ class Sampler {
       : params_(std::move(params)), state_(params_, prompt), eos_(std::move(eos)) {}
 
   Result<SampledToken> try_sample(const std::vector<float>& logits, uint32_t position = 0,
-                                  uint32_t choice = 0) {
+                                  uint32_t choice = 0, std::vector<uint32_t> allowed = {}) {
     const Status valid = validate(params_, static_cast<int32_t>(logits.size()));
     EXPECT_TRUE(valid.ok()) << valid.message();
-    return sample(logits, params_, state_, eos_, choice, position, scratch_);
+    return sample(logits, params_, state_, eos_, choice, position, scratch_, allowed);
+  }
+  // The token under a mask of the first 32 tokens.
+  int32_t token_of(uint32_t mask, const std::vector<float>& logits) {
+    const Result<SampledToken> result = try_sample(logits, 0, 0, {mask});
+    EXPECT_TRUE(result.ok()) << result.status().message();
+    return result.ok() ? result->token : -1;
   }
   int32_t token(const std::vector<float>& logits, uint32_t position = 0, uint32_t choice = 0) {
     const Result<SampledToken> result = try_sample(logits, position, choice);
@@ -256,6 +262,63 @@ TEST(Sampler, MinTokensHoldsBackEndAndStopTokens) {
   ignoring.ignore_eos = true;
   EXPECT_EQ(Sampler(ignoring, {}, {2}).token(logits), 2);
   EXPECT_EQ(Sampler(ignoring, {}, {}).token({1, 2, 0, 4}), 1);
+}
+
+TEST(Sampler, OnlyWhatAMaskAllowsComes) {
+  const std::vector<float> logits = {1, 5, 3, 4};
+  EXPECT_EQ(Sampler(greedy()).token_of(0b1111, logits), 1);
+  EXPECT_EQ(Sampler(greedy()).token_of(0b1101, logits), 3);
+  EXPECT_EQ(Sampler(greedy()).token_of(0b0001, logits), 0);
+  // No bias brings back what is masked; draws stay inside too.
+  EXPECT_EQ(Sampler(greedy_with([](auto& p) {
+              p.logit_bias = {{1, 100.0f}};
+            })).token_of(5, logits),
+            2);
+  for (uint32_t i = 0; i < 200; ++i) {
+    Sampler sampler{SamplingParams{}};
+    const Result<SampledToken> drawn = sampler.try_sample(logits, i, 0, {0b0101});
+    ASSERT_TRUE(drawn.ok());
+    EXPECT_TRUE(drawn->token == 0 || drawn->token == 2) << drawn->token;
+  }
+  const Result<SampledToken> none = Sampler(greedy()).try_sample(logits, 0, 0, {0});
+  EXPECT_EQ(none.status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(Sampler, AMaskGoesBeforeTheMinimum) {
+  const std::vector<float> logits = {1, 2, 5, 4};
+  const SamplingParams params = greedy_with([](auto& p) {
+    p.min_tokens = 2;
+    p.logit_bias = {{2, -1.5f}};
+  });
+  EXPECT_EQ(Sampler(params, {}, {2, 3}).token_of(0b1110, logits), 1);
+  // Only end tokens are left: the likelier of them, bias and all.
+  EXPECT_EQ(Sampler(params, {}, {2, 3}).token_of(0b1100, logits), 3);
+  EXPECT_EQ(Sampler(params, {}, {2, 3}).after({0, 0}).token_of(0b1110, logits), 3);
+}
+
+TEST(Sampler, AllowedTokenIdsAreAllThatComes) {
+  const std::vector<float> logits = {1, 5, 3, 4};
+  const SamplingParams params = greedy_with([](auto& p) { p.allowed_token_ids = {2, 0, 2}; });
+  EXPECT_EQ(Sampler(params).token(logits), 2);
+  EXPECT_EQ(Sampler(params).token_of(0b1011, logits), 0);
+  EXPECT_FALSE(Sampler(params).try_sample(logits, 0, 0, {0b1010}).ok());
+  EXPECT_FALSE(Sampler(params).try_sample({-kInf, 1, -kInf, 1}).ok());
+}
+
+TEST(Sampler, BadWordsNeverComeAsAWhole) {
+  const std::vector<float> logits = {1, 5, 3, 4};
+  const SamplingParams params = greedy_with([](auto& p) {
+    p.bad_words = {{1}, {0, 2, 3}, {3, 3}};
+  });
+  EXPECT_EQ(Sampler(params).token(logits), 3);
+  EXPECT_EQ(Sampler(params).after({3}).token(logits), 2);
+  EXPECT_EQ(Sampler(params).after({2}).token(logits), 3);
+  EXPECT_EQ(Sampler(params).after({0, 2}).token(logits), 2);
+  EXPECT_EQ(Sampler(params).after({1, 1, 0, 2}).token(logits), 2);
+  EXPECT_EQ(Sampler(params).after({0, 2, 0}).token(logits), 3);
+  // The prompt does not count.
+  EXPECT_EQ(Sampler(params, {0, 2}).token(logits), 3);
+  EXPECT_FALSE(Sampler(params).try_sample({-kInf, 1, -kInf, -kInf}).ok());
 }
 
 TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegative) {

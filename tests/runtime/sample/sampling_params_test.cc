@@ -44,6 +44,12 @@ TEST(SamplingParams, EndsOfRangesAreValid) {
              p.stop_token_ids = {0, kVocab - 1};
            },
            [](auto& p) { p.stop = {"x"}; },
+           [](auto& p) {
+             p.allowed_token_ids = {0, kVocab - 1};
+           },
+           [](auto& p) {
+             p.bad_words = {{0}, std::vector<int32_t>(64, kVocab - 1)};
+           },
            [](auto& p) { p.min_tokens = p.max_tokens; },
            [](auto& p) { p.logprobs = 20; },
            [](auto& p) { p.max_tokens = 1; },
@@ -97,6 +103,20 @@ TEST(SamplingParams, ErrorsNameTheField) {
        "stop has an empty string"},
       {[](auto& p) { p.stop = {std::string(5000, 'x')}; }, "stop has a string of 5000 bytes"},
       {[](auto& p) { p.stop.assign(65, "x"); }, "stop or stop_token_ids has more than 64"},
+      {[](auto& p) {
+         p.allowed_token_ids = {5, -1};
+       },
+       "allowed_token_ids names token -1: "},
+      {[](auto& p) { p.allowed_token_ids.assign(kAllowedTokensMax + 1, 0); },
+       "allowed_token_ids has 1048577 entries"},
+      {[](auto& p) {
+         p.bad_words = {{1}, {}};
+       },
+       "bad_words has an entry without tokens"},
+      {[](auto& p) { p.bad_words = {std::vector<int32_t>(65, 0)}; },
+       "bad_words has an entry of 65 tokens"},
+      {[](auto& p) { p.bad_words.assign(1025, {0}); }, "bad_words has 1025 entries"},
+      {[](auto& p) { p.bad_words = {{kVocab}}; }, "bad_words names token 100: "},
       {[](auto& p) { p.min_tokens = p.max_tokens + 1; }, "min_tokens is 65: "},
       {[](auto& p) { p.max_tokens = 0; }, "max_tokens is 0: "},
       {[](auto& p) { p.logprobs = 21; }, "logprobs is 21: "},
