@@ -128,7 +128,7 @@ Result<SampledToken> StepSampler::sample_one(State& state, uint32_t choice, uint
     return sample(logits, state.admission.params, state.penalties, eos_, choice, position,
                   scratch_);
   mask_.resize((static_cast<size_t>(vocab_) + 31) / 32);
-  state.constraint->fill_mask(mask_);
+  if (Status s = state.constraint->fill_mask(mask_); !s.ok()) return s;
   return sample(logits, state.admission.params, state.penalties, eos_, choice, position, scratch_,
                 mask_);
 }

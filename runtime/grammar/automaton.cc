@@ -1,7 +1,6 @@
 #include "runtime/grammar/automaton.h"
 
 #include <algorithm>
-#include <map>
 
 #include <fmt/format.h>
 
@@ -179,7 +178,7 @@ class Automaton::Flattener {
     current_.clear();
   }
   void bytes(const ByteSet& set) {
-    const auto [it, is_new] = set_ids_.emplace(set.to_string(), a_.sets_.size());
+    const auto [it, is_new] = set_ids_.emplace(set, a_.sets_.size());
     if (is_new) a_.sets_.push_back(set);
     current_.push_back({Element::Kind::kBytes, static_cast<uint32_t>(it->second)});
     limit();
@@ -201,6 +200,8 @@ class Automaton::Flattener {
                                      a_.limits_.elements_max)};
   }
   uint32_t new_rule() {
+    if (a_.alternatives_.size() > a_.limits_.elements_max)
+      throw GrammarError{"it has too many parts: shorten its repetitions"};
     a_.alternatives_.emplace_back();
     return static_cast<uint32_t>(a_.alternatives_.size() - 1);
   }
@@ -209,7 +210,7 @@ class Automaton::Flattener {
   const Grammar& grammar_;
   std::unordered_map<const Expression*, uint32_t> inner_;
   std::vector<std::pair<uint32_t, const Expression*>> pending_;
-  std::map<std::string, size_t> set_ids_;
+  std::unordered_map<ByteSet, size_t> set_ids_;
   bool building_ = false;
   uint32_t current_rule_ = 0;
   std::vector<Element> current_;
@@ -233,25 +234,84 @@ Result<Automaton> Automaton::make(const Grammar& grammar, const AutomatonLimits&
     return invalid_argument(e.message);
   }
   if (!a.keep_productive()) return invalid_argument("it has no sentence that ends");
-  if (Status s = a.check_left_recursion(); !s.ok()) return s;
-  a.stacks_.push_back({});   // 0: nothing below
-  a.states_.emplace_back();  // kDead
-  std::vector<uint32_t> stacks;
-  bool accepts = false;
-  for (const uint32_t first : a.alternatives_[0]) {
-    std::vector<uint32_t> some;
-    a.close(a.stack(first, 0), some, accepts);
-    stacks.insert(stacks.end(), some.begin(), some.end());
-  }
-  a.start_ = a.state(std::move(stacks), accepts);
-  if (a.start_ == kDead) return invalid_argument("it has no sentence");
+  if (Status s = a.check_left_recursion(grammar); !s.ok()) return s;
+  a.find_classes();
+  a.stacks_.push_back({});  // 0: nothing below
+  CHECK(a.add_state({}) == kDead && a.add_state({}) == kTooMany);
+  std::fill_n(a.next_.begin(), a.classes_, kDead);
+  std::fill_n(a.next_.begin() + a.classes_, a.classes_, kTooMany);
+  std::vector<uint32_t> first;
+  for (const uint32_t at : a.alternatives_[0]) first.push_back(a.stack(at, 0));
+  a.start_ = a.close(std::move(first));
+  CHECK(a.start_ != kDead);
+  if (a.start_ == kTooMany)
+    return invalid_argument("its beginning can be read in too many ways: make it less ambiguous");
   return a;
+}
+
+void Automaton::find_classes() {
+  class_of_ = {};
+  uint32_t count = 1;
+  for (const ByteSet& set : sets_) {
+    std::array<int, 256> inside;  // by class: the class of its bytes that are in the set
+    inside.fill(-1);
+    std::array<bool, 256> outside = {};
+    for (size_t b = 0; b < 256; ++b) outside[class_of_[b]] |= !set.test(b);
+    for (size_t b = 0; b < 256; ++b) {
+      if (!set.test(b)) continue;
+      const uint8_t before = class_of_[b];
+      if (!outside[before]) continue;
+      if (inside[before] < 0) inside[before] = static_cast<int>(count++);
+      class_of_[b] = static_cast<uint8_t>(inside[before]);
+    }
+  }
+  classes_ = count;
+  class_byte_.resize(count);
+  for (size_t b = 0; b < 256; ++b) class_byte_[class_of_[b]] = static_cast<uint8_t>(b);
+}
+
+// By rule: whether it has an alternative whose rules all hold and that has no bytes (bytes_hold:
+// only sets of bytes that are not empty). Each element is looked at twice.
+std::vector<bool> Automaton::hold(bool bytes_hold) const {
+  struct Alternative {
+    uint32_t rule = 0;
+    uint32_t missing = 0;
+  };
+  std::vector<Alternative> all;
+  std::vector<std::pair<uint32_t, uint32_t>> calls;  // rule, alternative
+  std::vector<uint32_t> ready;                       // alternatives
+  for (uint32_t r = 0; r < alternatives_.size(); ++r) {
+    for (uint32_t at : alternatives_[r]) {
+      const auto index = static_cast<uint32_t>(all.size());
+      all.push_back({r, 0});
+      for (; elements_[at].kind != Element::Kind::kEnd; ++at) {
+        const Element& e = elements_[at];
+        if (e.kind == Element::Kind::kRule) calls.emplace_back(e.index, index);
+        if (e.kind == Element::Kind::kRule || !bytes_hold || sets_[e.index].none())
+          ++all[index].missing;
+      }
+      if (all[index].missing == 0) ready.push_back(index);
+    }
+  }
+  std::sort(calls.begin(), calls.end());
+  std::vector<bool> holds(alternatives_.size(), false);
+  while (!ready.empty()) {
+    const uint32_t rule = all[ready.back()].rule;
+    ready.pop_back();
+    if (holds[rule]) continue;
+    holds[rule] = true;
+    for (auto at = std::lower_bound(calls.begin(), calls.end(), std::pair(rule, 0u));
+         at != calls.end() && at->first == rule; ++at) {
+      if (--all[at->second].missing == 0) ready.push_back(at->second);
+    }
+  }
+  return holds;
 }
 
 // Drops alternatives that lead to no end, so that what is read can always be completed. False where
 // the start has none left.
 bool Automaton::keep_productive() {
-  std::vector<bool> productive(alternatives_.size(), false);
+  const std::vector<bool> productive = hold(/*bytes_hold=*/true);
   const auto ends = [&](uint32_t at) {
     for (; elements_[at].kind != Element::Kind::kEnd; ++at) {
       const Element& e = elements_[at];
@@ -260,75 +320,82 @@ bool Automaton::keep_productive() {
     }
     return true;
   };
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t r = 0; r < alternatives_.size(); ++r) {
-      if (productive[r] || std::none_of(alternatives_[r].begin(), alternatives_[r].end(), ends))
-        continue;
-      productive[r] = changed = true;
-    }
-  }
   for (std::vector<uint32_t>& list : alternatives_)
     std::erase_if(list, [&](uint32_t first) { return !ends(first); });
   return productive[0];
 }
 
-std::vector<bool> Automaton::find_nullable() const {
-  std::vector<bool> nullable(alternatives_.size(), false);
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t r = 0; r < alternatives_.size(); ++r) {
-      if (nullable[r]) continue;
-      for (uint32_t at : alternatives_[r]) {
-        while (elements_[at].kind == Element::Kind::kRule && nullable[elements_[at].index]) ++at;
-        if (elements_[at].kind != Element::Kind::kEnd) continue;
-        nullable[r] = changed = true;
-        break;
-      }
-    }
-  }
-  return nullable;
-}
-
-// A rule that can begin with itself would grow its stack without reading anything. Also a rule that
-// repeats what may be nothing.
-Status Automaton::check_left_recursion() const {
-  const std::vector<bool> nullable = find_nullable();
-  enum : uint8_t { kNew, kOpen, kDone };
-  std::vector<uint8_t> color(alternatives_.size(), kNew);
-  struct Visit {
+// A rule that can come back to itself without reading anything, with something left to do after,
+// would grow its stack for ever. Where nothing is left to do it comes back to the same stack, which
+// is seen once: a repetition of what may be nothing is harmless. So: strongly connected rules
+// (Tarjan) must not have such a call among them.
+Status Automaton::check_left_recursion(const Grammar& grammar) const {
+  const std::vector<bool> nullable = hold(/*bytes_hold=*/false);
+  const auto count = static_cast<uint32_t>(alternatives_.size());
+  struct Call {
     uint32_t rule;
-    std::vector<uint32_t> begins;
-    size_t next = 0;
+    bool leaves;  // something to do after it
   };
-  const auto visit = [&](uint32_t r) {
-    Visit v{r, {}, 0};
+  const auto calls_of = [&](uint32_t r) {
+    std::vector<Call> calls;
     for (uint32_t at : alternatives_[r]) {
       for (; elements_[at].kind == Element::Kind::kRule; ++at) {
-        v.begins.push_back(elements_[at].index);
+        calls.push_back({elements_[at].index, elements_[at + 1].kind != Element::Kind::kEnd});
         if (!nullable[elements_[at].index]) break;
       }
     }
-    color[r] = kOpen;
-    return v;
+    return calls;
   };
-  for (uint32_t r = 0; r < alternatives_.size(); ++r) {
-    if (color[r] != kNew) continue;
-    std::vector<Visit> path = {visit(r)};
+  struct Visit {
+    uint32_t rule;
+    std::vector<Call> calls;
+    size_t next = 0;
+  };
+  std::vector<uint32_t> order(count, 0), low(count, 0), component(count, 0);
+  std::vector<uint32_t> open;
+  uint32_t orders = 0, components = 0;
+  for (uint32_t r = 0; r < count; ++r) {
+    if (order[r] != 0) continue;
+    std::vector<Visit> path;
+    const auto enter = [&](uint32_t rule) {
+      order[rule] = low[rule] = ++orders;
+      open.push_back(rule);
+      path.push_back({rule, calls_of(rule), 0});
+    };
+    enter(r);
     while (!path.empty()) {
       Visit& top = path.back();
-      if (top.next == top.begins.size()) {
-        color[top.rule] = kDone;
-        path.pop_back();
+      if (top.next < top.calls.size()) {
+        const uint32_t to = top.calls[top.next++].rule;
+        if (order[to] == 0) {
+          enter(to);
+        } else if (component[to] == 0) {
+          low[top.rule] = std::min(low[top.rule], order[to]);
+        }
         continue;
       }
-      const uint32_t to = top.begins[top.next++];
-      if (color[to] == kOpen)
-        return invalid_argument(
-            "a rule can begin with itself without reading anything: write it so that it recurses "
-            "at "
-            "its end, and repeat nothing that may be empty");
-      if (color[to] == kNew) path.push_back(visit(to));
+      const uint32_t done = top.rule;
+      path.pop_back();
+      if (!path.empty()) low[path.back().rule] = std::min(low[path.back().rule], low[done]);
+      if (low[done] != order[done]) continue;
+      ++components;
+      for (uint32_t member = kUnknown; member != done; open.pop_back()) {
+        member = open.back();
+        component[member] = components;
+      }
+    }
+  }
+  for (uint32_t r = 0; r < count; ++r) {
+    for (const Call& call : calls_of(r)) {
+      if (!call.leaves || component[call.rule] != component[r]) continue;
+      std::string who = "a rule";
+      for (size_t i = 0; i < grammar.names.size(); ++i) {
+        if (component[i] == component[r] && !grammar.names[i].empty())
+          who = fmt::format("the rule '{}'", std::string_view(grammar.names[i]).substr(0, 100));
+      }
+      return invalid_argument(who +
+                              " can begin with itself without reading anything: write it so that "
+                              "it recurses at its end");
     }
   }
   return {};
@@ -342,12 +409,14 @@ uint32_t Automaton::stack(uint32_t element, uint32_t below) {
 }
 
 // Follows calls and ends until every stack waits for a byte.
-void Automaton::close(uint32_t first, std::vector<uint32_t>& out, bool& accepts) {
+Automaton::State Automaton::close(std::vector<uint32_t> work) {
   ++mark_;
-  std::vector<uint32_t> work = {first};
+  std::vector<uint32_t> out;
+  bool accepts = false;
   while (!work.empty()) {
     const uint32_t id = work.back();
     work.pop_back();
+    if (++work_ > limits_.work_max) return kTooMany;
     if (marks_.size() < stacks_.size()) marks_.resize(stacks_.size() + 1024, 0);
     if (marks_[id] == mark_) continue;
     marks_[id] = mark_;
@@ -355,7 +424,7 @@ void Automaton::close(uint32_t first, std::vector<uint32_t>& out, bool& accepts)
     const Element e = elements_[s.element];
     if (e.kind == Element::Kind::kBytes) {
       out.push_back(id);
-      if (out.size() > limits_.stacks_of_state_max) return;
+      if (out.size() > limits_.stacks_of_state_max) return kTooMany;
     } else if (e.kind == Element::Kind::kEnd) {
       if (s.below == 0) {
         accepts = true;
@@ -369,39 +438,49 @@ void Automaton::close(uint32_t first, std::vector<uint32_t>& out, bool& accepts)
       for (const uint32_t at : alternatives_[e.index]) work.push_back(stack(at, below));
     }
   }
+  return state(std::move(out), accepts);
 }
 
 Automaton::State Automaton::state(std::vector<uint32_t> stacks, bool accepts) {
   std::sort(stacks.begin(), stacks.end());
-  stacks.erase(std::unique(stacks.begin(), stacks.end()), stacks.end());
   if (stacks.empty() && !accepts) return kDead;
   std::vector<uint32_t> key = stacks;
   if (accepts) key.push_back(UINT32_MAX);
   const auto [it, is_new] = state_ids_.emplace(std::move(key), static_cast<State>(states_.size()));
-  if (!is_new) return it->second;
-  StateData data;
-  data.accepts = accepts;
-  for (const uint32_t id : stacks) data.bytes |= sets_[elements_[stacks_[id].element].index];
-  data.stacks = std::move(stacks);
-  states_.push_back(std::move(data));
-  return it->second;
+  return is_new ? add_state({std::move(stacks), accepts}) : it->second;
 }
 
-Automaton::State Automaton::next(State from, uint8_t byte) {
-  if (!states_[from].bytes.test(byte)) return kDead;
-  if (const auto known = states_[from].next.find(byte); known != states_[from].next.end())
-    return known->second;
-  std::vector<uint32_t> stacks;
-  bool accepts = false;
+Automaton::State Automaton::add_state(StateData data) {
+  work_ += 8 + classes_ / 4 + data.stacks.size();
+  stacks_in_states_ += data.stacks.size();
+  ByteSet bytes;
+  for (const uint32_t id : data.stacks) bytes |= sets_[elements_[stacks_[id].element].index];
+  for (const uint8_t b : class_byte_) next_.push_back(bytes.test(b) ? kUnknown : kDead);
+  states_.push_back(std::move(data));
+  return static_cast<State>(states_.size() - 1);
+}
+
+Automaton::State Automaton::find_next(State from, uint8_t byte) {
+  if (work_ > limits_.work_max) return kTooMany;
+  std::vector<uint32_t> after;
   const std::vector<uint32_t> tops = states_[from].stacks;
   for (const uint32_t id : tops) {
     const Stack s = stacks_[id];
     if (sets_[elements_[s.element].index].test(byte))
-      close(stack(s.element + 1, s.below), stacks, accepts);
+      after.push_back(stack(s.element + 1, s.below));
   }
-  const State to = state(std::move(stacks), accepts);
-  states_[from].next.emplace(byte, to);
+  work_ += tops.size();
+  const State to = close(std::move(after));
+  // Where only the steps ran out, later steps may find it.
+  if (to != kTooMany) next_[size_t{from} * classes_ + class_of_[byte]] = to;
   return to;
+}
+
+size_t Automaton::bytes() const {
+  constexpr size_t kNodeBytes = 48;  // of a hash map
+  return elements_.size() * sizeof(Element) + sets_.size() * sizeof(ByteSet) +
+         stacks_.size() * (sizeof(Stack) + kNodeBytes) + marks_.size() * 4 + next_.size() * 4 +
+         states_.size() * (sizeof(StateData) + 2 * kNodeBytes) + stacks_in_states_ * 8;
 }
 
 }  // namespace trireme::grammar

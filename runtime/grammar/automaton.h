@@ -8,6 +8,7 @@
 // One thread at a time.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <cstdint>
 #include <string_view>
@@ -23,29 +24,39 @@ using ByteSet = std::bitset<256>;
 
 struct AutomatonLimits {
   size_t elements_max = 1 << 20;
-  size_t stacks_max = 1 << 21;  // known at a time; beyond, the automaton is full()
-  size_t stacks_of_state_max = 1 << 14;
+  size_t stacks_max = 1 << 18;  // known at a time; beyond, the automaton is full()
+  size_t states_max = 1 << 15;  // likewise
+  size_t stacks_of_state_max = 1 << 12;
+  size_t work_max = 1 << 21;  // steps between two begin_work()
 };
 
 class Automaton {
  public:
   using State = uint32_t;
   static constexpr State kDead = 0;  // nothing can follow what was read
+  // There are too many ways to read what was read, or finding them takes too many steps.
+  static constexpr State kTooMany = 1;
 
   // kInvalidArgument: the grammar recurses on its left, has a rule that is not defined, is too
   // large, or has no sentence.
   static Result<Automaton> make(const Grammar& grammar, const AutomatonLimits& limits = {});
 
   State start() const { return start_; }
-  State next(State state, uint8_t byte);
+  State next(State state, uint8_t byte) {
+    const State known = next_[size_t{state} * classes_ + class_of_[byte]];
+    return known != kUnknown ? known : find_next(state, byte);
+  }
+  // From here on work_max steps may be made; beyond, what is not known is kTooMany.
+  void begin_work() { work_ = 0; }
   // What was read is a sentence.
   bool accepts(State state) const { return states_[state].accepts; }
-  // The bytes that may come next.
-  const ByteSet& bytes(State state) const { return states_[state].bytes; }
-
   // So many stacks and states are known that it should be made anew.
-  bool full() const { return stacks_.size() > limits_.stacks_max; }
+  bool full() const {
+    return stacks_.size() > limits_.stacks_max || states_.size() > limits_.states_max;
+  }
   size_t states() const { return states_.size(); }
+  // About what it takes in memory.
+  size_t bytes() const;
 
  private:
   struct Element {
@@ -60,20 +71,24 @@ class Automaton {
   struct StateData {
     std::vector<uint32_t> stacks;  // ascending; each at a kBytes element
     bool accepts = false;
-    ByteSet bytes;
-    std::unordered_map<uint8_t, State> next;
   };
   struct VectorHash {
     size_t operator()(const std::vector<uint32_t>& v) const;
   };
   class Flattener;
 
+  static constexpr State kUnknown = UINT32_MAX;
+
   uint32_t stack(uint32_t element, uint32_t below);
-  void close(uint32_t stack, std::vector<uint32_t>& out, bool& accepts);
+  // The state of all that `work` leads to without reading.
+  State close(std::vector<uint32_t> work);
+  State find_next(State state, uint8_t byte);
   State state(std::vector<uint32_t> stacks, bool accepts);
+  State add_state(StateData data);
+  void find_classes();
+  std::vector<bool> hold(bool bytes_hold) const;
   bool keep_productive();
-  Status check_left_recursion() const;
-  std::vector<bool> find_nullable() const;
+  Status check_left_recursion(const Grammar& grammar) const;
 
   AutomatonLimits limits_;
   std::vector<Element> elements_;
@@ -82,6 +97,13 @@ class Automaton {
   std::vector<Stack> stacks_;
   std::unordered_map<uint64_t, uint32_t> stack_ids_;
   std::vector<StateData> states_;
+  // Bytes that every set has or lacks together are one class.
+  std::array<uint8_t, 256> class_of_ = {};
+  std::vector<uint8_t> class_byte_;  // one of each
+  uint32_t classes_ = 0;
+  std::vector<State> next_;  // [states, classes]
+  size_t stacks_in_states_ = 0;
+  size_t work_ = 0;
   std::unordered_map<std::vector<uint32_t>, State, VectorHash> state_ids_;
   std::vector<uint32_t> marks_;  // by stack: the closing in which it was seen
   uint32_t mark_ = 0;

@@ -52,6 +52,8 @@ inline ExpressionPtr optional(ExpressionPtr part) { return repeat(std::move(part
 // INVARIANT: rules[0] is the start. A null rule was named and not defined.
 struct Grammar {
   std::vector<ExpressionPtr> rules;
+  // Of the rules, for messages; may be shorter, and hold "" where a rule has no name of its own.
+  std::vector<std::string> names = {};
 };
 
 // What is wrong with a grammar's text; does not leave this folder.

@@ -18,7 +18,9 @@ class GbnfParser {
                                ? "it has no rule: define root ::= ..."
                                : fmt::format("the rule '{}' is not defined", name_of(i))};
     }
-    return {rules_};
+    Grammar grammar{rules_, std::vector<std::string>(rules_.size())};
+    for (const auto& [name, i] : names_) grammar.names[i] = name;
+    return grammar;
   }
 
  private:
@@ -120,7 +122,8 @@ class GbnfParser {
   }
 
   void quantifiers(ExpressionPtr& part) {
-    for (;;) {
+    for (int nested = 0;; ++nested) {
+      if (nested > kQuantifiersMax) in_.fail("it has too many quantifiers in a row");
       if (in_.take("*")) {
         part = repeat(part, 0, kUnbounded);
       } else if (in_.take("+")) {
@@ -193,6 +196,7 @@ class GbnfParser {
     return negated ? none_of(std::move(ranges)) : one_of(std::move(ranges));
   }
 
+  static constexpr int kQuantifiersMax = 16;
   TextReader in_;
   std::unordered_map<std::string, uint32_t> names_;
   std::vector<ExpressionPtr> rules_;

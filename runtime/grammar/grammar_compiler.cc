@@ -1,6 +1,7 @@
 #include "runtime/grammar/grammar_compiler.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include <fmt/format.h>
 
@@ -67,18 +68,27 @@ class GrammarCompiler::Compiled {
     return read_locked(renewed(place, before), bytes);
   }
 
-  void fill(Place& place, std::string_view before, std::span<uint32_t> allowed) {
+  Status fill(Place& place, std::string_view before, std::span<uint32_t> allowed) {
     const std::lock_guard lock(mutex_);
     if (automaton_.full() || masks_.size() * allowed.size_bytes() > owner_.limits_.mask_bytes_max)
       begin_anew();
     place = renewed(place, before);
-    std::vector<uint32_t>& mask = masks_[place.state];
-    if (mask.empty()) {
-      mask.resize(allowed.size());
-      walk(place.state, mask);
+    auto mask = masks_.find(place.state);
+    if (mask == masks_.end()) {
+      automaton_.begin_work();
+      std::vector<uint32_t> made(allowed.size());
+      if (place.state == Automaton::kTooMany || !walk(place.state, made))
+        return resource_exhausted(
+            "the form of the output can be read in too many ways here: make it less ambiguous");
+      mask = masks_.emplace(place.state, std::move(made)).first;
+      bytes_ = automaton_.bytes() + masks_.size() * allowed.size_bytes();
     }
-    std::copy(mask.begin(), mask.end(), allowed.begin());
+    std::copy(mask->second.begin(), mask->second.end(), allowed.begin());
+    return {};
   }
+
+  // About what it takes in memory.
+  size_t bytes() const { return bytes_; }
 
  private:
   void begin_anew() {
@@ -93,12 +103,16 @@ class GrammarCompiler::Compiled {
     return read_locked({epoch_, automaton_.start()}, before);
   }
   Place read_locked(Place place, std::string_view bytes) {
-    for (const char c : bytes) place.state = automaton_.next(place.state, static_cast<uint8_t>(c));
+    for (const char c : bytes) {
+      automaton_.begin_work();
+      place.state = automaton_.next(place.state, static_cast<uint8_t>(c));
+    }
     return place;
   }
 
   // Down the vocabulary with the automaton at its side; a dead end leaves out all that is below it.
-  void walk(Automaton::State from, std::vector<uint32_t>& mask) {
+  // False where it takes too many steps.
+  bool walk(Automaton::State from, std::vector<uint32_t>& mask) {
     const auto nodes = owner_.trie_.nodes();
     const auto ids = owner_.trie_.ids();
     struct Open {
@@ -113,6 +127,7 @@ class GrammarCompiler::Compiled {
         i = nodes[i].end;
         continue;
       }
+      if (to == Automaton::kTooMany) return false;
       for (uint32_t t = 0; t < nodes[i].tokens; ++t) {
         const auto id = static_cast<uint32_t>(ids[nodes[i].first_token + t]);
         mask[id / 32] |= uint32_t{1} << (id % 32);
@@ -120,9 +135,10 @@ class GrammarCompiler::Compiled {
       if (nodes[i].end > i + 1) path.push_back({nodes[i].end, to});
       ++i;
     }
-    if (!automaton_.accepts(from)) return;
-    for (const int32_t id : owner_.eos_)
-      mask[static_cast<size_t>(id) / 32] |= uint32_t{1} << (id % 32);
+    for (const int32_t id : owner_.eos_) {
+      if (automaton_.accepts(from)) mask[static_cast<size_t>(id) / 32] |= uint32_t{1} << (id % 32);
+    }
+    return true;
   }
 
   const grammar::Grammar grammar_;
@@ -131,6 +147,7 @@ class GrammarCompiler::Compiled {
   const GrammarCompiler& owner_;
   std::unordered_map<Automaton::State, std::vector<uint32_t>> masks_;
   uint64_t epoch_ = 0;
+  std::atomic<size_t> bytes_ = 0;
 };
 
 namespace {
@@ -141,7 +158,9 @@ class GrammarConstraint final : public TokenConstraint {
                     const grammar::VocabularyTrie& trie)
       : compiled_(std::move(compiled)), trie_(trie), place_(compiled_->start()) {}
 
-  void fill_mask(std::span<uint32_t> allowed) override { compiled_->fill(place_, read_, allowed); }
+  Status fill_mask(std::span<uint32_t> allowed) override {
+    return compiled_->fill(place_, read_, allowed);
+  }
 
   void accept(int32_t token) override {
     const std::string_view bytes = trie_.bytes(token);
@@ -202,12 +221,23 @@ Result<std::shared_ptr<GrammarCompiler::Compiled>> GrammarCompiler::find_or_make
   Result<Automaton> automaton = Automaton::make(read_grammar, limits_.automaton);
   if (!automaton.ok()) return automaton.status().at(field_of(spec.kind));
   auto made = std::make_shared<Compiled>(std::move(read_grammar), automaton.take(), *this);
+  // The first mask, so that a form which cannot be served is refused before it is begun.
+  Compiled::Place first = made->start();
+  std::vector<uint32_t> mask((static_cast<size_t>(vocab_) + 31) / 32);
+  if (Status s = made->fill(first, "", mask); !s.ok())
+    return invalid_argument(s.message()).at(field_of(spec.kind));
   const std::lock_guard lock(mutex_);
   if (!by_text_.contains(key)) {
     recent_.emplace_front(key, made);
     by_text_[key] = recent_.begin();
   }
-  while (recent_.size() > limits_.compiled_max) {
+  size_t bytes = 0, keep = 0;
+  for (const auto& [text, compiled] : recent_) {
+    bytes += text.size() + compiled->bytes();
+    if (keep > 0 && (keep == limits_.compiled_max || bytes > limits_.bytes_max)) break;
+    ++keep;
+  }
+  while (recent_.size() > keep) {
     by_text_.erase(recent_.back().first);
     recent_.pop_back();
   }

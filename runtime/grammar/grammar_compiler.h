@@ -2,7 +2,8 @@
 // grammars as masks of tokens, exact to the token.
 //
 // Thread-safe. What was compiled is kept, with the masks of the states that were met, and shared by
-// all requests that say the same; the least recently used go when there are too many.
+// all requests that say the same; the least recently used go when there are too many. Outlives its
+// constraints.
 #pragma once
 
 #include <list>
@@ -20,8 +21,9 @@ namespace trireme {
 
 struct GrammarLimits {
   size_t text_bytes_max = 1 << 20;   // of a schema or grammar
-  size_t compiled_max = 64;          // kept at a time
-  size_t mask_bytes_max = 64 << 20;  // of one compiled grammar's masks
+  size_t compiled_max = 256;         // kept at a time
+  size_t bytes_max = 512 << 20;      // of all that are kept, their masks and automata
+  size_t mask_bytes_max = 16 << 20;  // of one compiled grammar's masks
   grammar::AutomatonLimits automaton;
 };
 

@@ -15,7 +15,6 @@ class RegexParser {
   explicit RegexParser(std::string_view text) : in_(text) {}
 
   ExpressionPtr run() {
-    in_.take("^");
     ExpressionPtr all = alternatives();
     if (!in_.done()) in_.fail("')' closes nothing");
     return all;
@@ -24,8 +23,13 @@ class RegexParser {
  private:
   ExpressionPtr alternatives() {
     const TextReader::Deeper deeper(in_);
-    std::vector<ExpressionPtr> parts = {concatenation()};
-    while (in_.take("|")) parts.push_back(concatenation());
+    const bool outermost = ++nested_ == 1;
+    std::vector<ExpressionPtr> parts;
+    do {
+      if (outermost) in_.take("^");
+      parts.push_back(concatenation());
+    } while (in_.take("|"));
+    --nested_;
     return choice(std::move(parts));
   }
 
@@ -34,7 +38,8 @@ class RegexParser {
     while (!in_.done() && in_.peek() != '|' && in_.peek() != ')') {
       if (in_.peek() == '$') {
         in_.character();
-        if (!in_.done()) in_.fail("'$' is only at the end: the whole output is matched anyway");
+        if (!in_.done() && !(nested_ == 1 && in_.peek() == '|'))
+          in_.fail("'$' is only at the end: the whole output is matched anyway");
         break;
       }
       parts.push_back(atom());
@@ -52,7 +57,7 @@ class RegexParser {
       max = kUnbounded;
     } else if (in_.take("?")) {
       max = 1;
-    } else if (in_.peek() == '{' && in_.peek(1) >= '0' && in_.peek(1) <= '9') {
+    } else if (repeats()) {
       in_.take("{");
       std::tie(min, max) = in_.bounds();
     } else {
@@ -61,7 +66,24 @@ class RegexParser {
     part = repeat(part, min, max);
     in_.take("?");  // lazy: the same language
     const char c = in_.peek();
-    if (c == '*' || c == '+' || c == '?') in_.fail("a quantifier follows a quantifier");
+    if (c == '*' || c == '+' || c == '?' || repeats())
+      in_.fail("a quantifier follows a quantifier");
+  }
+
+  // {m}, {m,} or {m,n}; any other '{' is a character.
+  bool repeats() const {
+    size_t at = 1;
+    const auto digits = [&] {
+      const size_t begin = at;
+      while (in_.peek(at) >= '0' && in_.peek(at) <= '9') ++at;
+      return at > begin;
+    };
+    if (in_.peek() != '{' || !digits()) return false;
+    if (in_.peek(at) == ',') {
+      ++at;
+      digits();
+    }
+    return in_.peek(at) == '}';
   }
 
   ExpressionPtr atom() {
@@ -183,6 +205,7 @@ class RegexParser {
   }
 
   TextReader in_;
+  int nested_ = 0;
 };
 
 }  // namespace

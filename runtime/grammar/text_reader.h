@@ -28,6 +28,7 @@ class TextReader {
     return true;
   }
   char32_t character() {
+    if (done()) fail("it ends too early");
     const CodePoint c = code_point_at(text_, at_);
     at_ += c.bytes;
     return c.value;

@@ -31,8 +31,9 @@ class TokenConstraint {
   // Sets bit t % 32 of allowed[t / 32] for exactly the tokens t that may come next, and clears all
   // others: a token may come if its bytes continue the output to the beginning of a sentence of the
   // language; an end token, if the output is such a sentence. Special tokens never. At least one
-  // bit is set. REQUIRES: allowed.size() == ceil(vocab / 32).
-  virtual void fill_mask(std::span<uint32_t> allowed) = 0;
+  // bit is set. kResourceExhausted: finding them takes more steps than one mask may take.
+  // REQUIRES: allowed.size() == ceil(vocab / 32).
+  virtual Status fill_mask(std::span<uint32_t> allowed) = 0;
 
   // REQUIRES: fill_mask() would allow `token`.
   virtual void accept(int32_t token) = 0;

@@ -55,7 +55,8 @@ struct Compiler {
   }
   std::vector<uint32_t> mask(TokenConstraint& c) const {
     std::vector<uint32_t> bits((static_cast<size_t>(vocab) + 31) / 32, 0xFFFFFFFF);
-    c.fill_mask(bits);
+    const Status filled = c.fill_mask(bits);
+    EXPECT_TRUE(filled.ok()) << filled.message();
     return bits;
   }
 
@@ -130,7 +131,12 @@ const std::vector<std::string> kRegexes = {"abc",
                                            "-?(0|[1-9]\\d*)",
                                            "a|b|c|",
                                            "(0|1(01*0)*1)+",
-                                           "[-a]+[]x]"};
+                                           "[-a]+[]x]",
+                                           "(a*)*b",
+                                           "(a?b?){2,3}(c|)+",
+                                           "((a|b*)+x?)*",
+                                           "a{b}|a{,2}",
+                                           "^ab$|^(x|y)$"};
 
 // Whether bytes are the beginning of a match: 2 a match, 1 a beginning, 0 neither.
 int pcre_says(const std::string& regex, const std::string& text) {
@@ -147,7 +153,7 @@ int pcre_says(const std::string& regex, const std::string& text) {
     }
   }
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                   PCRE2_UTF, &error, &where, nullptr);
+                                   PCRE2_UTF | PCRE2_DOLLAR_ENDONLY, &error, &where, nullptr);
   CHECK(code != nullptr) << regex;
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code, nullptr);
   const int rc = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
@@ -387,6 +393,24 @@ TEST(Grammar, BeginsAnewWhenItKnowsTooMuch) {
   }
 }
 
+// A chain of rules as long as a text may hold is read in a moment, and so is one that repeats what
+// may be nothing.
+TEST(Grammar, LongGrammarsTakeLinearTime) {
+  std::string chain = "root ::= r0\n";
+  constexpr int kRules = 30000;
+  for (int i = 0; i < kRules; ++i)
+    chain += fmt::format("r{} ::= r{} \"a\"? | r{}\n", i, i + 1, i + 1);
+  chain += fmt::format("r{} ::= \"b\"\n", kRules);
+  const Result<grammar::Automaton> nested = grammar::Automaton::make(grammar::parse_gbnf(chain));
+  EXPECT_FALSE(nested.ok()) << "its beginning leads to every rule";
+  std::string list = "root ::= e0*\n";
+  for (int i = 0; i < kRules; ++i) list += fmt::format("e{} ::= e{}? \n", i, i + 1);
+  list += fmt::format("e{} ::= \"b\"\n", kRules);
+  Result<grammar::Automaton> empty = grammar::Automaton::make(grammar::parse_gbnf(list));
+  ASSERT_TRUE(empty.ok()) << empty.status().message();
+  EXPECT_TRUE(empty->accepts(empty->next(empty->next(empty->start(), 'b'), 'b')));
+}
+
 TEST(Grammar, SaysWhatIsWrong) {
   Compiler c("gpt2");
   const auto expect = [&](Kind kind, const std::string& text, const std::string& message) {
@@ -400,17 +424,25 @@ TEST(Grammar, SaysWhatIsWrong) {
   expect(Kind::kRegex, "(a)\\1", "'\\1' is not supported");
   expect(Kind::kRegex, "[z-a]", "runs backwards");
   expect(Kind::kRegex, "[a", "a class has no end");
+  expect(Kind::kRegex, "a{2}{3}", "a quantifier follows a quantifier");
+  expect(Kind::kRegex, "a(b$|c)", "'$' is only at the end");
+  expect(Kind::kRegex, "[^\\d\\D]", "no sentence that ends");
+  expect(Kind::kRegex, "(a?){10000}(b?){10000}", "ambiguous");
+  expect(Kind::kRegex, "\\", "an escape has no end");
   expect(Kind::kRegex, "a{5,2}", "below the first");
   expect(Kind::kRegex, "a{99999}", "above 10000");
   std::string many;
   for (int k = 0; k < 200; ++k) many += "a{9999}";
   expect(Kind::kRegex, many, "elements");
-  expect(Kind::kRegex, "(a*)*", "repeat nothing that may be empty");
   expect(Kind::kRegex, std::string(500, '(') + "a" + std::string(500, ')'), "nested too deep");
   expect(Kind::kRegex, "\xff", "not UTF-8");
   expect(Kind::kGrammar, "", "define root");
   expect(Kind::kGrammar, "root ::= a", "the rule 'a' is not defined");
-  expect(Kind::kGrammar, "root ::= root \"a\" | \"b\"", "begin with itself");
+  expect(Kind::kGrammar, "root ::= root \"a\" | \"b\"", "the rule 'root' can begin with itself");
+  expect(Kind::kGrammar, "root ::= b\nb ::= n c\nc ::= b n | \"x\"\nn ::= \"y\" | ",
+         "can begin with itself");
+  expect(Kind::kGrammar, "root ::= [a-", "ends too early");
+  expect(Kind::kGrammar, "root ::= \"a\"" + std::string(100, '*'), "too many quantifiers");
   expect(Kind::kGrammar, "root ::= \"a", "a string has no end");
   expect(Kind::kGrammar, "root = \"a\"", "'::=' is missing");
   expect(Kind::kGrammar, "root ::= \"a\"\nroot ::= \"b\"", "defined twice");
