@@ -52,7 +52,8 @@ void split_utf8(char32_t first, char32_t last, std::vector<ByteRanges>& out) {
 // From expressions to elements. Every repetition, choice and class inside a sequence gets a rule.
 class Automaton::Flattener {
  public:
-  Flattener(Automaton& a, const Grammar& grammar) : a_(a), grammar_(grammar) {}
+  Flattener(Automaton& a, const Grammar& grammar, std::span<const CodeRange> alphabet)
+      : a_(a), grammar_(grammar), alphabet_(alphabet) {}
 
   void run() {
     a_.alternatives_.resize(grammar_.rules.size());
@@ -76,7 +77,7 @@ class Automaton::Flattener {
       case Kind::kClass: {
         ByteSet single;
         std::vector<ByteRanges> many;
-        for (const CodeRange& r : e.ranges) {
+        for (const CodeRange& r : in_alphabet(e.ranges)) {
           // Surrogates are no characters.
           if (r.first < 0xD800) split_utf8(r.first, std::min<char32_t>(r.last, 0xD7FF), many);
           if (r.last > 0xDFFF) split_utf8(std::max<char32_t>(r.first, 0xE000), r.last, many);
@@ -161,6 +162,8 @@ class Automaton::Flattener {
     if (e.kind == Kind::kSequence) {
       for (const ExpressionPtr& part : e.parts) add(*part);
     } else if (e.kind == Kind::kLiteral) {
+      // What cannot be written leads to no end.
+      if (!can_be_written(e.text)) bytes({});
       for (const char c : e.text) {
         ByteSet set;
         set.set(static_cast<uint8_t>(c));
@@ -169,6 +172,28 @@ class Automaton::Flattener {
     } else {
       call(inner(e));
     }
+  }
+
+  std::vector<CodeRange> in_alphabet(const std::vector<CodeRange>& ranges) const {
+    if (alphabet_.empty()) return ranges;
+    std::vector<CodeRange> inside;
+    for (const CodeRange& r : ranges) {
+      auto a = std::lower_bound(alphabet_.begin(), alphabet_.end(), r.first,
+                                [](const CodeRange& x, char32_t first) { return x.last < first; });
+      for (; a != alphabet_.end() && a->first <= r.last; ++a)
+        inside.push_back({std::max(a->first, r.first), std::min(a->last, r.last)});
+      if (inside.size() > a_.limits_.elements_max) throw GrammarError{"its classes are too large"};
+    }
+    return inside;
+  }
+  bool can_be_written(std::string_view text) const {
+    if (alphabet_.empty()) return true;
+    for (size_t at = 0; at < text.size();) {
+      const CodePoint c = code_point_at(text, at);
+      if (in_alphabet({{c.value, c.value}}).empty()) return false;
+      at += c.bytes;
+    }
+    return true;
   }
 
   void begin(uint32_t rule) {
@@ -208,6 +233,7 @@ class Automaton::Flattener {
 
   Automaton& a_;
   const Grammar& grammar_;
+  const std::span<const CodeRange> alphabet_;
   std::unordered_map<const Expression*, uint32_t> inner_;
   std::vector<std::pair<uint32_t, const Expression*>> pending_;
   std::unordered_map<ByteSet, size_t> set_ids_;
@@ -222,18 +248,22 @@ size_t Automaton::VectorHash::operator()(const std::vector<uint32_t>& v) const {
   return h;
 }
 
-Result<Automaton> Automaton::make(const Grammar& grammar, const AutomatonLimits& limits) {
+Result<Automaton> Automaton::make(const Grammar& grammar, const AutomatonLimits& limits,
+                                  std::span<const CodeRange> alphabet) {
   Automaton a;
   a.limits_ = limits;
   for (const ExpressionPtr& r : grammar.rules) {
     if (r == nullptr) return invalid_argument("a rule is named and not defined");
   }
   try {
-    Flattener(a, grammar).run();
+    Flattener(a, grammar, alphabet).run();
   } catch (const GrammarError& e) {
     return invalid_argument(e.message);
   }
-  if (!a.keep_productive()) return invalid_argument("it has no sentence that ends");
+  if (!a.keep_productive())
+    return invalid_argument(alphabet.empty()
+                                ? "it has no sentence that ends"
+                                : "it has no sentence that ends and that the vocabulary can write");
   if (Status s = a.check_left_recursion(grammar); !s.ok()) return s;
   a.find_classes();
   a.stacks_.push_back({});  // 0: nothing below

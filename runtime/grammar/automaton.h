@@ -11,6 +11,7 @@
 #include <array>
 #include <bitset>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -39,7 +40,9 @@ class Automaton {
 
   // kInvalidArgument: the grammar recurses on its left, has a rule that is not defined, is too
   // large, or has no sentence.
-  static Result<Automaton> make(const Grammar& grammar, const AutomatonLimits& limits = {});
+  // `alphabet`: the only characters that sentences may have, ascending; empty: all.
+  static Result<Automaton> make(const Grammar& grammar, const AutomatonLimits& limits = {},
+                                std::span<const CodeRange> alphabet = {});
 
   State start() const { return start_; }
   State next(State state, uint8_t byte) {

@@ -17,7 +17,9 @@ Grammar parse_gbnf(std::string_view text);
 // opposites, ., groups, |, greedy and lazy quantifiers alike, ^ and $ at its ends, \xHH, \uHHHH.
 // What is not regular (references, look-around, \b) is refused.
 Grammar parse_regex(std::string_view text);
-ExpressionPtr parse_regex_expression(std::string_view text);
+// `around`: what may stand before and after, where an outermost alternative is not anchored there;
+// null: nothing.
+ExpressionPtr parse_regex_expression(std::string_view text, const ExpressionPtr& around = nullptr);
 
 // One of the strings of a JSON array.
 Grammar parse_choice(std::string_view json);

@@ -92,7 +92,8 @@ class GrammarCompiler::Compiled {
 
  private:
   void begin_anew() {
-    Result<Automaton> again = Automaton::make(grammar_, owner_.limits_.automaton);
+    Result<Automaton> again =
+        Automaton::make(grammar_, owner_.limits_.automaton, owner_.trie_.alphabet());
     CHECK(again.ok()) << again.status().message();
     automaton_ = again.take();
     masks_.clear();
@@ -218,7 +219,7 @@ Result<std::shared_ptr<GrammarCompiler::Compiled>> GrammarCompiler::find_or_make
   } catch (const grammar::GrammarError& e) {
     return invalid_argument(fmt::format("{}: {}", field_of(spec.kind), e.message));
   }
-  Result<Automaton> automaton = Automaton::make(read_grammar, limits_.automaton);
+  Result<Automaton> automaton = Automaton::make(read_grammar, limits_.automaton, trie_.alphabet());
   if (!automaton.ok()) return automaton.status().at(field_of(spec.kind));
   auto made = std::make_shared<Compiled>(std::move(read_grammar), automaton.take(), *this);
   // The first mask, so that a form which cannot be served is refused before it is begun.

@@ -2,111 +2,17 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
 #include "runtime/grammar/front_ends.h"
+#include "runtime/grammar/json_forms.h"
+#include "runtime/text/utf8.h"
 
 namespace trireme::grammar {
 namespace {
-
-// ---- JSON itself ----
-
-ExpressionPtr digits(uint32_t min, uint32_t max) { return repeat(one_of({{'0', '9'}}), min, max); }
-
-// White space between tokens: nothing, a blank, or a line break with some indentation.
-ExpressionPtr space() {
-  static const ExpressionPtr made = optional(
-      choice({literal(" "),
-              sequence({literal("\n"), repeat(one_of({{' ', ' '}, {'\t', '\t'}}), 0, 20)})}));
-  return made;
-}
-
-ExpressionPtr string_character() {
-  static const ExpressionPtr made = choice(
-      {none_of({{0, 0x1F}, {'"', '"'}, {'\\', '\\'}}),
-       sequence(
-           {literal("\\"),
-            choice({one_of({{'"', '"'},
-                            {'\\', '\\'},
-                            {'/', '/'},
-                            {'b', 'b'},
-                            {'f', 'f'},
-                            {'n', 'n'},
-                            {'r', 'r'},
-                            {'t', 't'}}),
-                    sequence({literal("u"),
-                              repeat(one_of({{'0', '9'}, {'a', 'f'}, {'A', 'F'}}), 4, 4)})})})});
-  return made;
-}
-ExpressionPtr string_of(ExpressionPtr inside) {
-  return sequence({literal("\""), std::move(inside), literal("\"")});
-}
-ExpressionPtr any_string() {
-  static const ExpressionPtr made = string_of(repeat(string_character(), 0, kUnbounded));
-  return made;
-}
-
-ExpressionPtr any_integer() {
-  static const ExpressionPtr made =
-      sequence({optional(literal("-")),
-                choice({literal("0"), sequence({one_of({{'1', '9'}}), digits(0, 17)})})});
-  return made;
-}
-ExpressionPtr any_number() {
-  static const ExpressionPtr made =
-      sequence({any_integer(), optional(sequence({literal("."), digits(1, 17)})),
-                optional(sequence({one_of({{'e', 'e'}, {'E', 'E'}}),
-                                   optional(one_of({{'+', '+'}, {'-', '-'}})), digits(1, 3)}))});
-  return made;
-}
-
-// The integers from `low` to `high`, both of as many digits, without sign.
-ExpressionPtr same_length(const std::string& low, const std::string& high);
-ExpressionPtr digit_range(char a, char b) {
-  return one_of({{static_cast<char32_t>(a), static_cast<char32_t>(b)}});
-}
-ExpressionPtr same_length(const std::string& low, const std::string& high) {
-  if (low.empty()) return nothing();
-  const auto rest = static_cast<uint32_t>(low.size() - 1);
-  if (low[0] == high[0])
-    return sequence({literal(low.substr(0, 1)), same_length(low.substr(1), high.substr(1))});
-  std::vector<ExpressionPtr> parts;
-  parts.push_back(
-      sequence({literal(low.substr(0, 1)), same_length(low.substr(1), std::string(rest, '9'))}));
-  if (low[0] + 1 <= high[0] - 1)
-    parts.push_back(
-        sequence({digit_range(static_cast<char>(low[0] + 1), static_cast<char>(high[0] - 1)),
-                  digits(rest, rest)}));
-  parts.push_back(
-      sequence({literal(high.substr(0, 1)), same_length(std::string(rest, '0'), high.substr(1))}));
-  return choice(std::move(parts));
-}
-
-constexpr int64_t kIntegerMax = 999'999'999'999'999'999;  // of 18 digits, as any_integer() has them
-
-// 0 <= low <= high.
-ExpressionPtr natural_range(int64_t low, int64_t high) {
-  std::vector<ExpressionPtr> parts;
-  for (std::string from = std::to_string(low), to = std::to_string(high);
-       from.size() <= to.size();) {
-    const std::string end = from.size() == to.size() ? to : std::string(from.size(), '9');
-    parts.push_back(same_length(from, end));
-    from = "1" + std::string(from.size(), '0');
-  }
-  return choice(std::move(parts));
-}
-ExpressionPtr integer_range(int64_t low, int64_t high) {
-  std::vector<ExpressionPtr> parts;
-  if (low < 0)
-    parts.push_back(sequence(
-        {literal("-"), natural_range(std::max<int64_t>(-std::min<int64_t>(high, -1), 1), -low)}));
-  if (high >= 0) parts.push_back(natural_range(std::max<int64_t>(low, 0), high));
-  return choice(std::move(parts));
-}
-
-// ---- schemas ----
 
 class SchemaReader {
  public:
@@ -114,6 +20,8 @@ class SchemaReader {
     rules_.emplace_back();  // the start
     any_value_ = new_rule();
     any_object_ = new_rule();
+    any_text_ = new_rule();
+    rules_[any_text_] = repeat(string_character(), 0, kUnbounded);
     const ExpressionPtr value = rule(any_value_);
     const ExpressionPtr pair = sequence({any_string(), space(), literal(":"), space(), value});
     rules_[any_object_] = listed("{", pair, 0, kUnbounded, "}");
@@ -128,7 +36,15 @@ class SchemaReader {
   }
   Grammar run() {
     rules_[0] = schema(root_, "#");
-    return {rules_};
+    while (!pending_.empty()) {
+      const auto [target, there] = pending_.back();
+      pending_.pop_back();
+      rules_[references_.at(target)] = schema(*there, target);
+    }
+    Grammar grammar{std::move(rules_), {}};
+    grammar.names.resize(grammar.rules.size());
+    for (const auto& [target, index] : references_) grammar.names[index] = target;
+    return grammar;
   }
 
  private:
@@ -155,6 +71,7 @@ class SchemaReader {
 
   ExpressionPtr schema(const Json& s, const std::string& where) {
     if (++depth_ > kDepthMax) fail(where, "it is nested too deep");
+    if (++schemas_ > kSchemasMax) fail(where, "there are too many schemas in it");
     ExpressionPtr made = one_schema(s, where);
     --depth_;
     return made;
@@ -168,23 +85,40 @@ class SchemaReader {
     if (!s.is_object()) fail(where, "a schema has to be an object, true or false");
     const JsonObject& o = s.get_object();
     check_keywords(o, where);
-    if (const Json* ref = o.if_contains("$ref")) return reference(*ref, where);
-    if (const Json* value = o.if_contains("const")) return literal(boost::json::serialize(*value));
-    if (const Json* values = o.if_contains("enum")) return enumeration(*values, where);
-    for (const char* word : {"anyOf", "oneOf"}) {
-      if (const Json* list = o.if_contains(word)) return any_of(o, *list, where + "/" + word);
+    return nullable(o, one_form(o, where));
+  }
+
+  // What stands alone, or by its type.
+  ExpressionPtr one_form(const JsonObject& o, const std::string& where) {
+    if (const Json* ref = o.if_contains("$ref")) {
+      only_beside("$ref", {}, o, where);
+      return reference(*ref, where);
     }
-    if (const Json* list = o.if_contains("allOf")) return schema(merged(o, *list, where), where);
+    if (const Json* value = o.if_contains("const")) {
+      only_beside("const", {"type", "enum"}, o, where);
+      return enumeration(o, JsonArray{*value}, where + "/const");
+    }
+    if (const Json* values = o.if_contains("enum")) {
+      only_beside("enum", {"type"}, o, where);
+      if (!values->is_array()) fail(where + "/enum", "it has to be a list of at least one value");
+      return enumeration(o, values->get_array(), where + "/enum");
+    }
+    for (const char* word : {"anyOf", "oneOf"}) {
+      if (const Json* list = o.if_contains(word)) {
+        only_beside(word, {}, o, where);
+        return any_of(*list, where + "/" + word);
+      }
+    }
+    if (const Json* list = o.if_contains("allOf")) return all_of(o, *list, where);
     const Json* type = o.if_contains("type");
     if (type != nullptr && type->is_array()) {
       std::vector<ExpressionPtr> parts;
       for (const Json& one : type->get_array())
         parts.push_back(typed(o, name_of(one, where), where));
       if (parts.empty()) fail(where + "/type", "the list is empty");
-      return nullable(o, choice(std::move(parts)));
+      return choice(std::move(parts));
     }
-    if (type != nullptr) return nullable(o, typed(o, name_of(*type, where), where));
-    return nullable(o, typed(o, implied_type(o), where));
+    return typed(o, type != nullptr ? name_of(*type, where) : implied_type(o), where);
   }
 
   static ExpressionPtr nullable(const JsonObject& o, ExpressionPtr made) {
@@ -197,7 +131,8 @@ class SchemaReader {
     return std::string(type.get_string());
   }
   static std::string implied_type(const JsonObject& o) {
-    for (const char* word : {"properties", "required", "additionalProperties"}) {
+    for (const char* word :
+         {"properties", "required", "additionalProperties", "patternProperties"}) {
       if (o.contains(word)) return "object";
     }
     for (const char* word : {"items", "prefixItems", "minItems", "maxItems"}) {
@@ -218,6 +153,7 @@ class SchemaReader {
                                                       "properties",
                                                       "required",
                                                       "additionalProperties",
+                                                      "patternProperties",
                                                       "items",
                                                       "prefixItems",
                                                       "minItems",
@@ -239,13 +175,45 @@ class SchemaReader {
                                                       "exclusiveMinimum",
                                                       "exclusiveMaximum",
                                                       "nullable"};
-    static const std::set<std::string_view> kAnnotations = {
-        "title",    "description", "default",  "examples",  "example", "$schema", "$id",
-        "$comment", "deprecated",  "readOnly", "writeOnly", "$anchor", "strict",  "name"};
     for (const auto& [key, value] : o) {
-      if (!kKnown.contains(key) && !kAnnotations.contains(key))
+      if (!kKnown.contains(key) && !is_annotation(key))
         fail(where,
              fmt::format("the keyword '{}' is not supported", std::string_view(key).substr(0, 60)));
+    }
+  }
+
+  static bool is_annotation(std::string_view key) {
+    static const std::set<std::string_view> kAnnotations = {"title",
+                                                            "description",
+                                                            "default",
+                                                            "examples",
+                                                            "example",
+                                                            "$schema",
+                                                            "$id",
+                                                            "$comment",
+                                                            "deprecated",
+                                                            "readOnly",
+                                                            "writeOnly",
+                                                            "$anchor",
+                                                            "strict",
+                                                            "name",
+                                                            "discriminator",
+                                                            "xml",
+                                                            "externalDocs",
+                                                            "contentEncoding",
+                                                            "contentMediaType"};
+    return kAnnotations.contains(key) || key.starts_with("x-");
+  }
+
+  // What would have to hold as well is refused.
+  static void only_beside(const char* word, const std::set<std::string_view>& known,
+                          const JsonObject& o, const std::string& where) {
+    for (const auto& [key, value] : o) {
+      if (key != word && !known.contains(key) && !is_annotation(key) && key != "$defs" &&
+          key != "definitions" && key != "nullable")
+        fail(where,
+             fmt::format("'{}' beside '{}' is not supported: write one schema that says both",
+                         std::string_view(key), word));
     }
   }
 
@@ -256,42 +224,62 @@ class SchemaReader {
     const auto known = references_.find(target);
     if (known != references_.end()) return rule(known->second);
     const uint32_t made = new_rule();
-    references_[target] = made;  // before it is read: it may name itself
+    references_[target] = made;
     boost::system::error_code error;
     const Json* there = target == "#" ? &root_ : root_.find_pointer(target.substr(1), error);
     if (there == nullptr)
       fail(where + "/$ref", fmt::format("there is nothing at {}", target.substr(0, 100)));
-    const int depth = std::exchange(depth_, 0);
     if (references_.size() > kReferencesMax) fail(where, "it has too many references");
-    ExpressionPtr body = schema(*there, target);
-    depth_ = depth;
-    rules_[made] = std::move(body);
+    pending_.emplace_back(target, there);
     return rule(made);
   }
 
-  ExpressionPtr enumeration(const Json& values, const std::string& where) {
-    if (!values.is_array() || values.get_array().empty())
-      fail(where + "/enum", "it has to be a list of at least one value");
+  static bool has_type(const Json& value, std::string_view type) {
+    const std::string_view kind = json_kind(value);
+    return kind == type || (type == "number" && kind == "integer");
+  }
+
+  // Those of the values that `type` and `enum` beside them allow.
+  ExpressionPtr enumeration(const JsonObject& o, const JsonArray& values,
+                            const std::string& where) {
+    const Json* type = o.if_contains("type");
+    const Json* among = o.if_contains("enum");
     std::vector<ExpressionPtr> parts;
-    for (const Json& value : values.get_array())
-      parts.push_back(literal(boost::json::serialize(value)));
+    for (const Json& value : values) {
+      bool fits = type == nullptr;
+      for (const Json& one : type == nullptr    ? JsonArray()
+                             : type->is_array() ? type->get_array()
+                                                : JsonArray{*type})
+        fits = fits || has_type(value, name_of(one, where));
+      if (among != nullptr && among->is_array())
+        fits = fits && std::find(among->get_array().begin(), among->get_array().end(), value) !=
+                           among->get_array().end();
+      if (fits) parts.push_back(literal(boost::json::serialize(value)));
+    }
+    if (parts.empty()) fail(where, "it has to have at least one value that the type allows");
     return choice(std::move(parts));
   }
 
-  ExpressionPtr any_of(const JsonObject& o, const Json& list, const std::string& where) {
+  ExpressionPtr any_of(const Json& list, const std::string& where) {
     if (!list.is_array() || list.get_array().empty())
       fail(where, "it has to be a list of at least one schema");
-    for (const auto& [key, value] : o) {
-      if (key == "type" || key == "properties" || key == "required" || key == "items" ||
-          key == "allOf" || key == "additionalProperties")
-        fail(where,
-             fmt::format("'{}' beside it is not supported: write it into each of its schemas",
-                         std::string_view(key)));
-    }
     std::vector<ExpressionPtr> parts;
     for (size_t i = 0; i < list.get_array().size(); ++i)
       parts.push_back(schema(list.get_array()[i], fmt::format("{}/{}", where, i)));
     return choice(std::move(parts));
+  }
+
+  // One schema alone is itself, by its rule where it is a reference.
+  ExpressionPtr all_of(const JsonObject& o, const Json& list, const std::string& where) {
+    const bool alone = std::all_of(o.begin(), o.end(), [](const auto& member) {
+      const std::string_view key = member.key();
+      return key == "allOf" || key == "nullable" || key == "$defs" || key == "definitions" ||
+             is_annotation(key);
+    });
+    if (alone && list.is_array() && list.get_array().size() == 1)
+      return schema(list.get_array()[0], where + "/allOf/0");
+    if (++merges_ > kMergesMax) fail(where, "it has too many allOf");
+    return schema(merged(o, list, where), where);
   }
 
   // allOf of objects: their properties and requirements together.
@@ -306,6 +294,7 @@ class SchemaReader {
       for (int i = 0;
            i < 16 && one != nullptr && one->is_object() && one->get_object().contains("$ref");
            ++i) {
+        only_beside("$ref", {}, one->get_object(), where + "/allOf");
         const std::string target(
             one->at("$ref").is_string() ? std::string(one->at("$ref").get_string()) : "");
         one = target.starts_with("#/") ? root_.find_pointer(target.substr(1), error) : nullptr;
@@ -365,94 +354,32 @@ class SchemaReader {
     const uint32_t max = count(o, "maxLength", kUnbounded, where);
     if (pattern != nullptr) {
       if (!pattern->is_string()) fail(where + "/pattern", "it has to be a string");
-      if (min > 0 || max != kUnbounded)
-        fail(where, "pattern together with a length is not supported");
+      if (min > 0 || max != kUnbounded || format != nullptr)
+        fail(where, "pattern together with a length or a format is not supported");
       return string_of(pattern_of(std::string(pattern->get_string()), where + "/pattern"));
     }
-    if (format != nullptr && format->is_string()) {
-      static const std::map<std::string_view, const char*> kFormats = {
-          {"date", "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"},
-          {"time",
-           "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5]"
-           "[0-9])?"},
-          {"date-time",
-           "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5]["
-           "0-9]"
-           "(\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"},
-          {"uuid", "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"},
-          {"email", "[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\\.[A-Za-z0-9-]{1,63}){1,8}"},
-          {"ipv4",
-           "((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"},
-          {"uri", "[a-z][a-z0-9+.-]{0,20}://[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]{1,2000}"}};
-      const auto known = kFormats.find(std::string_view(format->get_string()));
-      if (known == kFormats.end())
-        fail(where + "/format",
-             fmt::format("'{}' is not supported", std::string_view(format->get_string())));
-      return string_of(parse_regex_expression(known->second));
+    if (format != nullptr) {
+      if (!format->is_string()) fail(where + "/format", "it has to be a string");
+      if (min > 0 || max != kUnbounded)
+        fail(where, "format together with a length is not supported");
+      const std::string_view name = format->get_string();
+      ExpressionPtr made = string_of_format(name);
+      if (made == nullptr)
+        fail(where + "/format", fmt::format("'{}' is not supported", name.substr(0, 60)));
+      return made;
     }
     if (max < min) fail(where, "maxLength is below minLength");
     return string_of(repeat(string_character(), min, max));
   }
 
-  // A pattern is about the string, not about how JSON writes it: characters that JSON escapes are
-  // refused where the pattern names them. Patterns that are not anchored match anywhere.
-  ExpressionPtr pattern_of(std::string pattern, const std::string& where) {
-    const bool from_start = pattern.starts_with("^");
-    const bool to_end = pattern.ends_with("$") && !pattern.ends_with("\\$");
+  // A pattern is about the string, not about how JSON writes it. Where it is not anchored anything
+  // may stand.
+  ExpressionPtr pattern_of(std::string_view pattern, const std::string& where) {
     try {
-      ExpressionPtr inside = escaped_as_json(*parse_regex_expression(pattern), where);
-      const ExpressionPtr anything = repeat(string_character(), 0, kUnbounded);
-      std::vector<ExpressionPtr> parts;
-      if (!from_start) parts.push_back(anything);
-      parts.push_back(std::move(inside));
-      if (!to_end) parts.push_back(anything);
-      return sequence(std::move(parts));
+      return escaped_as_json(*parse_regex_expression(pattern, rule(any_text_)));
     } catch (const GrammarError& e) {
       fail(where, e.message);
     }
-  }
-
-  // The same language with each character as it stands in a JSON string.
-  ExpressionPtr escaped_as_json(const Expression& e, const std::string& where) {
-    std::vector<ExpressionPtr> parts;
-    switch (e.kind) {
-      case Expression::Kind::kLiteral: {
-        std::string text = boost::json::serialize(boost::json::value(e.text));
-        return literal(text.substr(1, text.size() - 2));
-      }
-      case Expression::Kind::kClass: {
-        // Those that need no escape, and the short escapes of those that do.
-        std::vector<CodeRange> plain;
-        const std::pair<char32_t, const char*> kShort[] = {
-            {'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"}, {'\f', "\\f"},
-            {'\n', "\\n"}, {'\r', "\\r"},  {'\t', "\\t"}};
-        std::vector<ExpressionPtr> all;
-        for (const CodeRange& r : e.ranges) {
-          for (const auto& [c, escape] : kShort) {
-            if (r.first <= c && c <= r.last) all.push_back(literal(escape));
-          }
-          for (const CodeRange allowed :
-               {CodeRange{0x20, 0x21}, CodeRange{0x23, 0x5B}, CodeRange{0x5D, 0x10FFFF}}) {
-            const char32_t first = std::max(r.first, allowed.first),
-                           last = std::min(r.last, allowed.last);
-            if (first <= last) plain.push_back({first, last});
-          }
-        }
-        if (!plain.empty()) all.push_back(one_of(std::move(plain)));
-        if (all.empty()) fail(where, "a class has only characters that JSON strings do not have");
-        return choice(std::move(all));
-      }
-      case Expression::Kind::kSequence:
-      case Expression::Kind::kChoice:
-      case Expression::Kind::kRepeat:
-        for (const ExpressionPtr& part : e.parts) parts.push_back(escaped_as_json(*part, where));
-        if (e.kind == Expression::Kind::kRepeat) return repeat(parts[0], e.min, e.max);
-        return e.kind == Expression::Kind::kChoice ? choice(std::move(parts))
-                                                   : sequence(std::move(parts));
-      case Expression::Kind::kRule:
-        break;
-    }
-    fail(where, "it is no regular expression");
   }
 
   // The bound as an integer; `otherwise` where there is none.
@@ -461,6 +388,8 @@ class SchemaReader {
     const Json* value = o.if_contains(word);
     if (value == nullptr) return otherwise;
     if (!value->is_number()) fail(where + "/" + word, "it has to be a number");
+    if (value->is_int64() && std::abs(value->get_int64() / 2) < kIntegerMax / 4)
+      return value->get_int64();
     const double d = value->to_number<double>();
     const auto whole = static_cast<int64_t>(std::clamp(d, -1e18, 1e18));
     if (static_cast<double>(whole) != d || std::abs(d) > 9e17)
@@ -479,10 +408,31 @@ class SchemaReader {
   }
 
   ExpressionPtr number(const JsonObject& o, const std::string& where) {
+    NumberRange range;
+    bool bounded = false;
     for (const char* word : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}) {
-      if (o.contains(word)) fail(where + "/" + word, "bounds are supported for type integer only");
+      if (!o.contains(word)) continue;
+      bounded = true;
+      constexpr int64_t kBoundMax = 1'000'000'000;  // f64 has 6 digits after the point up to there
+      const int64_t value = bound(o, word, 0, where);
+      if (value < -kBoundMax || value > kBoundMax)
+        fail(where + "/" + word, fmt::format("a bound of a number is at most {}", kBoundMax));
+      const std::string_view name = word;
+      const bool included = !name.starts_with("exclusive");
+      if (name.ends_with("inimum") && (value > range.low || (value == range.low && !included))) {
+        range.low = value;
+        range.low_included = included;
+      }
+      if (name.ends_with("aximum") && (value < range.high || (value == range.high && !included))) {
+        range.high = value;
+        range.high_included = included;
+      }
     }
-    return any_number();
+    if (!bounded) return any_number();
+    if (range.low > range.high ||
+        (range.low == range.high && !(range.low_included && range.high_included)))
+      fail(where, "its bounds leave no number");
+    return number_range(range);
   }
 
   ExpressionPtr array(const JsonObject& o, const std::string& where) {
@@ -490,6 +440,10 @@ class SchemaReader {
     const uint32_t max = count(o, "maxItems", kUnbounded, where);
     if (max < min) fail(where, "maxItems is below minItems");
     const Json* items = o.if_contains("items");
+    if (items != nullptr && items->is_bool() && !items->get_bool() && !o.contains("prefixItems")) {
+      if (min > 0) fail(where, "items is false and minItems is above 0");
+      return sequence({literal("["), space(), literal("]")});
+    }
     if (const Json* prefix = o.if_contains("prefixItems"))
       return tuple(o, *prefix, items, min, max, where);
     if (items != nullptr && items->is_array()) return tuple(o, *items, nullptr, min, max, where);
@@ -535,32 +489,90 @@ class SchemaReader {
         required.insert(std::string(name.get_string()));
       }
     }
+    if (o.contains("patternProperties")) return pattern_object(o, where);
     std::vector<Property> all;
+    std::vector<std::string> names(required.begin(), required.end());
     if (properties != nullptr) {
       for (const auto& [name, property] : properties->get_object()) {
         const std::string key = boost::json::serialize(boost::json::value(name));
         all.push_back({sequence({literal(key), space(), literal(":"), space(),
                                  schema(property, where + "/properties/" + std::string(name))}),
                        required.contains(std::string(name))});
-        required.erase(std::string(name));
+        if (required.erase(std::string(name)) == 0) names.emplace_back(name);
       }
     }
-    // Names that are required and not described may have any value.
-    for (const std::string& name : required) {
-      const std::string key = boost::json::serialize(boost::json::value(name));
-      all.push_back(
-          {sequence({literal(key), space(), literal(":"), space(), rule(any_value_)}), true});
-    }
+    if (additional != nullptr && additional->is_bool() && !additional->get_bool() &&
+        !required.empty())
+      fail(where + "/required",
+           fmt::format("'{}' is required, and no property may have that name", *required.begin()));
     const bool open = additional == nullptr ? all.empty() && properties == nullptr
                                             : !(additional->is_bool() && !additional->get_bool());
-    ExpressionPtr others;
-    if (open) {
-      const ExpressionPtr value = additional == nullptr || additional->is_bool()
-                                      ? rule(any_value_)
-                                      : schema(*additional, where + "/additionalProperties");
-      others = sequence({any_string(), space(), literal(":"), space(), value});
+    ExpressionPtr value = rule(any_value_), others;
+    if (additional != nullptr && !additional->is_bool())
+      value = schema(*additional, where + "/additionalProperties");
+    // Names that are required and not described are as others are.
+    for (const std::string& name : required) {
+      const std::string key = boost::json::serialize(boost::json::value(name));
+      all.push_back({sequence({literal(key), space(), literal(":"), space(), value}), true});
     }
+    if (open)
+      others = sequence({names.empty() ? any_string() : string_except(names), space(), literal(":"),
+                         space(), value});
     return sequence({literal("{"), space(), members(all, others), space(), literal("}")});
+  }
+
+  // Any string but these, each character in its shortest spelling, so that a name has only one.
+  ExpressionPtr string_except(std::vector<std::string> names) {
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names) {
+      if (name.size() > kNameBytesMax)
+        throw GrammarError{fmt::format(
+            "beside other properties a property's name has at most {} bytes", kNameBytesMax)};
+    }
+    return string_of(except(names, 0));
+  }
+  // The rests of names with a common beginning of `at` bytes, sorted; one rule per character.
+  ExpressionPtr except(std::span<const std::string> names, size_t at) {
+    std::vector<ExpressionPtr> parts;
+    size_t i = 0;
+    if (names[0].size() == at) {
+      ++i;
+    } else {
+      parts.push_back(nothing());
+    }
+    std::vector<CodeRange> taken;
+    while (i < names.size()) {
+      const CodePoint c = code_point_at(names[i], at);
+      const std::string head = names[i].substr(at, c.bytes);
+      size_t end = i;
+      while (end < names.size() && names[end].compare(at, c.bytes, head) == 0) ++end;
+      taken.push_back({c.value, c.value});
+      const std::string spelled = boost::json::serialize(boost::json::value(head));
+      parts.push_back(sequence({literal(spelled.substr(1, spelled.size() - 2)),
+                                except(names.subspan(i, end - i), at + c.bytes)}));
+      i = end;
+    }
+    const ExpressionPtr rest = escaped_as_json(*none_of({}));
+    parts.push_back(
+        sequence({escaped_as_json(*none_of(std::move(taken))), repeat(rest, 0, kUnbounded)}));
+    return choice(std::move(parts));
+  }
+
+  // Properties whose names match the one pattern.
+  ExpressionPtr pattern_object(const JsonObject& o, const std::string& where) {
+    const Json& patterns = o.at("patternProperties");
+    const std::string here = where + "/patternProperties";
+    const Json* additional = o.if_contains("additionalProperties");
+    if (!patterns.is_object() || patterns.get_object().size() != 1 || o.contains("properties") ||
+        o.contains("required") ||
+        (additional != nullptr && !(additional->is_bool() && !additional->get_bool())))
+      fail(here,
+           "it has to be one pattern, without properties, required or additionalProperties (but "
+           "false) beside it");
+    const auto& [pattern, value] = *patterns.get_object().begin();
+    const ExpressionPtr pair = sequence({string_of(pattern_of(pattern, here)), space(),
+                                         literal(":"), space(), schema(value, here)});
+    return listed("{", pair, 0, kUnbounded, "}");
   }
 
   struct Property {
@@ -597,11 +609,16 @@ class SchemaReader {
 
   static constexpr int kDepthMax = 64;
   static constexpr size_t kReferencesMax = 4096;
+  static constexpr size_t kSchemasMax = 1 << 17;
+  static constexpr size_t kMergesMax = 256;
+  static constexpr size_t kNameBytesMax = 256;
   const Json& root_;
   std::vector<ExpressionPtr> rules_;
-  uint32_t any_value_ = 0, any_object_ = 0;
+  uint32_t any_value_ = 0, any_object_ = 0, any_text_ = 0;
   std::map<std::string, uint32_t> references_;
+  std::vector<std::pair<std::string, const Json*>> pending_;  // references to be read
   int depth_ = 0;
+  size_t schemas_ = 0, merges_ = 0;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ const std::vector<CodeRange> kSpace = {{'\t', '\r'}, {' ', ' '}};
 
 class RegexParser {
  public:
-  explicit RegexParser(std::string_view text) : in_(text) {}
+  RegexParser(std::string_view text, const ExpressionPtr& around) : in_(text), around_(around) {}
 
   ExpressionPtr run() {
     ExpressionPtr all = alternatives();
@@ -26,8 +26,12 @@ class RegexParser {
     const bool outermost = ++nested_ == 1;
     std::vector<ExpressionPtr> parts;
     do {
-      if (outermost) in_.take("^");
+      const bool from_start = outermost && in_.take("^");
+      to_end_ = false;
       parts.push_back(concatenation());
+      if (!outermost || around_ == nullptr) continue;
+      if (!from_start) parts.back() = sequence({around_, parts.back()});
+      if (!to_end_) parts.back() = sequence({parts.back(), around_});
     } while (in_.take("|"));
     --nested_;
     return choice(std::move(parts));
@@ -38,6 +42,7 @@ class RegexParser {
     while (!in_.done() && in_.peek() != '|' && in_.peek() != ')') {
       if (in_.peek() == '$') {
         in_.character();
+        to_end_ = true;
         if (!in_.done() && !(nested_ == 1 && in_.peek() == '|'))
           in_.fail("'$' is only at the end: the whole output is matched anyway");
         break;
@@ -205,12 +210,16 @@ class RegexParser {
   }
 
   TextReader in_;
+  const ExpressionPtr around_;
   int nested_ = 0;
+  bool to_end_ = false;  // a '$' ended what was read last
 };
 
 }  // namespace
 
-ExpressionPtr parse_regex_expression(std::string_view text) { return RegexParser(text).run(); }
+ExpressionPtr parse_regex_expression(std::string_view text, const ExpressionPtr& around) {
+  return RegexParser(text, around).run();
+}
 Grammar parse_regex(std::string_view text) { return {{parse_regex_expression(text)}}; }
 
 Grammar parse_choice(std::string_view json) {

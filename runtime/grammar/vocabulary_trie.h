@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/grammar/expression.h"
 #include "runtime/text/tokenizer.h"
 
 namespace trireme::grammar {
@@ -27,13 +28,20 @@ class VocabularyTrie {
   };
   std::span<const Node> nodes() const { return nodes_; }  // the first is the root
   std::span<const int32_t> ids() const { return ids_; }
+  // The characters that texts can be written in: empty, all, where each byte is a token. Else those
+  // that are tokens, and tokens that are not whole characters are left out: so that what was begun
+  // can always be ended.
+  std::span<const CodeRange> alphabet() const { return alphabet_; }
   // The bytes of a token; "" of one that is left out.
   std::string_view bytes(int32_t id) const;
 
  private:
+  void find_alphabet(std::vector<int32_t>& tokens);
+
   std::vector<Node> nodes_;
   std::vector<int32_t> ids_;
   std::vector<std::string> bytes_;
+  std::vector<CodeRange> alphabet_;
 };
 
 }  // namespace trireme::grammar

@@ -2,7 +2,8 @@
 // object, with the RWKV World vocabulary (65,529 tokens) and its first 32,768.
 //
 // warm: every state was met before. cold: a grammar compiled anew, each state met for the first
-// time (the first of all while compiling). Counters: of one mask, in microseconds, the median, the 99th percentile and the longest.
+// time (the first of all while compiling). Counters: of one mask, in microseconds, the median, the
+// 99th percentile and the longest.
 #include <algorithm>
 #include <chrono>
 
