@@ -1,6 +1,7 @@
 #include "launcher/cli.h"
 
 #include <algorithm>
+#include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -31,12 +32,14 @@ class Parser {
         "  trireme serve deployment.yaml --port 8000\n"
         "  trireme config check deployment.yaml\n"
         "  trireme score --model DIR --text-file text.txt --json\n"
+        "  trireme bench serve --base-url http://127.0.0.1:8000 --max-concurrency 16\n"
         "Exit codes: 0 ok, 1 run-time error, 2 usage or configuration, 3 does not fit,\n"
         "5 model file invalid, 6 rank lost, 7 time-out, 130 SIGINT, 143 SIGTERM");
     add_model_commands(subcommands_, line_);
     add_serve_commands(subcommands_, line_);
     add_file_commands(subcommands_, line_);
     add_config_commands(subcommands_, line_);
+    client_ = std::make_unique<ClientCommands>(app_);
   }
 
   Status parse(std::span<const std::string> args) {
@@ -46,6 +49,10 @@ class Parser {
     } catch (const CLI::CallForHelp&) {
       for (Subcommand& sub : subcommands_) {
         if (sub.parsed()) return print(sub.app().help(app_.get_name()));
+      }
+      if (const CLI::App* client = client_->parsed()) {
+        const bool nested = client->get_parent() != &app_;
+        return print(client->help(app_.get_name() + (nested ? " bench" : "")));
       }
       return print(app_.help());
     } catch (const CLI::ArgumentMismatch& e) {
@@ -59,6 +66,12 @@ class Parser {
       if (!sub.parsed()) continue;
       line_.command = sub.command();
       return sub.apply(line_);
+    }
+    if (client_->parsed() != nullptr) {
+      line_.command = Command::kClient;
+      Result<ClientCommand> client = client_->take();
+      if (client.ok()) line_.client = client.take();
+      return client.status();
     }
     if (args.empty()) return print(app_.help());
     return unknown_command(args.front());
@@ -81,6 +94,7 @@ class Parser {
   Status unknown_command(const std::string& word) {
     std::vector<std::string> names;
     for (Subcommand& sub : subcommands_) names.push_back(sub.name());
+    for (std::string& name : ClientCommands::names()) names.push_back(std::move(name));
     const std::vector<std::string_view> views(names.begin(), names.end());
     return invalid_argument(fmt::format("unknown {} '{}'{}; see trireme --help",
                                         word.starts_with('-') ? "option" : "command", word,
@@ -92,6 +106,7 @@ class Parser {
   CLI::App app_;
   bool show_version_ = false;
   Subcommands subcommands_{app_};
+  std::unique_ptr<ClientCommands> client_;
 };
 
 }  // namespace

@@ -7,12 +7,22 @@
 #include <string>
 
 #include "kernels/base/status.h"
+#include "launcher/cli_client.h"
 #include "launcher/commands/commands.h"
 #include "runtime/config/deployment.h"
 
 namespace trireme {
 
-enum class Command : uint8_t { kPrint, kGenerate, kScore, kServe, kInspect, kTokenize, kConvert };
+enum class Command : uint8_t {
+  kPrint,
+  kGenerate,
+  kScore,
+  kServe,
+  kInspect,
+  kTokenize,
+  kConvert,
+  kClient
+};
 
 struct CommandLine {
   Command command = Command::kPrint;
@@ -23,6 +33,7 @@ struct CommandLine {
   InspectFlags inspect;
   TokenizeFlags tokenize;
   ConvertFlags convert;
+  ClientCommand client;  // kClient: chat, top, trace, bench serve
 };
 
 // `args` without the program's name; `version` is what --version prints. Reads the YAML file that

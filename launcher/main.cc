@@ -64,6 +64,8 @@ int run_alone(const CommandLine& line) {
       return run_tokenize(line.deployment, line.tokenize);
     case Command::kConvert:
       return run_convert(line.convert);
+    case Command::kClient:
+      return run_client(line.client);
     default: {
       Result<RankWorld> world = make_world({});
       return run_inspect(line.deployment, line.inspect, *world);

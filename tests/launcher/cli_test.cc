@@ -369,5 +369,36 @@ TEST(Cli, EachMistakeHasItsSentence) {
   }
 }
 
+TEST(Cli, ClientsHaveOptionsOfTheirOwn) {
+  const CommandLine line =
+      parsed({"bench", "serve", "--port", "81", "--endpoint", "chat/completions", "--request-rate",
+              "2.5", "--goodput", "ttft:500", "tpot:50", "--metric-percentiles", "50,99.9",
+              "--sweep-concurrency", "1,4", "--assert", "ttft_p99<500", "--assert", "failed<1"});
+  ASSERT_EQ(line.command, Command::kClient);
+  const auto& bench = std::get<BenchServeOptions>(line.client);
+  EXPECT_EQ(bench.base_url, "http://127.0.0.1:81");
+  EXPECT_EQ(bench.endpoint, ApiKind::kChat);
+  EXPECT_EQ(bench.arrivals.rate, 2.5);
+  EXPECT_EQ(bench.goodput.tpot, 50);
+  EXPECT_EQ(bench.percentiles, (std::vector<double>{50, 99.9}));
+  EXPECT_EQ(bench.sweep_concurrency, (std::vector<int64_t>{1, 4}));
+  EXPECT_EQ(bench.assertions.size(), 2u);
+  EXPECT_EQ(std::get<ChatOptions>(parsed({"chat", "h:1", "--seed", "3"}).client).call.seed, 3);
+  EXPECT_EQ(std::get<TopOptions>(parsed({"top", "h:1", "--once"}).client).url, "h:1");
+  EXPECT_EQ(std::get<TraceOptions>(parsed({"trace", "-o", "f"}).client).file, "f");
+  for (const Words& words : {Words{"bench"},
+                             {"bench", "serve", "--foo"},
+                             {"bench", "serve", "--request-rate", "x"},
+                             {"bench", "serve", "--endpoint", "x"},
+                             {"bench", "serve", "--num-prompts", "0"},
+                             {"bench", "serve", "--sweep-request-rates", "1,,2"},
+                             {"trace"},
+                             {"top", "--foo"},
+                             {"chat", "--seed", "x"}})
+    EXPECT_FALSE(parse(words).ok()) << words.back();
+  EXPECT_NE(parsed({"bench", "serve", "--help"}).text.find("trireme bench serve"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace trireme
