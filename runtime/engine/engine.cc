@@ -142,6 +142,7 @@ EngineStats Engine::stats() const {
 Status Engine::run() {
   const Status served = serve();
   watchdog_.disarm();
+  ahead_.drop();  // the model may go before this does
   end(served.ok() ? unavailable("the server is shutting down") : served);
   if (!served.ok()) return served;
   StepMessage stop;

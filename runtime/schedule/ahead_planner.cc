@@ -80,6 +80,12 @@ StepPlan AheadPlanner::take(const PlannerView& view, const StepBudget& budget) {
   return plan_step(view, budget);
 }
 
+void AheadPlanner::drop() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return state_ != State::kAsked; });
+  state_ = State::kIdle;
+}
+
 void AheadPlanner::work() {
   std::unique_lock lock(mutex_);
   for (;;) {

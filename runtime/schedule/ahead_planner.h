@@ -24,12 +24,15 @@ class AheadPlanner {
 
   // The view is expected to be `view`, which is copied with all its spans. Drops what was prepared
   // before. REQUIRES: *view.layout does not change, and lives until another view has been prepared,
-  // its plan has been taken, or this has ended.
+  // its plan has been taken, drop() has returned, or this has ended.
   void prepare(const PlannerView& view, const StepBudget& budget);
 
   // plan_step(view, budget): prepared, where view and budget are the predicted ones to the last
   // field (the layout by its address), else planned now.
   StepPlan take(const PlannerView& view, const StepBudget& budget);
+
+  // Forgets what was prepared; nothing of its view is read afterwards.
+  void drop();
 
   uint64_t prepared() const { return prepared_; }
   uint64_t hits() const { return hits_; }
