@@ -26,6 +26,8 @@ class ChatFormatter {
   virtual Result<std::vector<int32_t>> encode(const ChatPrompt& prompt) const = 0;
   // The template's text, for /tokenizer_info.
   virtual const std::string& source() const = 0;
+  // The text of the one for chats with tools: mostly the same.
+  virtual const std::string& tools_source() const = 0;
 };
 
 }  // namespace trireme

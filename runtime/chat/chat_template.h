@@ -42,6 +42,9 @@ class ChatTemplate final : public ChatFormatter {
 
   Result<std::vector<int32_t>> encode(const ChatPrompt& prompt) const override;
   const std::string& source() const override { return source_.text; }
+  const std::string& tools_source() const override {
+    return source_.with_tools.has_value() ? *source_.with_tools : source_.text;
+  }
   const std::string& bos_token() const { return source_.bos_token; }
   const std::string& eos_token() const { return source_.eos_token; }
 

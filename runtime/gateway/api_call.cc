@@ -313,7 +313,31 @@ void read_tools(FieldReader& in, ApiCall& call) {
                                        call.tool_choice.name.substr(0, 100)));
 }
 
+// Where a call is a must, the output is a list of calls by its form.
+void require_tools(FieldReader& in, ApiCall& call) {
+  const ToolChoice& choice = call.tool_choice;
+  const bool named = choice.kind == ToolChoice::Kind::kNamed;
+  if (!named && choice.kind != ToolChoice::Kind::kRequired) return;
+  if (call.base.constraint.kind != ConstraintSpec::Kind::kNone)
+    return in.fail("tool_choice",
+                   "asks for a tool call, and another field for another form of the output: keep "
+                   "one");
+  const auto name = named ? std::optional(choice.name) : std::nullopt;
+  call.tool_format = ToolFormat::kList;
+  call.base.constraint =
+      spec(ConstraintSpec::Kind::kJsonSchema,
+           tool_calls_schema(call.tools, name, named || !call.parallel_tool_calls));
+}
+
 }  // namespace
+
+void set_tool_format(ApiCall& call, std::optional<ToolFormat> format) {
+  if (!call.chat || call.tool_choice.kind != ToolChoice::Kind::kAuto || call.tool_format) return;
+  if (!format.has_value()) return;
+  call.tool_format = format;
+  // Mistral's tag is a special token.
+  if (*format == ToolFormat::kMistral) call.skip_special_tokens = false;
+}
 
 ParsedCall parse_completion_call(const JsonObject& body, const SamplingParams& defaults,
                                  const ApiLimits& limits) {
@@ -364,6 +388,7 @@ ParsedCall parse_chat_call(const JsonObject& body, const SamplingParams& default
   if (call.logprobs) call.base.params.logprobs = static_cast<int32_t>(top);
   read_tools(in, call);
   call.parallel_tool_calls = in.boolean("parallel_tool_calls", true);
+  if (!in.error()) require_tools(in, call);
   call.add_generation_prompt = in.boolean("add_generation_prompt", true);
   call.continue_final_message = in.boolean("continue_final_message", false);
   if (call.continue_final_message && in.has("add_generation_prompt") && call.add_generation_prompt)

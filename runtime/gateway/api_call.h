@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/base/json.h"
+#include "runtime/chat/tool_calls.h"
 #include "runtime/engine/request.h"
 #include "runtime/gateway/http/errors.h"
 
@@ -44,6 +45,9 @@ struct ApiCall {
   JsonArray messages, tools;
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
+  // How tool calls stand in the output; none: it has none. kList, with base.constraint to match,
+  // where a call is a must; else set_tool_format()'s matter.
+  std::optional<ToolFormat> tool_format;
   bool add_generation_prompt = true, continue_final_message = false;
   JsonObject chat_template_kwargs;
 
@@ -63,5 +67,8 @@ ParsedCall parse_completion_call(const JsonObject& body, const SamplingParams& d
                                  const ApiLimits& limits);
 ParsedCall parse_chat_call(const JsonObject& body, const SamplingParams& defaults,
                            const ApiLimits& limits);
+
+// For a chat whose model may call tools and writes calls in `format`, if it has one.
+void set_tool_format(ApiCall& call, std::optional<ToolFormat> format);
 
 }  // namespace trireme

@@ -44,6 +44,8 @@ Gateway::Gateway(GatewayOptions options, const Tokenizer& tokenizer, const ChatF
     : options_(std::move(options)),
       tokenizer_(tokenizer),
       chat_(chat),
+      tool_format_(options_.tool_format.has_value() ? options_.tool_format
+                                                    : detect_tool_format(chat.tools_source())),
       metrics_(metrics),
       text_pool_(static_cast<size_t>(std::max(options_.text_threads, 1))),
       started_(seconds_now()) {
@@ -136,6 +138,7 @@ asio::awaitable<void> Gateway::serve(HttpExchange& exchange, ParsedCall parsed) 
     co_return;
   }
   ApiCall& call = std::get<ApiCall>(parsed);
+  set_tool_format(call, tool_format_);
   if (!call.seeded) call.base.params.seed = random_bits()();
   ApiRun run({*engine_, tokenizer_, chat_, metrics_, text_pool_, options_.request_timeout},
              std::move(call), exchange);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct GatewayOptions {
   std::string bos_token, eos_token;  // for /tokenizer_info
   int text_threads = 1;
   bool metrics_page = true;  // whether there is a /metrics
+  std::optional<ToolFormat> tool_format;  // none: what the chat template tells
 };
 
 class Gateway {
@@ -76,6 +78,7 @@ class Gateway {
   const GatewayOptions options_;
   const Tokenizer& tokenizer_;
   const ChatFormatter& chat_;
+  const std::optional<ToolFormat> tool_format_;
   GatewayMetrics& metrics_;
   std::atomic<EngineClient*> engine_ = nullptr;
   std::atomic<bool> draining_ = false;
