@@ -198,10 +198,13 @@ void ToolCallReader::end_call() {
   }
 }
 
-// What was held back is content.
+// What was held back is content; its last byte, which made that plain, may begin a tag.
 void ToolCallReader::give_up() {
   mode_ = Mode::kText;
+  const char last = raw_.back();
+  raw_.pop_back();
   add_content(std::exchange(raw_, {}));
+  text(last);
 }
 
 void ToolCallReader::broken(char c) {

@@ -102,6 +102,7 @@ TEST(ToolCalls, AreReadInEveryForm) {
       {kHermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"b", "|0:f({\"a\": \"b)"},
       // No JSON: before the call is known, and after.
       {kHermes, "<tool_call>f(1)</tool_call>!", "<tool_call>f(1)</tool_call>!"},
+      {kHermes, "<tool_call><tool_call>{\"name\": \"f\"}</tool_call>", "<tool_call>|0:f({})"},
       {kHermes, "<tool_call>{\"arguments\": {}}</tool_call>",
        "<tool_call>{\"arguments\": {}}</tool_call>"},
       {kHermes, "<tool_call>{\"name\": \"f\", \"name\": \"g\"}",
