@@ -5,29 +5,40 @@
 #include "runtime/cache/prefix_index.h"
 
 namespace trireme {
+namespace {
+
+std::vector<BlockPool> make_pools(std::span<const uint32_t> totals) {
+  std::vector<BlockPool> pools;
+  for (const uint32_t total : totals) pools.emplace_back(total);
+  return pools;
+}
+
+bool is_fixed(const SlotClass& c) { return c.growth == StateSpec::Growth::kFixed; }
+
+// A sequence at `position` goes on writing in a block that it shares with nobody.
+bool ends_in_a_block(const SlotClass& c, uint32_t position) {
+  return position % c.block_tokens != 0;
+}
+
+}  // namespace
 
 BlockCache::BlockCache(const CacheLayout& layout, std::span<const uint32_t> blocks_total,
                        BlockCacheOptions options)
-    : layout_(layout), options_(std::move(options)), hasher_(options_.fingerprint) {
-  CHECK(blocks_total.size() == layout.classes.size() && options_.granule > 0);
-  for (size_t c = 0; c < blocks_total.size(); ++c) {
-    pools_.emplace_back(blocks_total[c]);
-    if (layout.classes[c].growth == StateSpec::Growth::kFixed)
-      fixed_class_ = static_cast<int32_t>(c);
+    : layout_(layout),
+      options_(std::move(options)),
+      hasher_(options_.fingerprint),
+      pools_(make_pools(blocks_total)),
+      index_(std::make_unique<PrefixIndex>(
+          layout, pools_,
+          PrefixIndexOptions{options_.granule, options_.ruler_keep, options_.nodes_max})) {
+  CHECK(blocks_total.size() == layout.classes.size());
+  for (size_t c = 0; c < layout.classes.size(); ++c) {
+    if (is_fixed(layout.classes[c])) fixed_class_ = static_cast<int32_t>(c);
   }
-  index_ = std::make_unique<PrefixIndex>(
-      layout_, pools_,
-      PrefixIndexOptions{options_.granule, options_.ruler_keep, options_.nodes_max});
 }
-
 BlockCache::~BlockCache() = default;
 
-// ---- blocks ----
-
-void BlockCache::make_room(size_t c, uint32_t blocks) {
-  if (pools_[c].free_count() >= blocks) return;
-  stats_.blocks_evicted += index_->evict(c, blocks);
-}
+// ---- blocks of sequences ----
 
 bool BlockCache::advance(SequenceBlocks& sequence, uint32_t begin, uint32_t end) {
   sequence.drop_before(pools_, begin);
@@ -39,173 +50,168 @@ bool BlockCache::advance(SequenceBlocks& sequence, uint32_t begin, uint32_t end)
   return true;
 }
 
-void BlockCache::release(SequenceBlocks& sequence) { sequence.release(pools_); }
-
-void BlockCache::reset() { index_->clear(); }
+void BlockCache::make_room(size_t c, uint32_t blocks) {
+  if (pools_[c].free_count() < blocks) stats_.blocks_evicted += index_->evict(c, blocks);
+}
 
 void BlockCache::copy(size_t c, BlockId from, BlockId to, std::vector<BlockCopy>& copies) {
+  if (from == to) return;  // the source itself gave way
+  copies.push_back({static_cast<uint32_t>(c), from, to});
   digest_ =
       mix_digest(digest_, uint64_t{static_cast<uint32_t>(from)} << 32 | static_cast<uint32_t>(to));
-  if (from != to) copies.push_back({static_cast<uint32_t>(c), from, to});
 }
 
-// ---- resuming ----
+void BlockCache::release(SequenceBlocks& sequence) { sequence.release(pools_); }
+void BlockCache::reset() { index_->clear(); }
 
-namespace {
-
-// What a sequence that stands at `position` shares of the blocks in `table`, and what it has to
-// have for itself, because it goes on writing there: the last block, where it is filled in part.
-uint32_t full_blocks(const SlotClass& shape, const SequenceBlocks::Table& table,
-                     uint32_t position) {
-  const uint32_t full_end = position / shape.block_tokens;
-  const auto held = static_cast<uint32_t>(table.ids.size());
-  return full_end > table.first_block ? std::min(full_end - table.first_block, held) : 0;
-}
-
-}  // namespace
+// ---- prefixes ----
 
 Match BlockCache::match(std::span<const int32_t> tokens, std::string_view salt,
                         uint32_t limit) const {
   CHECK(limit <= tokens.size());
   Match found;
   found.limit = limit;
-  found.root = found.grid = found.key = hasher_.root(salt);
   found.blocks.resize(pools_.size());
-  for (size_t c = 0; c < pools_.size(); ++c) {
-    if (layout_.classes[c].growth == StateSpec::Growth::kFixed) found.blocks[c].fresh = 1;
-  }
   if (!options_.prefix_caching) return found;
-
-  struct Seen {
-    NodeId node;
-    BlockKey key;
-  };
-  std::vector<Seen> chain;
-  BlockKey key = found.root;
-  NodeId node = index_->find(key);
-  for (uint32_t at = 0; node != kNoNode;) {
-    chain.push_back({node, key});
-    if (at + options_.granule > limit) break;
-    key = hasher_.next(key, tokens.subspan(at, options_.granule));
-    at += options_.granule;
-    node = index_->find(key);
+  found.root = found.grid = found.key = hasher_.root(salt);
+  const uint32_t granule = options_.granule;
+  std::vector<NodeId> seen;  // of positions 0, G, 2G, ...
+  std::vector<BlockKey> keys = {found.root};
+  for (NodeId at = index_->find(found.root); at != kNoNode; at = index_->find(keys.back())) {
+    seen.push_back(at);
+    const uint32_t here = index_->position(at);
+    if (limit - here < granule) break;
+    keys.push_back(hasher_.next(keys.back(), tokens.subspan(here, granule)));
   }
-  if (chain.empty()) return found;
-  found.junction = index_->position(chain.back().node);
-
-  NodeId best = kNoNode;
-  for (size_t i = chain.size(); i-- > 0 && best == kNoNode;) {
-    const uint32_t base = index_->position(chain[i].node);
-    std::vector<uint32_t> lengths;
-    for (const uint32_t length : index_->tail_lengths(chain[i].node)) {
-      if (base + length <= limit) lengths.push_back(length);
-    }
-    if (!lengths.empty()) {
-      hasher_.tails(chain[i].key, tokens.subspan(base, lengths.back()), lengths,
-                    [&](uint32_t, const BlockKey& tail_key) {
-                      const NodeId tail = index_->find(tail_key);
+  if (!seen.empty()) found.junction = index_->position(seen.back());
+  for (size_t k = seen.size(); k-- > 0 && found.position == 0;) {
+    const uint32_t here = index_->position(seen[k]);
+    NodeId resume = kNoNode;
+    if (const auto lengths = index_->tail_lengths(seen[k]); !lengths.empty()) {
+      const auto fitting = static_cast<size_t>(
+          std::upper_bound(lengths.begin(), lengths.end(), limit - here) - lengths.begin());
+      hasher_.tails(keys[k], tokens.subspan(here), lengths.first(fitting),
+                    [&](uint32_t, const BlockKey& key) {
+                      const NodeId tail = index_->find(key);
                       if (tail == kNoNode || !index_->resumable(tail)) return;
-                      best = tail;
-                      found.key = tail_key;
+                      resume = tail;
+                      found.key = key;
                     });
     }
-    if (best == kNoNode && index_->resumable(chain[i].node)) {
-      best = chain[i].node;
-      found.key = chain[i].key;
+    if (resume == kNoNode && index_->resumable(seen[k])) {
+      resume = seen[k];
+      found.key = keys[k];
     }
-    if (best != kNoNode) found.grid = chain[i].key;
-  }
-  if (best == kNoNode) return found;
-  found.position = index_->position(best);
-  for (size_t c = 0; c < pools_.size(); ++c) {
-    const SlotClass& shape = layout_.classes[c];
-    if (shape.growth == StateSpec::Growth::kFixed) continue;
-    Match::Blocks& count = found.blocks[c];
-    const SequenceBlocks::Table table = index_->rows(best, c);
-    const uint32_t full = full_blocks(shape, table, found.position);
-    for (uint32_t i = 0; i < full; ++i)
-      ++(pools_[c].live_references(table.ids[i]) > 0 ? count.live : count.cached);
-    count.fresh = found.position % shape.block_tokens != 0 ? 1 : 0;
+    if (resume == kNoNode) continue;
+    found.grid = keys[k];
+    found.position = index_->position(resume);
+    for (size_t c = 0; c < pools_.size(); ++c) found.blocks[c] = count_blocks_of(resume, c);
   }
   return found;
 }
 
+Match::Blocks BlockCache::count_blocks_of(NodeId node, size_t c) const {
+  Match::Blocks blocks;
+  const SlotClass& shape = layout_.classes[c];
+  if (is_fixed(shape)) {
+    blocks.fresh = 1;
+    return blocks;
+  }
+  SequenceBlocks::Table table = index_->rows(node, c);
+  if (ends_in_a_block(shape, index_->position(node))) {
+    blocks.fresh = 1;
+    if (!table.ids.empty()) table.ids.pop_back();
+  }
+  for (const BlockId id : table.ids)
+    ++(pools_[c].live_references(id) > 0 ? blocks.live : blocks.cached);
+  return blocks;
+}
+
 uint32_t BlockCache::attach(SequenceBlocks& empty, const Match& match, uint64_t time,
                             std::vector<BlockCopy>& copies) {
-  CHECK(empty.empty());
-  empty.chain() = {
-      .attached = true, .broken = false, .hashed = 0, .root = match.root, .key = match.root};
+  CHECK(empty.empty()) << "a sequence that holds blocks cannot be attached";
+  empty.release(pools_);  // begins at block 0
+  if (!options_.prefix_caching) return 0;
+  empty.chain() = {.attached = true, .root = match.root, .key = match.root};
   ++stats_.lookups;
   stats_.lookup_tokens += match.limit;
   if (match.position == 0) return 0;
   const NodeId node = index_->find(match.key);
   if (node == kNoNode || !index_->resumable(node)) return 0;
   for (size_t c = 0; c < pools_.size(); ++c) {
-    if (match.blocks[c].cached + match.blocks[c].fresh > available(c)) return 0;
+    const Match::Blocks blocks = count_blocks_of(node, c);
+    if (blocks.cached + blocks.fresh > available(c)) return 0;
   }
-  index_->touch(node, time);
-  // First what is shared, in every class: what is live is not evicted.
-  std::vector<BlockId> partial(pools_.size(), -1);  // to be copied, where the class has one
-  for (size_t c = 0; c < pools_.size(); ++c) {
-    const SlotClass& shape = layout_.classes[c];
-    if (shape.growth == StateSpec::Growth::kFixed) {
-      partial[c] = index_->snapshot(node);
-      continue;
-    }
-    SequenceBlocks::Table table = index_->rows(node, c);
-    const uint32_t full = full_blocks(shape, table, match.position);
-    if (full < table.ids.size()) partial[c] = table.ids.back();
-    table.ids.resize(full);
-    // A window of one reads nothing, and goes on in the block that its position lies in.
-    table.first_block = std::min(table.first_block, match.position / shape.block_tokens);
-    for (const BlockId id : table.ids) pools_[c].share(id);
-    empty.adopt(c, std::move(table));
-  }
-  // Then what is its own. Evicting may take the source of a copy: its bytes stay until the copies,
-  // which are made in this order, are done.
-  for (size_t c = 0; c < pools_.size(); ++c) {
-    const SlotClass& shape = layout_.classes[c];
-    const bool fixed = shape.growth == StateSpec::Growth::kFixed;
-    if (!fixed && match.position % shape.block_tokens == 0) continue;
-    make_room(c, 1);
-    const std::optional<BlockId> own = pools_[c].take();
-    CHECK(own.has_value());
-    empty.append(c, *own);
-    if (partial[c] >= 0) copy(c, partial[c], *own, copies);
-  }
-  empty.chain().hashed = match.position / options_.granule * options_.granule;
-  empty.chain().key = match.grid;
   ++stats_.hits;
   stats_.hit_tokens += match.position;
+  index_->touch(node, time);
+  adopt_prefix(empty, node, match.position, copies);
+  empty.chain().hashed = match.position / options_.granule * options_.granule;
+  empty.chain().key = match.grid;
   return match.position;
+}
+
+// Shares the full blocks first, so that they do not give way; then takes new ones. A source may
+// give way to its own copy: its bytes stay as they are until a later copy or step writes there.
+void BlockCache::adopt_prefix(SequenceBlocks& empty, NodeId node, uint32_t position,
+                              std::vector<BlockCopy>& copies) {
+  std::vector<SequenceBlocks::Table> tables(pools_.size());
+  std::vector<BlockId> sources(pools_.size(), kNoBlock);
+  for (size_t c = 0; c < pools_.size(); ++c) {
+    if (is_fixed(layout_.classes[c])) {
+      sources[c] = index_->snapshot(node);
+      continue;
+    }
+    tables[c] = index_->rows(node, c);
+    std::vector<BlockId>& ids = tables[c].ids;
+    if (ends_in_a_block(layout_.classes[c], position) && !ids.empty()) {
+      sources[c] = ids.back();
+      ids.pop_back();
+    }
+    for (const BlockId id : ids) pools_[c].share(id);
+  }
+  for (size_t c = 0; c < pools_.size(); ++c) {
+    if (is_fixed(layout_.classes[c]) || ends_in_a_block(layout_.classes[c], position))
+      tables[c].ids.push_back(take_copy(c, sources[c], copies));
+    empty.adopt(c, std::move(tables[c]));
+  }
+}
+
+BlockId BlockCache::take_copy(size_t c, BlockId source, std::vector<BlockCopy>& copies) {
+  make_room(c, 1);
+  const BlockId id = *pools_[c].take();
+  if (source != kNoBlock) copy(c, source, id, copies);
+  return id;
 }
 
 bool BlockCache::fork(const SequenceBlocks& from, uint32_t position, SequenceBlocks& to,
                       std::vector<BlockCopy>& copies) {
-  CHECK(to.empty());
+  CHECK(to.empty()) << "a sequence that holds blocks cannot become another one";
+  const auto needs_copy = [&](size_t c) {
+    return is_fixed(layout_.classes[c]) ? position > 0
+                                        : ends_in_a_block(layout_.classes[c], position);
+  };
+  for (size_t c = 0; c < pools_.size(); ++c) {
+    if (needs_copy(c) && available(c) == 0) return false;
+  }
+  to.release(pools_);
   for (size_t c = 0; c < pools_.size(); ++c) {
     const SlotClass& shape = layout_.classes[c];
-    const bool fixed = shape.growth == StateSpec::Growth::kFixed;
-    if ((fixed || position % shape.block_tokens != 0) && available(c) == 0) return false;
+    SequenceBlocks::Table table = from.table(c);
+    const uint32_t end = is_fixed(shape) ? position > 0 : blocks_before(shape, position);
+    const uint32_t count = end > table.first_block ? end - table.first_block : 0;
+    CHECK(table.ids.size() >= count) << "forked where the sequence has not been";
+    table.ids.resize(count);
+    BlockId source = kNoBlock;
+    if (needs_copy(c)) {
+      source = table.ids.back();
+      table.ids.pop_back();
+    }
+    for (const BlockId id : table.ids) pools_[c].share(id);
+    if (source != kNoBlock) table.ids.push_back(take_copy(c, source, copies));
+    to.adopt(c, std::move(table));
   }
   to.chain() = from.chain();
-  for (size_t c = 0; c < pools_.size(); ++c) {
-    const SlotClass& shape = layout_.classes[c];
-    const bool fixed = shape.growth == StateSpec::Growth::kFixed;
-    SequenceBlocks::Table table = from.table(c);
-    const uint32_t full = fixed ? 0 : full_blocks(shape, table, position);
-    CHECK(table.ids.size() - full <= 1) << "the sequence holds more than its position needs";
-    const BlockId rest = full < table.ids.size() ? table.ids.back() : -1;
-    table.ids.resize(full);
-    for (const BlockId id : table.ids) pools_[c].share(id);
-    to.adopt(c, std::move(table));
-    if (rest < 0) continue;
-    make_room(c, 1);
-    const std::optional<BlockId> own = pools_[c].take();
-    CHECK(own.has_value());
-    to.append(c, *own);
-    copy(c, rest, *own, copies);
-  }
   return true;
 }
 
@@ -216,49 +222,57 @@ void BlockCache::publish(SequenceBlocks& sequence, std::span<const int32_t> toke
                          std::vector<BlockCopy>& copies) {
   if (!options_.prefix_caching) return;
   ChainState& chain = sequence.chain();
-  CHECK(chain.attached && computed <= tokens.size());
-  if (chain.broken) return;
-  NodeId node = chain.hashed == 0 ? index_->find_or_add(chain.root, kNoNode, 0, time)
-                                  : index_->find(chain.key);
-  while (node != kNoNode && chain.hashed + options_.granule <= computed) {
-    const BlockKey key = hasher_.next(chain.key, tokens.subspan(chain.hashed, options_.granule));
+  CHECK(chain.attached && computed <= tokens.size() && chain.hashed <= computed);
+  NodeId node = publish_granules(sequence, tokens, computed, what.end_of_turn, time);
+  if (node == kNoNode) return;
+  if (what.end_of_turn && computed > chain.hashed) {
+    const auto tail = tokens.subspan(chain.hashed, computed - chain.hashed);
+    node = index_->find_or_add(hasher_.next(chain.key, tail), node, computed, time);
+    if (node == kNoNode) return;
+  }
+  if (computed == 0 || index_->position(node) != computed) return;
+  index_->remember_rows(node, sequence, time);  // an older node may have lost them since
+  if (needs_snapshots() && (what.snapshot || what.junction || what.end_of_turn))
+    take_snapshot(node, sequence, what.junction || what.end_of_turn, time, copies);
+}
+
+// The node of the last complete granule at or before `computed`; kNoNode where the chain is broken.
+// A chain that was forgotten while its sequence ran is begun anew at the end of a turn only, so
+// that a crowded index costs no more than one hashing of all tokens per turn.
+NodeId BlockCache::publish_granules(SequenceBlocks& sequence, std::span<const int32_t> tokens,
+                                    uint32_t computed, bool end_of_turn, uint64_t time) {
+  ChainState& chain = sequence.chain();
+  NodeId node = chain.broken ? kNoNode : index_->find(chain.key);
+  if (node == kNoNode && (chain.hashed == 0 || end_of_turn)) {
+    chain.hashed = 0;
+    chain.key = chain.root;
+    node = index_->find_or_add(chain.root, kNoNode, 0, time);
+  }
+  while (node != kNoNode && computed - chain.hashed >= options_.granule) {
+    const auto granule = tokens.subspan(chain.hashed, options_.granule);
+    const BlockKey key = hasher_.next(chain.key, granule);
     node = index_->find_or_add(key, node, chain.hashed + options_.granule, time);
     if (node == kNoNode) break;
     index_->remember_rows(node, sequence, time);
-    chain.hashed += options_.granule;
     chain.key = key;
+    chain.hashed += options_.granule;
   }
-  if (node == kNoNode) {
-    chain.broken = true;
-    return;
-  }
-  const uint32_t rest = computed - chain.hashed;
-  if (rest > 0 && what.end_of_turn) {
-    const BlockKey key = hasher_.next(chain.key, tokens.subspan(chain.hashed, rest));
-    node = index_->find_or_add(key, node, computed, time);
-    if (node == kNoNode) return;
-    index_->remember_rows(node, sequence, time);
-  }
-  const bool here = rest == 0 || what.end_of_turn;
-  const bool exempt = what.junction || what.end_of_turn;
-  if (here && computed > 0 && needs_snapshots() && (what.snapshot || exempt))
-    take_snapshot(node, sequence, exempt, time, copies);
+  chain.broken = node == kNoNode;
+  return node;
 }
 
-void BlockCache::take_snapshot(int32_t node, const SequenceBlocks& sequence, bool exempt,
+void BlockCache::take_snapshot(NodeId node, const SequenceBlocks& sequence, bool exempt,
                                uint64_t time, std::vector<BlockCopy>& copies) {
-  const auto c = static_cast<size_t>(fixed_class_);
   if (index_->has_snapshot(node)) return index_->renew_snapshot(node, exempt, time);
+  const auto c = static_cast<size_t>(fixed_class_);
+  const std::vector<BlockId>& own = sequence.table(c).ids;
+  CHECK(own.size() == 1);
   if (available(c) == 0) {
     ++stats_.snapshots_skipped;
     return;
   }
-  make_room(c, 1);
-  const std::optional<BlockId> block = pools_[c].take();
-  CHECK(block.has_value());
-  copy(c, sequence.table(c).ids[0], *block, copies);
-  index_->remember_snapshot(node, *block, exempt, time);
   ++stats_.snapshots;
+  index_->remember_snapshot(node, take_copy(c, own[0], copies), exempt, time);
 }
 
 // ---- accounts ----
@@ -294,21 +308,26 @@ uint64_t BlockCache::digest() const {
 }
 
 void BlockCache::check(std::span<const SequenceBlocks* const> sequences) const {
+  std::vector<std::vector<uint32_t>> remembered;
+  for (const BlockPool& pool : pools_) remembered.emplace_back(pool.total(), 0);
+  index_->check(remembered);
   for (size_t c = 0; c < pools_.size(); ++c) {
     const BlockPool& pool = pools_[c];
     std::vector<uint32_t> live(pool.total(), 0);
-    for (const SequenceBlocks* s : sequences) {
-      for (const BlockId id : s->table(c).ids) ++live[static_cast<size_t>(id)];
+    for (const SequenceBlocks* sequence : sequences) {
+      for (const BlockId id : sequence->table(c).ids) ++live.at(id);
     }
-    uint32_t live_blocks = 0, cached_blocks = 0;
+    uint32_t live_count = 0, cached_count = 0;
     for (uint32_t id = 0; id < pool.total(); ++id) {
-      CHECK(live[id] == pool.live_references(static_cast<BlockId>(id)))
-          << "block " << id << " of class " << c << " has owners that nobody knows";
-      live_blocks += live[id] > 0;
-      cached_blocks += live[id] == 0 && pool.index_references(static_cast<BlockId>(id)) > 0;
+      const auto block = static_cast<BlockId>(id);
+      CHECK(pool.live_references(block) == live[id]) << "block " << id << " of class " << c;
+      CHECK(pool.index_references(block) == remembered[c][id])
+          << "block " << id << " of class " << c;
+      live_count += live[id] > 0;
+      cached_count += live[id] == 0 && remembered[c][id] > 0;
     }
-    CHECK(live_blocks == pool.live_count() && cached_blocks == pool.cached_count());
-    CHECK(pool.free_count() + pool.live_count() + pool.cached_count() == pool.total());
+    CHECK(live_count == pool.live_count() && cached_count == pool.cached_count());
+    CHECK(pool.free_count() + live_count + cached_count == pool.total());
   }
 }
 

@@ -33,6 +33,7 @@
 namespace trireme {
 
 class PrefixIndex;
+using NodeId = int32_t;
 
 struct BlockCacheOptions {
   bool prefix_caching = true;  // false: match() finds nothing and publish() does nothing
@@ -152,11 +153,18 @@ class BlockCache {
   void check(std::span<const SequenceBlocks* const> sequences) const;
 
  private:
+  static constexpr BlockId kNoBlock = -1;
   uint32_t available(size_t c) const { return pools_[c].free_count() + pools_[c].cached_count(); }
   void make_room(size_t c, uint32_t blocks);
-  void take_snapshot(int32_t node, const SequenceBlocks& sequence, bool exempt, uint64_t time,
-                     std::vector<BlockCopy>& copies);
+  BlockId take_copy(size_t c, BlockId source, std::vector<BlockCopy>& copies);
   void copy(size_t c, BlockId from, BlockId to, std::vector<BlockCopy>& copies);
+  Match::Blocks count_blocks_of(NodeId node, size_t c) const;
+  void adopt_prefix(SequenceBlocks& empty, NodeId node, uint32_t position,
+                    std::vector<BlockCopy>& copies);
+  NodeId publish_granules(SequenceBlocks& sequence, std::span<const int32_t> tokens,
+                          uint32_t computed, bool end_of_turn, uint64_t time);
+  void take_snapshot(NodeId node, const SequenceBlocks& sequence, bool exempt, uint64_t time,
+                     std::vector<BlockCopy>& copies);
 
   const CacheLayout& layout_;
   const BlockCacheOptions options_;

@@ -113,7 +113,12 @@ Result<std::vector<uint32_t>> count_blocks(const CacheLayout& layout, uint64_t b
           unit_bytes == 0 ? kBlocksMax : multiply_divide(unit[c], bytes - alone_bytes, unit_bytes);
       count = alone[c] + std::min(more, kBlocksMax);
     }
-    CHECK(count <= INT32_MAX) << "ids are int32";
+    if (count > INT32_MAX) {
+      return resource_exhausted(fmt::format(
+          "one sequence of {} tokens needs {} blocks of cache, which is more than can be numbered: "
+          "lower max_model_len or raise block_size",
+          tokens_max, alone[c]));
+    }
     blocks.push_back(static_cast<uint32_t>(count));
   }
   return blocks;

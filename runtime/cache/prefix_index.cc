@@ -42,8 +42,10 @@ NodeId PrefixIndex::find_or_add(const BlockKey& key, NodeId parent, uint32_t pos
     list_node(parent);
   }
   if (!has_room_for_node()) {
-    --nodes_[parent].children;
-    list_node(parent);
+    if (parent != kNoNode) {
+      --nodes_[parent].children;
+      list_node(parent);
+    }
     return kNoNode;
   }
   if (unused_.empty()) {
@@ -78,8 +80,10 @@ bool PrefixIndex::has_room_for_node() {
   if (node_count() < options_.nodes_max) return true;
   if (childless_.empty()) return false;
   const NodeId victim = std::get<NodeId>(*childless_.begin());
+  const NodeId above = nodes_[victim].parent;
   drop_holdings(victim);
-  if (nodes_[victim].used) remove_node(victim);
+  remove_node(victim);
+  remove_if_empty(above);
   ++nodes_dropped_;
   return true;
 }
@@ -165,8 +169,8 @@ SequenceBlocks::Table PrefixIndex::rows(NodeId id, size_t c) const {
   const uint32_t position = nodes_[id].position;
   SequenceBlocks::Table table;
   table.first_block = first_readable(shape, position) / shape.block_tokens;
+  if (first_readable(shape, position) == position) return table;  // a window of one: no rows
   uint32_t end = blocks_before(shape, position);
-  if (first_readable(shape, position) == position) table.first_block = end;  // reads no row
   table.ids.resize(end - table.first_block);
   for (; end > table.first_block; id = nodes_[id].parent) {
     CHECK(id != kNoNode);
