@@ -196,19 +196,26 @@ BlockId PrefixIndex::snapshot(NodeId id) const {
 
 void PrefixIndex::remember_rows(NodeId id, const SequenceBlocks& sequence, uint64_t time) {
   now_ = time;
-  if (full_class_ >= 0) {
-    std::vector<NodeId> lacking;
-    for (NodeId at = id; nodes_[at].position > 0; at = nodes_[at].parent) {
-      if (!nodes_[at].holdings[full_class_].ids.empty()) break;
-      lacking.push_back(at);
-    }
-    for (; !lacking.empty(); lacking.pop_back())
-      hold(lacking.back(), full_class_, sequence.table(full_class_), time);
-  }
   for (size_t c = 0; c < order_.size(); ++c) {
-    if (is_full(c) || is_fixed(c)) continue;
-    if (nodes_[id].holdings[c].ids.empty()) hold(id, c, sequence.table(c), time);
+    if (is_fixed(c)) continue;
+    if (!nodes_[id].holdings[c].ids.empty()) {
+      use(id, c, time);  // computed once more: wanted
+    } else if (is_full(c)) {
+      hold_chain(id, sequence, time);
+    } else {
+      hold(id, c, sequence.table(c), time);
+    }
   }
+}
+
+void PrefixIndex::hold_chain(NodeId id, const SequenceBlocks& sequence, uint64_t time) {
+  std::vector<NodeId> lacking;
+  for (NodeId at = id; nodes_[at].position > 0; at = nodes_[at].parent) {
+    if (!nodes_[at].holdings[full_class_].ids.empty()) break;
+    lacking.push_back(at);
+  }
+  for (; !lacking.empty(); lacking.pop_back())
+    hold(lacking.back(), full_class_, sequence.table(full_class_), time);
 }
 
 // The blocks of the node's own tokens that some row from its position on reads; all or none.
@@ -318,12 +325,18 @@ void PrefixIndex::use_node(NodeId id, uint64_t time) {
 void PrefixIndex::list(NodeId id, size_t c) {
   Node& node = nodes_[id];
   Holding& held = node.holdings[c];
-  if (held.listed) order_[c].erase(held.rank);
+  unlist(id, c);
   held.listed = !held.ids.empty() && !(is_full(c) && node.full_children > 0);
   if (!held.listed) return;
   const bool kept = !(is_fixed(c) && node.thinned);
   held.rank = {kept, held.time, is_full(c) ? ~node.position : node.position, id};
   order_[c].insert(held.rank);
+}
+
+void PrefixIndex::unlist(NodeId id, size_t c) {
+  Holding& held = nodes_[id].holdings[c];
+  if (held.listed) order_[c].erase(held.rank);
+  held.listed = false;
 }
 
 void PrefixIndex::list_node(NodeId id) {
@@ -336,25 +349,33 @@ void PrefixIndex::list_node(NodeId id) {
 
 uint32_t PrefixIndex::evict(size_t c, uint32_t wanted) {
   const uint32_t free_before = pools_[c].free_count();
-  size_t passed_over = 0;
+  std::vector<NodeId> passed_over;  // out of the order meanwhile
+  size_t forced = 0;                // the first of these gave way all the same
   while (pools_[c].free_count() < wanted) {
-    CHECK(!order_[c].empty()) << "cached blocks of class " << c << " that no prefix refers to";
-    const NodeId victim = std::get<NodeId>(*order_[c].begin());
-    const Holding& held = nodes_[victim].holdings[c];
-    const bool all_live = std::all_of(held.ids.begin(), held.ids.end(), [&](BlockId block) {
-      return pools_[c].live_references(block) > 0;
-    });
-    // Passing over each of them once and finding nothing: what is cached lies above them.
-    if (all_live && passed_over < order_[c].size()) {
-      ++passed_over;
-      use(victim, c, now_);
-      continue;
+    NodeId victim = kNoNode;
+    if (!order_[c].empty()) {
+      victim = std::get<NodeId>(*order_[c].begin());
+      if (all_live(victim, c)) {
+        unlist(victim, c);
+        passed_over.push_back(victim);
+        continue;
+      }
+    } else {  // what is cached lies above what is live
+      CHECK(forced < passed_over.size()) << "class " << c << " has fewer cached blocks than wanted";
+      victim = passed_over[forced++];
     }
     drop(victim, c);
     if (is_full(c)) drop_holdings(victim);  // of no use without
     remove_if_empty(victim);
   }
+  for (; forced < passed_over.size(); ++forced) use(passed_over[forced], c, now_);
   return pools_[c].free_count() - free_before;
+}
+
+bool PrefixIndex::all_live(NodeId id, size_t c) const {
+  const std::vector<BlockId>& ids = nodes_[id].holdings[c].ids;
+  return std::all_of(ids.begin(), ids.end(),
+                     [&](BlockId block) { return pools_[c].live_references(block) > 0; });
 }
 
 void PrefixIndex::drop(NodeId id, size_t c) {

@@ -124,10 +124,13 @@ class PrefixIndex {
 
   bool window_complete(NodeId id, size_t c) const;
   void hold(NodeId id, size_t c, const SequenceBlocks::Table& table, uint64_t time);
+  void hold_chain(NodeId id, const SequenceBlocks& sequence, uint64_t time);
   void drop(NodeId id, size_t c);
   void drop_holdings(NodeId id);
 
   void list(NodeId id, size_t c);  // in or out of the class's order, as the node's state demands
+  void unlist(NodeId id, size_t c);
+  bool all_live(NodeId id, size_t c) const;
   void list_node(NodeId id);
   void use(NodeId id, size_t c, uint64_t time);
   void use_node(NodeId id, uint64_t time);
