@@ -133,6 +133,36 @@ TEST_F(Eviction, EndsOfTurnsAreNotThinned) {
   for (const uint32_t p : {16u, 32u, 40u, 48u, 52u, 56u, 60u, 64u}) EXPECT_EQ(found(text(1, p)), p);
 }
 
+// 65,536 tokens on a grid of 256 leave two states per level: 16 of the 256 that were taken.
+TEST_F(Eviction, ALongPromptLeavesAHandfulOfStates) {
+  layout_ = make_layout(std::vector<StateSpec>{{Growth::kFixed, 8, 0}}, 4);
+  const uint32_t totals[] = {300};
+  cache_ = std::make_unique<BlockCache>(layout_, totals,
+                                        BlockCacheOptions{.granule = 256, .fingerprint = ""});
+  const auto running = compute(text(1, 65536), 1, 256);
+  EXPECT_EQ(cache_->stats().snapshots, 256u);
+  // What the rule keeps: the two newest odd multiples of each power of two.
+  std::vector<uint32_t> kept;
+  for (uint32_t step = 1; step <= 256; step *= 2) {
+    uint32_t of_level = 0;
+    for (uint32_t k = 256 / step; k > 0 && of_level < 2; --k) {
+      if (k % 2 == 1) kept.push_back(k * step * 256), ++of_level;
+    }
+  }
+  EXPECT_EQ(kept.size(), 16u);  // two each of 7 levels; one each of the positions 32768, 65536
+  std::vector<std::unique_ptr<SequenceBlocks>> others;
+  while (cache_->usage(0).free + cache_->usage(0).cached > kept.size()) others.push_back(occupy(1));
+  const std::vector<int32_t> tokens = text(1, 65536);
+  std::vector<uint32_t> there;
+  for (uint32_t p = 65536; p > 0;) {
+    p = cache_->match(tokens, "", p).position;
+    if (p == 0) break;
+    there.push_back(p--);
+  }
+  std::sort(kept.rbegin(), kept.rend());
+  EXPECT_EQ(there, kept);
+}
+
 // Blocks that were live when the match was made are only cached when it is used: the counts of the
 // match promise too much.
 TEST_F(Eviction, AnOldMatchIsCountedAnew) {

@@ -162,6 +162,56 @@ TEST(Blocks, CountFillsTheBytesWithWholeSequences) {
       << "no more than sequences_max";
 }
 
+// With prefix caching one sequence fits wherever it would without, nothing is spent twice, and less
+// than a unit's worth of bytes per class is left.
+TEST(Blocks, CountSpendsAllBytesOnPrefixes) {
+  const StateSpec specs[] = {
+      {Growth::kPerToken, 64, 0}, {Growth::kPerToken, 64, 4}, {Growth::kFixed, 128, 0}};
+  const CacheLayout layout = make_layout(specs, 4);
+  const uint64_t one = 5 * 256 + 3 * 256 + 128;
+  for (const uint32_t snapshots : {0u, 1u, 7u, 64u}) {
+    const PrefixRoom room{.prefix_caching = true, .snapshots_per_sequence = snapshots};
+    EXPECT_FALSE(count_blocks(layout, one - 1, 20, 3, 8, room).ok());
+    EXPECT_EQ(*count_blocks(layout, one, 20, 3, 8, room), (std::vector<uint32_t>{5, 3, 1}));
+    for (const uint64_t bytes : {one + 100, 10 * one + 77, uint64_t{1} << 30}) {
+      const auto blocks = count_blocks(layout, bytes, 20, 3, 8, room);
+      ASSERT_TRUE(blocks.ok());
+      uint64_t spent = 0;
+      for (size_t c = 0; c < 3; ++c) spent += (*blocks)[c] * layout.classes[c].block_bytes;
+      EXPECT_LE(spent, bytes);
+      EXPECT_GT(spent + 256 + 256 + 128, bytes) << "what is left is less than a block of each";
+      const double sequences = (*blocks)[0] / 5.0;
+      EXPECT_NEAR((*blocks)[1] / 3.0, sequences, 1);
+      if (bytes > 100 * one) {
+        EXPECT_NEAR((*blocks)[2] / (1.0 + snapshots), sequences, 1);
+      }
+    }
+  }
+}
+
+TEST(Blocks, CountsStayInTheirBounds) {
+  const StateSpec specs[] = {{Growth::kPerToken, 1, 0}};
+  const CacheLayout layout = make_layout(specs, 1);
+  const auto most = count_blocks(layout, UINT64_MAX, 1000, 3, 8, {.prefix_caching = true});
+  ASSERT_TRUE(most.ok());
+  EXPECT_EQ(*most, (std::vector<uint32_t>{1000 + (1u << 24)}));
+  const auto many = count_blocks(layout, UINT64_MAX, 1000, 3, UINT32_MAX);
+  ASSERT_TRUE(many.ok());
+  EXPECT_EQ(*many, (std::vector<uint32_t>{1u << 24}));
+  const auto long_one = count_blocks(layout, UINT64_MAX, UINT32_MAX, 3, 1);
+  ASSERT_FALSE(long_one.ok());
+  EXPECT_EQ(
+      long_one.status().message(),
+      "one sequence of 4294967295 tokens needs 4294967295 blocks of cache, which is more than "
+      "can be numbered: lower max_model_len or raise block_size");
+}
+
+TEST(Blocks, RulerSnapshotsGrowWithTheLogarithm) {
+  EXPECT_EQ(ruler_snapshots(65536, 256, 2), 2 * 9 + 4u);
+  EXPECT_EQ(ruler_snapshots(100, 256, 2), 4u);
+  EXPECT_EQ(ruler_snapshots(UINT32_MAX, 1, 1000), 64u);
+}
+
 TEST(Blocks, CountSaysWhatDoesNotFit) {
   const StateSpec specs[] = {{Growth::kPerToken, 64, 0}};
   const CacheLayout layout = make_layout(specs, 4);
