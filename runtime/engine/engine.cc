@@ -158,6 +158,7 @@ Status Engine::serve() {
     const Clock::time_point before = Clock::now();
     take_commands(nothing_to_do);
     if (nothing_to_do) unreported_idle_seconds_ += seconds_since(before);
+    update_stats();
     book_.flush();
     if (Status s = answer_pings(); !s.ok()) return s;
     answer_drained();
@@ -171,7 +172,6 @@ Status Engine::serve() {
     if (!in_flight_.empty() && (full || !launched)) {
       if (Status s = collect(); !s.ok()) return s;
     }
-    update_stats();
   }
   // Steps that are under way end, so that the followers are where they can be told to stop.
   while (!in_flight_.empty()) {
@@ -381,6 +381,7 @@ Status Engine::collect() {
   rates_.note_step(flight.rows, took);
   for (const SeqId seq : flight.sequences) views_.set_busy(seq, false);
   book_.accept(*flight.result);
+  update_stats();  // whoever is told of an end finds it counted
   book_.flush();
   runner_.check_in_debug();
   return {};
@@ -399,7 +400,8 @@ void Engine::update_stats() {
   s.generation_tokens = counts.generation_tokens;
   s.prefix_queries = counts.prompt_tokens;
   s.prefix_hits = counts.prompt_tokens_cached;
-  for (const auto& [seq, sequence] : runner_.table().sequences()) s.running += sequence.resident;
+  for (const auto& [seq, sequence] : runner_.table().sequences())
+    s.running += sequence.resident && book_.request_of(seq) != nullptr;
   for (size_t c = 0; c < info_.blocks_total.size(); ++c)
     s.classes.push_back(runner_.cache().usage(c));
   s.spilled_bytes = runner_.saved_bytes();

@@ -49,6 +49,11 @@ void read_sampling(FieldReader& in, SamplingParams& p) {
   if (in.has("stop")) p.stop = in.strings("stop", kStopsMax);
   std::erase_if(p.stop, [](const std::string& s) { return s.empty(); });
   if (in.has("stop_token_ids")) p.stop_token_ids = in.tokens("stop_token_ids", kStopsMax);
+  if (in.has("allowed_token_ids")) {
+    p.allowed_token_ids = in.tokens("allowed_token_ids", kAllowedTokensMax);
+    if (p.allowed_token_ids.empty() && !in.error())
+      in.fail("allowed_token_ids", "is empty: leave it out to allow all tokens");
+  }
   p.include_stop_str_in_output =
       in.boolean("include_stop_str_in_output", p.include_stop_str_in_output);
   p.ignore_eos = in.boolean("ignore_eos", p.ignore_eos);
@@ -155,6 +160,9 @@ void read_common(FieldReader& in, ApiCall& call, const SamplingParams& defaults,
   if (call.base.choices > 1 && p.temperature == 0.0f)
     in.fail("n", fmt::format("is {}: it must be 1 with temperature 0, which gives one answer only",
                              call.base.choices));
+  if (in.has("bad_words")) call.bad_words = in.strings("bad_words", kBadWordsMax / 2);
+  if (std::count(call.bad_words.begin(), call.bad_words.end(), "") > 0)
+    in.fail("bad_words", "has an empty string: leave it out");
   call.seeded = in.has("seed");
   // Any 64-bit number is a seed; negative ones by their bits.
   p.seed = static_cast<uint64_t>(in.integer("seed", static_cast<int64_t>(p.seed), INT64_MIN, kAny));

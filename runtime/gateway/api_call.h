@@ -52,6 +52,7 @@ struct ApiCall {
   JsonObject chat_template_kwargs;
 
   // Of both.
+  std::vector<std::string> bad_words;  // text that never comes; its tokens go to base.params
   bool add_special_tokens = true;
   std::optional<uint32_t> truncate_prompt_tokens;
   bool logprobs = false;  // base.params.logprobs says how many

@@ -25,6 +25,7 @@ size_t text_bytes(const ApiCall& call) {
     if (content != nullptr && content->is_string()) bytes += content->get_string().size();
     if (content != nullptr && content->is_array()) bytes += kInlineBytes;
   }
+  for (const std::string& word : call.bad_words) bytes += word.size();
   return bytes;
 }
 
@@ -69,7 +70,22 @@ Result<std::vector<int32_t>> ApiRun::tokenise(const PromptInput& input) const {
                                    {.add_special = call_.add_special_tokens});
 }
 
+// A word is forbidden where it begins a text and where it follows a space.
+Status ApiRun::tokenise_bad_words() {
+  auto& out = call_.base.params.bad_words;
+  for (const std::string& word : call_.bad_words) {
+    for (const std::string& text : {word, word.starts_with(' ') ? word.substr(1) : " " + word}) {
+      if (text.empty()) continue;
+      Result<std::vector<int32_t>> ids = context_.tokenizer.encode(text, {.add_special = false});
+      if (!ids.ok()) return ids.status();
+      if (!ids->empty() && (out.empty() || out.back() != *ids)) out.push_back(ids.take());
+    }
+  }
+  return {};
+}
+
 Status ApiRun::tokenise_all() {
+  if (Status s = tokenise_bad_words(); !s.ok()) return s;
   const auto take = [&](Result<std::vector<int32_t>> tokens) -> Status {
     if (!tokens.ok()) return tokens.status();
     Prompt prompt;

@@ -10,9 +10,9 @@
 
 #include <boost/asio/thread_pool.hpp>
 
+#include "runtime/chat/chat_formatter.h"
 #include "runtime/engine/engine_client.h"
 #include "runtime/gateway/api_call.h"
-#include "runtime/chat/chat_formatter.h"
 #include "runtime/gateway/choice_text.h"
 #include "runtime/gateway/http/exchange.h"
 #include "runtime/gateway/mailbox.h"
@@ -73,6 +73,7 @@ class ApiRun {
   };
   Result<std::vector<int32_t>> tokenise(const PromptInput& input) const;
   Status tokenise_all();
+  Status tokenise_bad_words();
   std::optional<ApiError> submit(size_t index);
   void handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas);
   void cancel();

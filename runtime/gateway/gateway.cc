@@ -68,8 +68,7 @@ HttpRoutes Gateway::routes() {
   }
   routes.add({"GET", "/health", handler(&Gateway::health)});
   routes.add({"GET", "/version", handler(&Gateway::version)});
-  if (options_.metrics_page)
-    routes.add({"GET", "/metrics", handler(&Gateway::metrics_page)});
+  if (options_.metrics_page) routes.add({"GET", "/metrics", handler(&Gateway::metrics_page)});
   routes.add({"POST", "/tokenize", handler(&Gateway::tokenize), true});
   routes.add({"POST", "/detokenize", handler(&Gateway::detokenize), true});
   routes.add({"GET", "/tokenizer_info", handler(&Gateway::tokenizer_info)});

@@ -30,7 +30,7 @@ struct GatewayOptions {
   std::chrono::milliseconds health_timeout{5000};
   std::string bos_token, eos_token;  // for /tokenizer_info
   int text_threads = 1;
-  bool metrics_page = true;  // whether there is a /metrics
+  bool metrics_page = true;               // whether there is a /metrics
   std::optional<ToolFormat> tool_format;  // none: what the chat template tells
 };
 

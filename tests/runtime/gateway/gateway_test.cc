@@ -336,6 +336,39 @@ TEST(Gateway, KeepsOutputsToTheirForm) {
   EXPECT_NE(bad.body.find("'date' is no type of JSON"), std::string::npos) << bad.body;
 }
 
+TEST(Gateway, ChoosesAmongAllowedTokensAndAvoidsBadWords) {
+  GatewayHarness server(gateway_harness());
+  const auto ids = [](const JsonObject& answer) {
+    std::vector<int> out;
+    for (const Json& id : choice(answer).at("token_ids").as_array())
+      out.push_back(id.to_number<int>());
+    return out;
+  };
+  const auto ask = [&](const std::string& more) {
+    const HttpReply reply = server.post(
+        "/v1/completions", completion(R"("max_tokens": 16, "return_token_ids": true)" + more));
+    EXPECT_EQ(reply.status, 200) << reply.body;
+    return reply.status == 200 ? parsed(reply.body) : JsonObject();
+  };
+  for (const int id : ids(ask(R"(, "allowed_token_ids": [40, 41, 42])"))) {
+    EXPECT_GE(id, 40);
+    EXPECT_LE(id, 42);
+  }
+  // The first word of what it would say; then of what it says instead.
+  const std::string first = text(choice(ask("")).at("text"));
+  const size_t from = first.find_first_not_of(" ,");
+  const std::string word = first.substr(from, first.find_first_of(" ,.", from) - from);
+  ASSERT_FALSE(word.empty());
+  const std::string without =
+      text(choice(ask(fmt::format(R"(, "bad_words": ["{}"])", word))).at("text"));
+  EXPECT_NE(without.substr(0, from + word.size()), first.substr(0, from + word.size()));
+  for (const char* bad : {R"("allowed_token_ids": [])", R"("allowed_token_ids": [1000000])",
+                          R"("bad_words": [""])", R"("bad_words": "x")"}) {
+    const HttpReply reply = server.post("/v1/completions", completion(bad));
+    EXPECT_EQ(reply.status, 400) << bad << reply.body;
+  }
+}
+
 TEST(Gateway, KnowsItsModelsAndTokens) {
   GatewayHarness server(gateway_harness());
   const JsonObject models = parsed(server.get("/v1/models").body);
