@@ -363,7 +363,7 @@ TEST(Gateway, ChoosesAmongAllowedTokensAndAvoidsBadWords) {
       text(choice(ask(fmt::format(R"(, "bad_words": ["{}"])", word))).at("text"));
   EXPECT_NE(without.substr(0, from + word.size()), first.substr(0, from + word.size()));
   for (const char* bad : {R"("allowed_token_ids": [])", R"("allowed_token_ids": [1000000])",
-                          R"("bad_words": [""])", R"("bad_words": "x")"}) {
+                          R"("bad_words": [""])", R"("bad_words": 7)"}) {
     const HttpReply reply = server.post("/v1/completions", completion(bad));
     EXPECT_EQ(reply.status, 400) << bad << reply.body;
   }
