@@ -73,14 +73,13 @@ struct HttpServer::Core {
         observer(std::move(s)),
         context(std::max(options.io_threads, 1)) {}
 
+  struct Member;  // a connection, as long as it lives
+
   const HttpServerOptions options;
   const HttpRoutes routes;
   const Gate gate;
   const Observer observer;
-  asio::io_context context;
-  std::optional<tcp::acceptor> acceptor;
   uint16_t port = 0;
-  std::vector<std::thread> threads;
   std::atomic<bool> draining = false;
   std::atomic<uint64_t> connections = 0, refused = 0, requests = 0;
   std::atomic<uint32_t> connections_open = 0, exchanges_open = 0;
@@ -88,6 +87,10 @@ struct HttpServer::Core {
   std::condition_variable thread_ended;
   size_t threads_running = 0;
   std::map<Stream*, bool> open;  // connections; true: it waits for a request
+  // Destroying the context destroys the coroutines that still wait, which use what is above.
+  asio::io_context context;
+  std::optional<tcp::acceptor> acceptor;
+  std::vector<std::thread> threads;
 
   void set_waiting(Stream* stream, bool waits) {
     const std::lock_guard lock(mutex);
@@ -116,9 +119,50 @@ struct HttpServer::Core {
   asio::awaitable<void> refuse(tcp::socket socket);
 };
 
+// Leaves the list of connections however its coroutine ends.
+struct HttpServer::Core::Member {
+  Member(Core& c, Stream& s) : core(c), stream(s) { core.set_waiting(&stream, false); }
+  ~Member() { core.forget(&stream); }
+  Member(const Member&) = delete;
+  Member& operator=(const Member&) = delete;
+  Core& core;
+  Stream& stream;
+};
+
 namespace {
 
 using Core = HttpServer::Core;
+
+// Counts down however its scope is left.
+class Leave {
+ public:
+  explicit Leave(std::atomic<uint32_t>& count) : count_(count) {}
+  ~Leave() { --count_; }
+  Leave(const Leave&) = delete;
+  Leave& operator=(const Leave&) = delete;
+
+ private:
+  std::atomic<uint32_t>& count_;
+};
+
+// Ends what a stream waits for after a while without closing it, as a time-out of the stream itself
+// would: the client is to be told.
+class Deadline {
+ public:
+  Deadline(Stream& stream, std::chrono::milliseconds patience)
+      : passed_(std::make_shared<bool>(false)), timer_(stream.get_executor(), patience) {
+    timer_.async_wait([passed = passed_, &stream](const ErrorCode& error) {
+      if (error || passed.use_count() == 1) return;
+      *passed = true;
+      stream.cancel();
+    });
+  }
+  bool passed() const { return *passed_; }
+
+ private:
+  std::shared_ptr<bool> passed_;  // shared with the wait: alone, the wait has nobody to end
+  asio::steady_timer timer_;
+};
 
 // One request and its answer on a connection.
 class Exchange final : public HttpExchange {
@@ -316,6 +360,7 @@ asio::awaitable<void> answer(Core& core, Exchange& exchange, bool path_ok) {
   const Clock::time_point start = Clock::now();
   ++core.requests;
   ++core.exchanges_open;
+  const Leave leave(core.exchanges_open);
   HttpResponse refusal;
   const HttpRoute* route = nullptr;
   std::string_view name;
@@ -335,6 +380,8 @@ asio::awaitable<void> answer(Core& core, Exchange& exchange, bool path_ok) {
       co_await route->handler(exchange);
     } catch (const std::exception& e) {
       failure = e.what();
+    } catch (...) {
+      failure = "an exception of no standard type";
     }
     exchange.stop_watching();
     if (!exchange.answered())
@@ -342,7 +389,6 @@ asio::awaitable<void> answer(Core& core, Exchange& exchange, bool path_ok) {
                  error_response(api_error(500, "internal_error", "internal error: " + failure))))
           .ok();
   }
-  --core.exchanges_open;
   if (core.observer) core.observer(request, name, exchange.status(), Clock::now() - start);
 }
 
@@ -383,11 +429,11 @@ asio::awaitable<void> linger(Stream& stream) {
 }  // namespace
 
 asio::awaitable<void> HttpServer::Core::session(tcp::socket socket) {
-  ++connections_open;
+  const Leave leave(connections_open);
   ErrorCode error;
   socket.set_option(tcp::no_delay(true), error);
   Stream stream(std::move(socket));
-  set_waiting(&stream, false);
+  const Member member(*this, stream);
   beast::flat_buffer buffer;
   for (bool more = true; more;) {
     Parser parser;
@@ -402,18 +448,25 @@ asio::awaitable<void> HttpServer::Core::session(tcp::socket socket) {
       set_waiting(&stream, false);
       if (error) break;  // the client has gone, or says nothing: no answer is due
     }
-    stream.expires_after(options.header_timeout);
-    co_await http::async_read_header(stream, buffer, parser, token(error));
+    stream.expires_never();
+    {
+      const Deadline deadline(stream, options.header_timeout);
+      co_await http::async_read_header(stream, buffer, parser, token(error));
+      if (error && deadline.passed()) error = beast::error::timeout;
+    }
     if (!error && parser.content_length().has_value() &&
         *parser.content_length() > options.body_bytes_max)
       error = http::error::body_limit;
     if (!error && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      stream.expires_after(options.write_timeout);
       co_await asio::async_write(stream, asio::buffer(kContinue), token(error));
+      stream.expires_never();
     }
     if (!error) {
-      stream.expires_after(options.body_timeout);
+      const Deadline deadline(stream, options.body_timeout);
       co_await http::async_read(stream, buffer, parser, token(error));
+      if (error && deadline.passed()) error = beast::error::timeout;
     }
     if (error) {
       if (worth_an_answer(error) || error == beast::error::timeout) {
@@ -439,12 +492,11 @@ asio::awaitable<void> HttpServer::Core::session(tcp::socket socket) {
     stream.socket().shutdown(tcp::socket::shutdown_send, error);
     stream.close();
   }
-  forget(&stream);
-  --connections_open;
 }
 
 asio::awaitable<void> HttpServer::Core::refuse(tcp::socket socket) {
   Stream stream(std::move(socket));
+  const Member member(*this, stream);
   HttpRequest nobody;
   nobody.request_id = request_id_of("");
   Exchange exchange(*this, stream, std::move(nobody), 11, false);
@@ -472,6 +524,7 @@ asio::awaitable<void> HttpServer::Core::accept() {
       ++refused;
       asio::co_spawn(strand, refuse(std::move(socket)), asio::detached);
     } else {
+      ++connections_open;
       asio::co_spawn(strand, session(std::move(socket)), asio::detached);
     }
   }
