@@ -249,7 +249,9 @@ class Exchange final : public HttpExchange {
     stream_.socket().async_wait(
         tcp::socket::wait_read,
         asio::bind_cancellation_slot(watch_->stop.slot(), [w = watch_](const ErrorCode& error) {
-          if (w->exchange != nullptr && !error) w->exchange->look();
+          if (w->exchange == nullptr) return;
+          // An error: the server has closed the connection, by a time-out or stop().
+          error ? w->exchange->tell_gone() : w->exchange->look();
         }));
   }
   void look() {
@@ -257,6 +259,9 @@ class Exchange final : public HttpExchange {
     ErrorCode error;
     stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, error);
     if (!error || error == asio::error::would_block) return;  // the next request: it can wait
+    tell_gone();
+  }
+  void tell_gone() {
     if (gone_) std::exchange(gone_, {})();
   }
 

@@ -290,6 +290,7 @@ TEST_F(HttpServerTest, StopsWithAnAnswerUnderWay) {
   server_->stop_accepting();
   EXPECT_EQ(idle.rest(), "");
   server_.reset();
+  EXPECT_TRUE(happens(events_.gone.get_future()));  // the handler was told, not left waiting
   EXPECT_FALSE(says(client.rest(), "0\r\n\r\n"));  // it must not look whole
 }
 
