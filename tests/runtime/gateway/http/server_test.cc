@@ -13,6 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernels/base/json.h"
+#include "runtime/gateway/http/auth.h"
+
 namespace trireme::test {
 namespace {
 
@@ -211,6 +214,10 @@ TEST_F(HttpServerTest, SaysWhatIsWrong) {
   };
   EXPECT_TRUE(says(status("GET /helo" + std::string(kClose), "404"), "did you mean /hello?"));
   EXPECT_TRUE(says(status("GET /echo" + std::string(kClose), "405"), "Allow: POST, OPTIONS"));
+  const std::string odd = status("GET /%c3%a9%ff%ed%a0%80" + std::string(kClose), "404");
+  const Result<Json> body = parse_json(odd.substr(odd.find("\r\n\r\n") + 4));
+  ASSERT_TRUE(body.ok()) << odd;
+  EXPECT_TRUE(says(odd, "/\xc3\xa9????")) << odd;
   status("GET /%zz" + std::string(kClose), "400");
   status("no http at all\r\n\r\n", "400");
   status("POST /echo HTTP/1.1\r\nContent-Length: 11\r\n\r\n", "413");  // before a byte of it
@@ -259,6 +266,56 @@ TEST_F(HttpServerTest, TellsThatTheClientHasGone) {
   EXPECT_TRUE(happens(events_.gone.get_future()));
 }
 
+TEST_F(HttpServerTest, HundredsOfStreamsAtOnceAndNoMoreThanItsMost) {
+  HttpServerOptions options;
+  options.io_threads = 2;
+  options.connections_max = 300;
+  serve(options);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 300; ++i) {
+    clients.push_back(std::make_unique<Client>(server_->port()));
+    clients.back()->send("GET /stream HTTP/1.1\r\n\r\n");
+  }
+  for (auto& client : clients)
+    EXPECT_TRUE(client->until("0\r\n\r\n").ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"));
+  Client late(server_->port());
+  const std::string refusal = late.until("most");
+  EXPECT_TRUE(refusal.starts_with("HTTP/1.1 503 ")) << refusal;
+  EXPECT_TRUE(says(refusal, "Retry-After")) << refusal;
+}
+
+TEST_F(HttpServerTest, EchoesOnlyRequestIdsThatAreFit) {
+  serve();
+  const auto id = [&](const std::string& given) {
+    const std::string answer =
+        ask("GET /hello HTTP/1.1\r\nConnection: close\r\nx-request-id: " + given + "\r\n\r\n");
+    return answer.substr(answer.find("x-request-id: ") + 14);
+  };
+  EXPECT_TRUE(id("abc-1").starts_with("abc-1\r\n"));
+  EXPECT_TRUE(id(std::string(129, 'a')).starts_with("req-"));
+}
+
+TEST(ApiKeys, AdmitOnlyTheirOwners) {
+  const ApiKeys keys({"first-key", "second-key"});
+  const auto admits = [&](const std::string& path, const std::string& header) {
+    HttpRequest request;
+    request.path = path;
+    if (!header.empty()) request.headers.emplace_back("authorization", header);
+    HttpResponse refusal;
+    const bool in = keys.admits(request, refusal);
+    if (!in) {
+      EXPECT_EQ(refusal.status, 401);
+      EXPECT_TRUE(says(refusal.body, "invalid_api_key"));
+      EXPECT_EQ(refusal.headers.at(0).first, "WWW-Authenticate");
+    }
+    return in;
+  };
+  EXPECT_TRUE(admits("/v1/models", "Bearer second-key"));
+  EXPECT_TRUE(admits("/health", ""));
+  for (const char* wrong : {"", "Bearer ", "Bearer second-ke", "second-key", "Bearer second-keys"})
+    EXPECT_FALSE(admits("/v1/models", wrong)) << wrong;
+}
+
 TEST_F(HttpServerTest, AClientThatNeverReadsIsGone) {
   HttpServerOptions options;
   options.write_timeout = milliseconds(50);
@@ -291,7 +348,7 @@ TEST_F(HttpServerTest, StopsWithAnAnswerUnderWay) {
   EXPECT_EQ(idle.rest(), "");
   server_.reset();
   EXPECT_TRUE(happens(events_.gone.get_future()));  // the handler was told, not left waiting
-  EXPECT_FALSE(says(client.rest(), "0\r\n\r\n"));  // it must not look whole
+  EXPECT_FALSE(says(client.rest(), "0\r\n\r\n"));   // it must not look whole
 }
 
 }  // namespace
