@@ -54,8 +54,8 @@ class HttpExchange {
   virtual boost::asio::awaitable<Status> write(std::string_view piece) = 0;
   virtual boost::asio::awaitable<Status> end_stream() = 0;
 
-  // Calls `gone` once, on executor(), when the client closes its connection before the answer is
-  // complete. Never after the handler has returned.
+  // Calls `gone` once, on executor(), when the connection is closed before the answer is complete:
+  // by the client, a time-out or the server's stop(). Never after the handler has returned.
   virtual void on_client_gone(std::function<void()> gone) = 0;
 };
 
