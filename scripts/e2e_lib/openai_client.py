@@ -3,9 +3,48 @@
   python openai_client.py http://127.0.0.1:8000
 """
 
+import json
 import sys
 
 import openai
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "adds",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99},
+                           "b": {"type": "integer", "minimum": 0, "maximum": 99}},
+            "required": ["a", "b"],
+        },
+    },
+}
+
+
+def forms(client, model):
+    """Structured output and calls of tools, whole and streamed."""
+    ask = dict(model=model, messages=[{"role": "user", "content": "Number the tribes"}], temperature=0.5, seed=3,
+               max_completion_tokens=200)
+    schema = {"type": "object", "properties": {"tribe": {"enum": ["Judah", "Levi"]}, "count": {"type": "integer",
+              "minimum": 1, "maximum": 12}}, "required": ["tribe", "count"], "additionalProperties": False}
+    said = client.chat.completions.create(
+        **ask, response_format={"type": "json_schema", "json_schema": {"name": "tribe", "schema": schema}})
+    value = json.loads(said.choices[0].message.content)
+    assert value["tribe"] in ("Judah", "Levi") and 1 <= value["count"] <= 12, value
+
+    choice = {"type": "function", "function": {"name": "add"}}
+    message = client.chat.completions.create(**ask, tools=[TOOL], tool_choice=choice).choices[0].message
+    call = message.tool_calls[0]
+    assert call.type == "function" and call.function.name == "add" and message.content is None, message
+    assert set(json.loads(call.function.arguments)) == {"a", "b"}, call
+    name, arguments = "", ""
+    for chunk in client.chat.completions.create(**ask, tools=[TOOL], tool_choice=choice, stream=True):
+        for delta in chunk.choices[0].delta.tool_calls or []:
+            name += delta.function.name or ""
+            arguments += delta.function.arguments or ""
+    assert (name, arguments) == ("add", call.function.arguments), (name, arguments)
 
 
 def main(base):
@@ -60,6 +99,7 @@ def main(base):
     assert text == chat.choices[0].message.content and roles == 1
     assert usage.completion_tokens == chat.usage.completion_tokens
 
+    forms(client, model)
     for wrong, error in [
         (dict(model="nobody"), openai.NotFoundError),
         (dict(model=model, temperature=9), openai.BadRequestError),
