@@ -181,6 +181,13 @@ class Exchange final : public HttpExchange {
   bool complete() const { return complete_; }
   bool keep_alive() const { return keep_alive_ && complete_; }
   int status() const { return status_; }
+  // Nobody is there to be answered: 499, as nginx has it.
+  bool give_up_if_left() {
+    if (!left_) return false;
+    status_ = 499;
+    keep_alive_ = false;
+    return true;
+  }
 
   asio::awaitable<Status> send(HttpResponse response) override {
     CHECK(!answered_) << "two answers to one request";
@@ -262,6 +269,7 @@ class Exchange final : public HttpExchange {
     tell_gone();
   }
   void tell_gone() {
+    left_ = true;
     if (gone_) std::exchange(gone_, {})();
   }
 
@@ -321,7 +329,7 @@ class Exchange final : public HttpExchange {
   const HttpRequest request_;
   const unsigned version_;
   bool keep_alive_;
-  bool answered_ = false, complete_ = false, chunked_ = false;
+  bool answered_ = false, complete_ = false, chunked_ = false, left_ = false;
   int status_ = 0;
   std::string pending_;  // the head of a stream, until its first piece
   std::function<void()> gone_;
@@ -389,7 +397,7 @@ asio::awaitable<void> answer(Core& core, Exchange& exchange, bool path_ok) {
       failure = "an exception of no standard type";
     }
     exchange.stop_watching();
-    if (!exchange.answered())
+    if (!exchange.answered() && !exchange.give_up_if_left())
       (void)(co_await exchange.send(
                  error_response(api_error(500, "internal_error", "internal error: " + failure))))
           .ok();

@@ -43,6 +43,7 @@ class HttpServer {
   // Asked before a route is looked for: an answer ends the exchange (authentication, say).
   using Gate = std::function<bool(const HttpRequest& request, HttpResponse& refusal)>;
   // Told of each answer, on the exchange's strand: the route's path, or "" where there was none.
+  // Status 499: the connection was closed before there was one.
   using Observer = std::function<void(const HttpRequest& request, std::string_view route,
                                       int status, std::chrono::nanoseconds took)>;
 

@@ -508,6 +508,17 @@ TEST(Gateway, AClientThatLeavesIsNotServedOn) {
     client.close();
     EXPECT_TRUE(eventually([&] { return server.engine().stats().finished_cancelled > before; }));
   }
+  // The stream had begun; the other had not been answered, and that is no failure of the server.
+  EXPECT_TRUE(eventually([&] {
+    const std::string page = server.get("/metrics").body;
+    const auto counts = [&](int status) {
+      return page.find(fmt::format(
+                 "trireme_http_responses_total{{route=\"/v1/completions\",status=\"{}\"}} 1",
+                 status)) != std::string::npos;
+    };
+    EXPECT_FALSE(counts(500)) << page;
+    return counts(200) && counts(499);
+  }));
 }
 
 TEST(Gateway, RefusesMoreThanItCanKeepWaiting) {
