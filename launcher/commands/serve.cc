@@ -170,7 +170,7 @@ int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRun
       engine.stop();
     }
   });
-  front.gateway().set_engine(engine);
+  front.gateway().set_engine(engine, &compiler);
   print_banner(deployment, worker, engine, front, front.server().port());
   const Status served = engine.run();
   // The last answers are on their way to their clients.

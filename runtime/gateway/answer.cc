@@ -3,6 +3,23 @@
 namespace trireme {
 namespace {
 
+// llama-server's names.
+JsonObject timings_object(const ApiRun& run) {
+  const RunTimings t = run.timings();
+  const auto per_second = [](uint64_t tokens, double ms) {
+    return ms > 0 ? static_cast<double>(tokens) * 1000 / ms : 0.0;
+  };
+  JsonObject object;
+  object["cache_n"] = run.cached_tokens();
+  object["prompt_n"] = t.prompt_tokens;
+  object["prompt_ms"] = t.prompt_ms;
+  object["prompt_per_second"] = per_second(t.prompt_tokens, t.prompt_ms);
+  object["predicted_n"] = t.predicted_tokens;
+  object["predicted_ms"] = t.predicted_ms;
+  object["predicted_per_second"] = per_second(t.predicted_tokens, t.predicted_ms);
+  return object;
+}
+
 JsonObject head_object(const ApiRun& run, const AnswerHead& head, std::string_view kind) {
   JsonObject object;
   object["id"] = head.id;
@@ -10,7 +27,7 @@ JsonObject head_object(const ApiRun& run, const AnswerHead& head, std::string_vi
   object["created"] = head.created;
   object["model"] = head.model;
   object["system_fingerprint"] = head.fingerprint;
-  (void)run;
+  if (run.call().timings) object["timings"] = timings_object(run);
   return object;
 }
 

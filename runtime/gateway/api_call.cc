@@ -5,15 +5,16 @@
 #include <limits>
 #include <set>
 
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include "runtime/gateway/constraint_fields.h"
 #include "runtime/gateway/field_reader.h"
 
 namespace trireme {
 namespace {
 
 constexpr int64_t kAny = INT64_MAX;
+constexpr size_t kRequestIdBytesMax = 256;
 
 // {"<id>": bias}
 void read_logit_bias(FieldReader& in, SamplingParams& params) {
@@ -60,84 +61,6 @@ void read_sampling(FieldReader& in, SamplingParams& p) {
   p.min_tokens = static_cast<uint32_t>(in.integer("min_tokens", p.min_tokens, 0, INT32_MAX));
 }
 
-ConstraintSpec spec(ConstraintSpec::Kind kind, std::string text = {}) {
-  return {kind, std::move(text)};
-}
-
-// A JSON schema as an object, or as the text of one.
-std::string schema_text(const Json& value) {
-  return value.is_string() ? std::string(value.get_string()) : boost::json::serialize(value);
-}
-
-void read_response_format(FieldReader& in, ConstraintSpec& out) {
-  const JsonObject* format = in.object("response_format");
-  if (format == nullptr) return;
-  FieldReader inner(*format, "response_format");
-  const std::string type = inner.choice("type", "", {"text", "json_object", "json_schema"});
-  if (type == "json_object") {
-    const Json* schema = inner.find("schema");  // llama-server's
-    out = schema == nullptr ? spec(ConstraintSpec::Kind::kJsonObject)
-                            : spec(ConstraintSpec::Kind::kJsonSchema, schema_text(*schema));
-  } else if (type == "json_schema") {
-    const JsonObject* named = inner.object("json_schema");
-    const Json* schema = named == nullptr ? nullptr : FieldReader(*named, "").find("schema");
-    if (schema == nullptr) {
-      inner.fail("json_schema", "must be an object with a member 'schema'");
-    } else {
-      out = spec(ConstraintSpec::Kind::kJsonSchema, schema_text(*schema));
-    }
-  }
-  in.adopt(inner);
-}
-
-// structured_outputs: {json | regex | choice | grammar | json_object}, of which one; and the same
-// as guided_json and so on, as older clients of vLLM say it.
-void read_structured(FieldReader& in, const std::string& prefix, ConstraintSpec& out, int& given) {
-  if (const Json* json = in.find(prefix + "json")) {
-    out = spec(ConstraintSpec::Kind::kJsonSchema, schema_text(*json));
-    ++given;
-  }
-  if (in.has(prefix + "regex")) {
-    out = spec(ConstraintSpec::Kind::kRegex, in.string(prefix + "regex", ""));
-    ++given;
-  }
-  if (in.has(prefix + "choice")) {
-    if (const JsonArray* list = in.array(prefix + "choice", 4096))
-      out = spec(ConstraintSpec::Kind::kChoice, boost::json::serialize(*list));
-    ++given;
-  }
-  if (in.has(prefix + "grammar")) {
-    out = spec(ConstraintSpec::Kind::kGrammar, in.string(prefix + "grammar", ""));
-    ++given;
-  }
-  if (in.boolean(prefix + "json_object", false)) {
-    out = spec(ConstraintSpec::Kind::kJsonObject);
-    ++given;
-  }
-}
-
-void read_constraint(FieldReader& in, ConstraintSpec& out) {
-  int given = 0;
-  read_response_format(in, out);
-  if (out.kind != ConstraintSpec::Kind::kNone) ++given;
-  if (const JsonObject* structured = in.object("structured_outputs")) {
-    FieldReader inner(*structured, "structured_outputs");
-    read_structured(inner, "", out, given);
-    in.adopt(inner);
-  }
-  read_structured(in, "guided_", out, given);
-  if (in.has("grammar")) {  // llama-server's
-    out = spec(ConstraintSpec::Kind::kGrammar, in.string("grammar", ""));
-    ++given;
-  }
-  if (const Json* schema = in.find("json_schema")) {
-    out = spec(ConstraintSpec::Kind::kJsonSchema, schema_text(*schema));
-    ++given;
-  }
-  if (given > 1)
-    in.fail("structured_outputs", "says the form of the output more than once: keep one");
-}
-
 void read_stream(FieldReader& in, ApiCall& call) {
   call.stream = in.boolean("stream", false);
   const JsonObject* options = in.object("stream_options");
@@ -168,9 +91,13 @@ void read_common(FieldReader& in, ApiCall& call, const SamplingParams& defaults,
   p.seed = static_cast<uint64_t>(in.integer("seed", static_cast<int64_t>(p.seed), INT64_MIN, kAny));
   call.base.priority = static_cast<int32_t>(in.integer("priority", 0, -1000000, 1000000));
   call.base.prompt_logprobs =
-      static_cast<int32_t>(in.integer("prompt_logprobs", -1, -1, limits.logprobs_max));
+      static_cast<int32_t>(in.integer("prompt_logprobs", -1, 0, limits.logprobs_max));
   call.base.cache_salt = in.string("cache_salt", "");
   if (call.base.cache_salt.size() > 1024) in.fail("cache_salt", "has more than 1024 bytes");
+  call.request_id = in.string("request_id", "");
+  if (call.request_id.size() > kRequestIdBytesMax)
+    in.fail("request_id", fmt::format("has more than {} bytes", kRequestIdBytesMax));
+  call.timings = in.boolean("timings_per_token", false);
   call.skip_special_tokens = in.boolean("skip_special_tokens", true);
   call.return_token_ids = in.boolean("return_token_ids", false);
   call.return_tokens_as_token_ids = in.boolean("return_tokens_as_token_ids", false);
@@ -180,7 +107,7 @@ void read_common(FieldReader& in, ApiCall& call, const SamplingParams& defaults,
       in.fail("truncate_prompt_tokens", "is 0: it must be at least 1, or -1 for the most");
     call.truncate_prompt_tokens = n < 0 ? UINT32_MAX : static_cast<uint32_t>(n);
   }
-  read_constraint(in, call.base.constraint);
+  read_constraint(in, call.base.constraint, call.constraint_field);
   read_stream(in, call);
   if (call.stream && call.base.prompt_logprobs >= 0)
     in.fail("prompt_logprobs", "cannot be streamed: set stream to false");
@@ -332,9 +259,22 @@ void require_tools(FieldReader& in, ApiCall& call) {
                    "one");
   const auto name = named ? std::optional(choice.name) : std::nullopt;
   call.tool_format = ToolFormat::kList;
-  call.base.constraint =
-      spec(ConstraintSpec::Kind::kJsonSchema,
-           tool_calls_schema(call.tools, name, named || !call.parallel_tool_calls));
+  call.constraint_field = "tools";
+  call.base.constraint = {ConstraintSpec::Kind::kJsonSchema,
+                          tool_calls_schema(call.tools, name, named || !call.parallel_tool_calls)};
+}
+
+// What the template sees beside the messages. A template of the client's own would be code.
+void read_template_fields(FieldReader& in, ApiCall& call) {
+  if (const JsonObject* kwargs = in.object("chat_template_kwargs"))
+    call.chat_template_kwargs = *kwargs;
+  if (in.has("reasoning_effort"))
+    call.chat_template_kwargs["reasoning_effort"] = in.string("reasoning_effort", "");
+  constexpr size_t kDocumentsMax = 1024;
+  if (const JsonArray* documents = in.array("documents", kDocumentsMax))
+    call.chat_template_kwargs["documents"] = *documents;
+  if (in.has("chat_template"))
+    in.fail("chat_template", "is the server's to say: leave it out", "unsupported_parameter");
 }
 
 }  // namespace
@@ -386,7 +326,10 @@ ParsedCall parse_chat_call(const JsonObject& body, const SamplingParams& default
   call.chat = true;
   read_messages(in, call, limits);
   read_common(in, call, defaults, limits);
-  set_max_tokens(in, call, in.has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens",
+  set_max_tokens(in, call,
+                 in.has("max_completion_tokens") ? "max_completion_tokens"
+                 : in.has("max_tokens")          ? "max_tokens"
+                                                 : "n_predict",
                  1);
   call.add_special_tokens = in.boolean("add_special_tokens", false);
   call.logprobs = in.boolean("logprobs", false);
@@ -402,8 +345,7 @@ ParsedCall parse_chat_call(const JsonObject& body, const SamplingParams& default
   if (call.continue_final_message && in.has("add_generation_prompt") && call.add_generation_prompt)
     in.fail("continue_final_message", "and add_generation_prompt exclude each other: keep one");
   if (call.continue_final_message) call.add_generation_prompt = false;
-  if (const JsonObject* kwargs = in.object("chat_template_kwargs"))
-    call.chat_template_kwargs = *kwargs;
+  read_template_fields(in, call);
   check_min_tokens(in, call);
   return finish(in, std::move(call));
 }

@@ -37,6 +37,9 @@ struct ApiCall {
   Request base;       // without prompt; params.max_tokens counts only where max_tokens is given
   std::optional<uint32_t> max_tokens;  // none: what the endpoint says
   bool seeded = false;                 // base.params.seed was given
+  std::string constraint_field;        // that says base.constraint
+  std::string request_id;              // "": not said; goes into the answer's id
+  bool timings = false;                // how long things took, in every object of the answer
 
   // Completions.
   std::vector<PromptInput> prompts;

@@ -1,6 +1,7 @@
 #include "runtime/gateway/api_run.h"
 
 #include <algorithm>
+#include <array>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -23,10 +24,23 @@ size_t text_bytes(const ApiCall& call) {
   for (const Json& message : call.messages) {
     const Json* content = find(message, "content");
     if (content != nullptr && content->is_string()) bytes += content->get_string().size();
-    if (content != nullptr && content->is_array()) bytes += kInlineBytes;
+    if (content != nullptr && content->is_array()) bytes += kInlineBytes + 1;
   }
   for (const std::string& word : call.bad_words) bytes += word.size();
+  // A tool stands in the prompt as text, and a constraint has to be compiled.
+  if (!call.tools.empty() || call.base.constraint.kind != ConstraintSpec::Kind::kNone)
+    bytes += kInlineBytes + 1;
   return bytes;
+}
+
+// The engine's sentences begin with the field that is wrong, where it is one of the request's.
+std::string field_of(std::string_view message) {
+  constexpr std::array<std::string_view, 10> kFields = {
+      "logit_bias", "stop", "stop_token_ids",  "allowed_token_ids", "bad_words", "min_tokens",
+      "max_tokens", "n",    "prompt_logprobs", "logprobs"};
+  const std::string_view first = message.substr(0, message.find(' '));
+  return std::find(kFields.begin(), kFields.end(), first) == kFields.end() ? ""
+                                                                           : std::string(first);
 }
 
 }  // namespace
@@ -34,7 +48,7 @@ size_t text_bytes(const ApiCall& call) {
 ApiError api_error_of(const Status& status) {
   switch (status.code()) {
     case StatusCode::kInvalidArgument:
-      return api_error(400, "invalid_value", status.message());
+      return api_error(400, "invalid_value", status.message(), field_of(status.message()));
     case StatusCode::kResourceExhausted:
       return api_error(429, "queue_full", status.message());
     case StatusCode::kUnavailable:
@@ -108,19 +122,37 @@ Status ApiRun::tokenise_all() {
   return {};
 }
 
+std::optional<ApiError> ApiRun::prepare() {
+  if (Status s = tokenise_all(); !s.ok())
+    return api_error(400, "invalid_value", fmt::format("{}: {}", prompt_field(), s.message()),
+                     prompt_field());
+  for (const Prompt& prompt : prompts_) {
+    if (std::optional<ApiError> error = check_length(prompt)) return error;
+  }
+  const ConstraintSpec& constraint = call_.base.constraint;
+  if (context_.constraints == nullptr || constraint.kind == ConstraintSpec::Kind::kNone)
+    return std::nullopt;
+  // Kept by the compiler: the engine finds it there.
+  const Status compiled = context_.constraints->compile(constraint).status();
+  if (compiled.ok()) return std::nullopt;
+  if (compiled.code() != StatusCode::kInvalidArgument) return api_error_of(compiled);
+  const bool schema = constraint.kind == ConstraintSpec::Kind::kJsonSchema;
+  return api_error(400, schema ? "invalid_json_schema" : "invalid_value",
+                   fmt::format("{}: {}", call_.constraint_field, compiled.message()),
+                   call_.constraint_field);
+}
+
 asio::awaitable<std::optional<ApiError>> ApiRun::start() {
-  Status tokenised;
+  std::optional<ApiError> wrong;
   if (text_bytes(call_) <= kInlineBytes) {
-    tokenised = tokenise_all();
+    wrong = prepare();
   } else {
-    tokenised = co_await asio::co_spawn(
-        context_.text_pool, [this]() -> asio::awaitable<Status> { co_return tokenise_all(); },
+    wrong = co_await asio::co_spawn(
+        context_.text_pool,
+        [this]() -> asio::awaitable<std::optional<ApiError>> { co_return prepare(); },
         asio::use_awaitable);
   }
-  const char* field = call_.chat ? "messages" : "prompt";
-  if (!tokenised.ok())
-    co_return api_error(400, "invalid_value", fmt::format("{}: {}", field, tokenised.message()),
-                        field);
+  if (wrong.has_value()) co_return wrong;
   for (size_t i = 0; i < prompts_.size(); ++i) {
     for (uint32_t c = 0; c < call_.base.choices; ++c)
       texts_.emplace_back(context_.tokenizer, call_.base.params, call_.skip_special_tokens);
@@ -130,38 +162,43 @@ asio::awaitable<std::optional<ApiError>> ApiRun::start() {
   for (size_t i = 0; i < prompts_.size(); ++i) {
     if (std::optional<ApiError> error = submit(i)) co_return error;
   }
-  if (context_.request_timeout.count() > 0) {
-    deadline_ =
-        std::make_shared<asio::steady_timer>(exchange_.executor(), context_.request_timeout);
-    deadline_->async_wait(
-        [this, keep = deadline_, mailbox = mailbox_](const boost::system::error_code& cancelled) {
-          if (cancelled || mailbox->interrupted()) return;  // a run that has ended interrupts it
-          timed_out_ = true;
-          mailbox->interrupt();
-        });
-  }
+  start_deadline();
   co_return std::nullopt;
+}
+
+void ApiRun::start_deadline() {
+  if (context_.request_timeout.count() <= 0) return;
+  deadline_ = std::make_shared<asio::steady_timer>(exchange_.executor(), context_.request_timeout);
+  deadline_->async_wait(
+      [this, keep = deadline_, mailbox = mailbox_](const boost::system::error_code& cancelled) {
+        if (cancelled || mailbox->interrupted()) return;  // a run that has ended interrupts it
+        timed_out_ = true;
+        mailbox->interrupt();
+      });
+}
+
+std::optional<ApiError> ApiRun::check_length(const Prompt& prompt) const {
+  const uint32_t context = context_.engine.info().tokens_max;
+  const uint32_t room = call_.base.score_only ? 0 : 1;
+  if (prompt.tokens.empty())
+    return api_error(400, "invalid_value", fmt::format("{} has no token", prompt_field()),
+                     prompt_field());
+  if (prompt.tokens.size() + room <= context) return std::nullopt;
+  ApiError error = api_error(
+      400, "context_length_exceeded",
+      fmt::format("the prompt has {} tokens, and the model's context holds {}, output included: "
+                  "shorten it",
+                  prompt.tokens.size(), context),
+      prompt_field());
+  error.extra["n_prompt_tokens"] = prompt.tokens.size();
+  error.extra["max_model_len"] = context;
+  return error;
 }
 
 std::optional<ApiError> ApiRun::submit(size_t index) {
   Prompt& prompt = prompts_[index];
-  const char* field = call_.chat ? "messages" : "prompt";
   const uint32_t context = context_.engine.info().tokens_max;
   const auto size = static_cast<uint32_t>(prompt.tokens.size());
-  const uint32_t room = call_.base.score_only ? 0 : 1;
-  if (size == 0)
-    return api_error(400, "invalid_value", fmt::format("{} has no token", field), field);
-  if (prompt.tokens.size() + room > context) {
-    ApiError error = api_error(
-        400, "context_length_exceeded",
-        fmt::format("the prompt has {} tokens, and the model's context holds {}, output included: "
-                    "shorten it",
-                    prompt.tokens.size(), context),
-        field);
-    error.extra["n_prompt_tokens"] = prompt.tokens.size();
-    error.extra["max_model_len"] = context;
-    return error;
-  }
   Request request = call_.base;
   request.prompt = prompt.tokens;
   request.label = exchange_.request().request_id;
@@ -234,6 +271,28 @@ uint64_t ApiRun::completion_tokens() const {
   uint64_t sum = 0;
   for (const ChoiceText& t : texts_) sum += t.tokens();
   return sum;
+}
+
+RunTimings ApiRun::timings() const {
+  using Clock = RequestTimes::Clock;
+  const Clock::time_point unset{};
+  Clock::time_point scheduled, first, last;
+  for (const Prompt& p : prompts_) {
+    const auto earlier = [&](Clock::time_point a, Clock::time_point b) {
+      return a == unset ? b : b == unset ? a : std::min(a, b);
+    };
+    scheduled = earlier(scheduled, p.times.scheduled_at);
+    for (const RequestTimes::Choice& c : p.times.choices) {
+      first = earlier(first, c.first_token);
+      last = std::max(last, c.last_token);
+    }
+  }
+  const auto ms = [&](Clock::time_point from, Clock::time_point to) {
+    if (from == unset || to < from) return 0.0;
+    return std::chrono::duration<double, std::milli>(to - from).count();
+  };
+  return {prompt_tokens() - cached_tokens(), ms(scheduled, first), completion_tokens(),
+          ms(first, last)};
 }
 
 }  // namespace trireme

@@ -26,8 +26,17 @@ struct ApiContext {
   const Tokenizer& tokenizer;
   const ChatFormatter& chat;
   GatewayMetrics& metrics;
-  boost::asio::thread_pool& text_pool;          // for prompts that take long to tokenise
+  boost::asio::thread_pool& text_pool;          // for what takes long before a call can run
   std::chrono::milliseconds request_timeout{};  // 0: none
+  ConstraintCompiler* constraints = nullptr;    // none: the engine alone checks constraints
+};
+
+// Where the time of a call went, all prompts and choices together.
+struct RunTimings {
+  uint64_t prompt_tokens = 0;  // computed: without those from the cache
+  double prompt_ms = 0;        // from the first step to the first token
+  uint64_t predicted_tokens = 0;
+  double predicted_ms = 0;  // from the first token to the last
 };
 
 class ApiRun {
@@ -61,6 +70,7 @@ class ApiRun {
   uint64_t prompt_tokens() const;
   uint64_t cached_tokens() const;
   uint64_t completion_tokens() const;
+  RunTimings timings() const;
 
  private:
   struct Prompt {
@@ -74,7 +84,14 @@ class ApiRun {
   Result<std::vector<int32_t>> tokenise(const PromptInput& input) const;
   Status tokenise_all();
   Status tokenise_bad_words();
+  // What takes a while: on a thread of the text pool where it is much.
+  std::optional<ApiError> prepare();
+  // Whether the engine's context holds a prompt.
+  std::optional<ApiError> check_length(const Prompt& prompt) const;
   std::optional<ApiError> submit(size_t index);
+  // Of the prompt, as the client knows it.
+  const char* prompt_field() const { return call_.chat ? "messages" : "prompt"; }
+  void start_deadline();
   void handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas);
   void cancel();
 

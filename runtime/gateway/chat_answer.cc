@@ -177,8 +177,7 @@ class ChatWriter final : public AnswerWriter {
   void add_chunks(size_t i, const ChoiceDelta& delta, std::vector<JsonObject>& chunks) {
     Choice& c = choices_[i];
     collect_one(i, delta);
-    if (!std::exchange(c.begun, true))
-      chunks.push_back(chunk(i, JsonObject{{"role", "assistant"}, {"content", ""}}, nullptr));
+    if (!std::exchange(c.begun, true)) chunks.push_back(first_chunk(i));
     const ApiCall& call = run_.call();
     const bool says_tokens = (call.logprobs || call.return_token_ids) && !delta.tokens.empty();
     if (!c.calls.empty()) {
@@ -196,6 +195,18 @@ class ChatWriter final : public AnswerWriter {
     choice["finish_reason"] = finish_reason(i);
     choice["stop_reason"] = stop_reason(run_.text(i));
     chunks.push_back(std::move(last));
+  }
+
+  // Who speaks; of its tokens none yet.
+  JsonObject first_chunk(size_t i) {
+    std::vector<int32_t> ids = std::exchange(choices_[i].ids, {});
+    JsonObject first = chunk(i, JsonObject{{"role", "assistant"}, {"content", ""}}, nullptr);
+    choices_[i].ids = std::move(ids);
+    if (run_.call().return_token_ids) {
+      const auto prompt = run_.prompt(i);
+      first["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
+    }
+    return first;
   }
 
   JsonObject chunk(size_t i, JsonObject delta, Json logprobs) {

@@ -56,6 +56,7 @@ class CompletionWriter final : public AnswerWriter {
     std::vector<int32_t> ids;
     CompletionLogprobs logprobs;
     bool echoed = false;
+    bool told_prompt = false;  // its token ids
   };
 
   // The prompt comes before the first token, where it is to be echoed.
@@ -90,9 +91,11 @@ class CompletionWriter final : public AnswerWriter {
     choice["stop_reason"] = stop_reason(text);
     if (run_.call().return_token_ids) {
       choice["token_ids"] = JsonArray(c.ids.begin(), c.ids.end());
-      const auto prompt = run_.prompt(i);
-      choice["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
       c.ids.clear();
+      if (!std::exchange(c.told_prompt, true)) {
+        const auto prompt = run_.prompt(i);
+        choice["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
+      }
     }
     if (run_.call().base.prompt_logprobs >= 0 && !run_.call().stream)
       choice["prompt_logprobs"] = prompt_logprobs(writer_, run_.prompt_scores(i));

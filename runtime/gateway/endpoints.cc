@@ -205,6 +205,12 @@ asio::awaitable<void> Gateway::tokenizer_info(HttpExchange& exchange) {
   co_await send_json(exchange, std::move(info));
 }
 
+asio::awaitable<void> Gateway::openapi(HttpExchange& exchange) {
+  HttpResponse response;
+  response.body = openapi_;
+  (void)(co_await exchange.send(std::move(response))).ok();
+}
+
 asio::awaitable<void> Gateway::reset_prefix_cache(HttpExchange& exchange) {
   if (std::optional<ApiError> error = unready()) {
     co_await send_error(exchange, *error);

@@ -5,6 +5,8 @@
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include "runtime/gateway/openapi.h"
+
 namespace trireme {
 
 namespace asio = boost::asio;
@@ -46,6 +48,8 @@ Gateway::Gateway(GatewayOptions options, const Tokenizer& tokenizer, const ChatF
       chat_(chat),
       tool_format_(options_.tool_format.has_value() ? options_.tool_format
                                                     : detect_tool_format(chat.tools_source())),
+      openapi_(boost::json::serialize(
+          openapi_document(options_.version, options_.limits, options_.metrics_page))),
       metrics_(metrics),
       text_pool_(static_cast<size_t>(std::max(options_.text_threads, 1))),
       started_(seconds_now()) {
@@ -73,6 +77,7 @@ HttpRoutes Gateway::routes() {
   routes.add({"POST", "/detokenize", handler(&Gateway::detokenize), true});
   routes.add({"GET", "/tokenizer_info", handler(&Gateway::tokenizer_info)});
   routes.add({"POST", "/reset_prefix_cache", handler(&Gateway::reset_prefix_cache)});
+  routes.add({"GET", "/openapi.json", handler(&Gateway::openapi)});
   return routes;
 }
 
@@ -98,8 +103,10 @@ std::optional<ApiError> Gateway::wrong_model(const std::string& name) const {
 
 AnswerHead Gateway::answer_head(const ApiCall& call) const {
   AnswerHead head;
-  head.id = fmt::format("{}-{:016x}{:016x}", call.chat ? "chatcmpl" : "cmpl", random_bits()(),
-                        random_bits()());
+  head.id = call.chat ? "chatcmpl-" : "cmpl-";
+  head.id += call.request_id.empty()
+                 ? fmt::format("{:016x}{:016x}", random_bits()(), random_bits()())
+                 : call.request_id;
   head.created = seconds_now();
   head.model = call.model.empty() ? options_.model_names[0] : call.model;
   head.fingerprint = "trireme-" + options_.version;
@@ -139,8 +146,9 @@ asio::awaitable<void> Gateway::serve(HttpExchange& exchange, ParsedCall parsed) 
   ApiCall& call = std::get<ApiCall>(parsed);
   set_tool_format(call, tool_format_);
   if (!call.seeded) call.base.params.seed = random_bits()();
-  ApiRun run({*engine_, tokenizer_, chat_, metrics_, text_pool_, options_.request_timeout},
-             std::move(call), exchange);
+  ApiRun run(
+      {*engine_, tokenizer_, chat_, metrics_, text_pool_, options_.request_timeout, constraints_},
+      std::move(call), exchange);
   error = co_await run.start();
   if (error.has_value()) {
     (void)(co_await exchange.send(error_response(*error))).ok();

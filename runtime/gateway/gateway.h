@@ -42,8 +42,12 @@ class Gateway {
   ~Gateway();
   Gateway(const Gateway&) = delete;
 
-  // The engine is there, and outlives the gateway's server.
-  void set_engine(EngineClient& engine) { engine_ = &engine; }
+  // The engine is there, and outlives the gateway's server; so does what compiles its constraints.
+  // With it a bad schema is found, and a big one compiled, where no other exchange waits for it.
+  void set_engine(EngineClient& engine, ConstraintCompiler* constraints = nullptr) {
+    constraints_ = constraints;
+    engine_ = &engine;
+  }
   // From now on requests are refused with 503 and /health says why.
   void set_draining() { draining_ = true; }
 
@@ -65,6 +69,7 @@ class Gateway {
   boost::asio::awaitable<void> detokenize(HttpExchange& exchange);
   boost::asio::awaitable<void> tokenizer_info(HttpExchange& exchange);
   boost::asio::awaitable<void> reset_prefix_cache(HttpExchange& exchange);
+  boost::asio::awaitable<void> openapi(HttpExchange& exchange);
 
   boost::asio::awaitable<void> serve(HttpExchange& exchange, ParsedCall parsed);
   boost::asio::awaitable<void> answer_whole(HttpExchange& exchange, ApiRun& run);
@@ -79,7 +84,9 @@ class Gateway {
   const Tokenizer& tokenizer_;
   const ChatFormatter& chat_;
   const std::optional<ToolFormat> tool_format_;
+  const std::string openapi_;  // the document's text
   GatewayMetrics& metrics_;
+  std::atomic<ConstraintCompiler*> constraints_ = nullptr;  // set before engine_
   std::atomic<EngineClient*> engine_ = nullptr;
   std::atomic<bool> draining_ = false;
   boost::asio::thread_pool text_pool_;

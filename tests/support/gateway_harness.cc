@@ -54,7 +54,7 @@ void GatewayHarness::start_engine() {
                                                 static_cast<int32_t>(spec->vocab));
   options_.engine.compiler = grammars_.get();
   engine_ = std::make_unique<EngineHarness>(options_.engine);
-  gateway_->set_engine(engine_->engine());
+  gateway_->set_engine(engine_->engine(), grammars_.get());
 }
 
 GatewayHarness::~GatewayHarness() {

@@ -25,6 +25,7 @@ class HttpRoutes {
   const HttpRoute* find(const HttpRequest& request, HttpResponse& error) const;
   // The methods that a path answers: "GET, HEAD, OPTIONS"; "" where nothing is there.
   std::string allowed(std::string_view path) const;
+  const std::vector<HttpRoute>& all() const { return routes_; }
 
  private:
   std::vector<HttpRoute> routes_;
