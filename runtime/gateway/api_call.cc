@@ -279,6 +279,16 @@ void read_template_fields(FieldReader& in, ApiCall& call) {
 
 }  // namespace
 
+std::variant<JsonObject, ApiError> parse_body(std::string_view text) {
+  Result<Json> body = parse_json(text, {.depth_max = 64});
+  if (!body.ok())
+    return api_error(400, "invalid_json", "the body is not JSON: " + body.status().message());
+  if (!body->is_object())
+    return api_error(400, "invalid_json",
+                     fmt::format("the body is JSON, but {}, not an object", json_kind(*body)));
+  return std::move(body->as_object());
+}
+
 void set_tool_format(ApiCall& call, std::optional<ToolFormat> format) {
   if (!call.chat || call.tool_choice.kind != ToolChoice::Kind::kAuto || call.tool_format) return;
   if (!format.has_value()) return;

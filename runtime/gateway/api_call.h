@@ -64,6 +64,9 @@ struct ApiCall {
   bool return_token_ids = false, return_tokens_as_token_ids = false;
 };
 
+// The body of a request as an object.
+std::variant<JsonObject, ApiError> parse_body(std::string_view body);
+
 using ParsedCall = std::variant<ApiCall, ApiError>;
 
 // `defaults`: what the server and the model say where the request does not.

@@ -24,17 +24,6 @@ std::mt19937_64& random_bits() {
   return random;
 }
 
-// The body as an object, or the error.
-std::variant<JsonObject, ApiError> body_object(const HttpRequest& request) {
-  Result<Json> body = parse_json(request.body, {.depth_max = 64});
-  if (!body.ok())
-    return api_error(400, "invalid_json", "the body is not JSON: " + body.status().message());
-  if (!body->is_object())
-    return api_error(400, "invalid_json",
-                     fmt::format("the body is JSON, but {}, not an object", json_kind(*body)));
-  return std::move(body->as_object());
-}
-
 std::string event(const JsonObject& object) {
   return "data: " + boost::json::serialize(object) + "\n\n";
 }
@@ -62,22 +51,26 @@ HttpHandler Gateway::handler(Handler member) {
   return [this, member](HttpExchange& exchange) { return (this->*member)(exchange); };
 }
 
+HttpHandler Gateway::answering(Answer member) {
+  return [this, member](HttpExchange& exchange) { return answer(exchange, member); };
+}
+
 HttpRoutes Gateway::routes() {
   HttpRoutes routes;
   for (const std::string prefix : {"/v1", ""}) {
     routes.add({"POST", prefix + "/completions", handler(&Gateway::completions), true});
     routes.add({"POST", prefix + "/chat/completions", handler(&Gateway::chat_completions), true});
-    routes.add({"GET", prefix + "/models", handler(&Gateway::models)});
-    routes.add({"GET", prefix + "/models/*", handler(&Gateway::model)});
+    routes.add({"GET", prefix + "/models", answering(&Gateway::models)});
+    routes.add({"GET", prefix + "/models/*", answering(&Gateway::model)});
   }
   routes.add({"GET", "/health", handler(&Gateway::health)});
-  routes.add({"GET", "/version", handler(&Gateway::version)});
-  if (options_.metrics_page) routes.add({"GET", "/metrics", handler(&Gateway::metrics_page)});
-  routes.add({"POST", "/tokenize", handler(&Gateway::tokenize), true});
-  routes.add({"POST", "/detokenize", handler(&Gateway::detokenize), true});
-  routes.add({"GET", "/tokenizer_info", handler(&Gateway::tokenizer_info)});
-  routes.add({"POST", "/reset_prefix_cache", handler(&Gateway::reset_prefix_cache)});
-  routes.add({"GET", "/openapi.json", handler(&Gateway::openapi)});
+  routes.add({"GET", "/version", answering(&Gateway::version)});
+  if (options_.metrics_page) routes.add({"GET", "/metrics", answering(&Gateway::metrics_page)});
+  routes.add({"POST", "/tokenize", answering(&Gateway::tokenize), true});
+  routes.add({"POST", "/detokenize", answering(&Gateway::detokenize), true});
+  routes.add({"GET", "/tokenizer_info", answering(&Gateway::tokenizer_info)});
+  routes.add({"POST", "/reset_prefix_cache", answering(&Gateway::reset_prefix_cache)});
+  routes.add({"GET", "/openapi.json", answering(&Gateway::openapi)});
   return routes;
 }
 
@@ -114,7 +107,7 @@ AnswerHead Gateway::answer_head(const ApiCall& call) const {
 }
 
 asio::awaitable<void> Gateway::completions(HttpExchange& exchange) {
-  auto body = body_object(exchange.request());
+  auto body = parse_body(exchange.request().body);
   if (const auto* object = std::get_if<JsonObject>(&body)) {
     co_await serve(exchange, parse_completion_call(*object, options_.defaults, options_.limits));
   } else {
@@ -123,7 +116,7 @@ asio::awaitable<void> Gateway::completions(HttpExchange& exchange) {
 }
 
 asio::awaitable<void> Gateway::chat_completions(HttpExchange& exchange) {
-  auto body = body_object(exchange.request());
+  auto body = parse_body(exchange.request().body);
   if (const auto* object = std::get_if<JsonObject>(&body)) {
     co_await serve(exchange, parse_chat_call(*object, options_.defaults, options_.limits));
   } else {
@@ -240,19 +233,6 @@ asio::awaitable<void> Gateway::answer_stream(HttpExchange& exchange, ApiRun& run
     if (last) break;
   }
   (void)(co_await exchange.end_stream()).ok();
-}
-
-JsonObject Gateway::model_object(const std::string& name) const {
-  JsonObject object;
-  object["id"] = name;
-  object["object"] = "model";
-  object["created"] = started_;
-  object["owned_by"] = "trireme";
-  object["root"] = options_.model_root;
-  object["parent"] = nullptr;
-  const EngineClient* engine = engine_;
-  object["max_model_len"] = engine == nullptr ? Json(nullptr) : Json(engine->info().tokens_max);
-  return object;
 }
 
 }  // namespace trireme

@@ -20,6 +20,8 @@
 
 namespace trireme {
 
+class FieldReader;
+
 struct GatewayOptions {
   std::vector<std::string> model_names;  // served under these; the first in answers
   std::string model_root;                // the path that it was loaded from
@@ -56,20 +58,24 @@ class Gateway {
 
  private:
   using Handler = boost::asio::awaitable<void> (Gateway::*)(HttpExchange&);
+  using Answer = HttpResponse (Gateway::*)(const HttpRequest&) const;
   HttpHandler handler(Handler member);
+  HttpHandler answering(Answer member);
+  // Sends what `member` says; a long body is read on the text pool.
+  boost::asio::awaitable<void> answer(HttpExchange& exchange, Answer member);
 
   boost::asio::awaitable<void> completions(HttpExchange& exchange);
   boost::asio::awaitable<void> chat_completions(HttpExchange& exchange);
-  boost::asio::awaitable<void> models(HttpExchange& exchange);
-  boost::asio::awaitable<void> model(HttpExchange& exchange);
   boost::asio::awaitable<void> health(HttpExchange& exchange);
-  boost::asio::awaitable<void> version(HttpExchange& exchange);
-  boost::asio::awaitable<void> metrics_page(HttpExchange& exchange);
-  boost::asio::awaitable<void> tokenize(HttpExchange& exchange);
-  boost::asio::awaitable<void> detokenize(HttpExchange& exchange);
-  boost::asio::awaitable<void> tokenizer_info(HttpExchange& exchange);
-  boost::asio::awaitable<void> reset_prefix_cache(HttpExchange& exchange);
-  boost::asio::awaitable<void> openapi(HttpExchange& exchange);
+  HttpResponse models(const HttpRequest& request) const;
+  HttpResponse model(const HttpRequest& request) const;
+  HttpResponse version(const HttpRequest& request) const;
+  HttpResponse metrics_page(const HttpRequest& request) const;
+  HttpResponse tokenize(const HttpRequest& request) const;
+  HttpResponse detokenize(const HttpRequest& request) const;
+  HttpResponse tokenizer_info(const HttpRequest& request) const;
+  HttpResponse reset_prefix_cache(const HttpRequest& request) const;
+  HttpResponse openapi(const HttpRequest& request) const;
 
   boost::asio::awaitable<void> serve(HttpExchange& exchange, ParsedCall parsed);
   boost::asio::awaitable<void> answer_whole(HttpExchange& exchange, ApiRun& run);
@@ -79,6 +85,9 @@ class Gateway {
   std::optional<ApiError> unready() const;
   std::optional<ApiError> wrong_model(const std::string& name) const;
   JsonObject model_object(const std::string& name) const;
+  std::variant<std::vector<int32_t>, ApiError> chat_tokens(const JsonObject& body) const;
+  std::variant<std::vector<int32_t>, ApiError> text_tokens(FieldReader& in) const;
+  Json context_tokens() const;  // null before there is an engine
 
   const GatewayOptions options_;
   const Tokenizer& tokenizer_;

@@ -277,6 +277,13 @@ TEST(Gateway, SaysWhatIsWrong) {
       {"/v1/chat/completions", chat("\"tool_choice\": \"required\""), 400, "tool_choice",
        "needs tools"},
       {"/detokenize", "{\"tokens\": \"x\"}", 400, "tokens", "must be a list"},
+      // Once ended the server: gcc 12 and a conditional expression next to a co_await.
+      {"/detokenize", "[null, null]", 400, "", "not an object"},
+      {"/tokenize", "[null, null]", 400, "", "not an object"},
+      {"/tokenize", "[", 400, "", "the body is not JSON"},
+      {"/tokenize", "{}", 400, "prompt", "is missing"},
+      {"/tokenize", "{\"prompt\": \"a\", \"model\": \"b\"}", 404, "model", "is not served"},
+      {"/tokenize", "{\"messages\": []}", 400, "messages", "at least one message"},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.path + " " + c.body.substr(0, 120));
