@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "comm/wire/messenger.h"
+#include "runtime/engine/rank_trace.h"
 #include "runtime/engine/ranks.h"
 #include "runtime/schedule/capacity.h"
 
@@ -17,6 +18,13 @@ uint64_t now_ms() {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now().time_since_epoch())
           .count());
+}
+
+// Beyond a month nobody looks back.
+constexpr uint64_t kTraceMax = uint64_t{30} * 86400 * 1000000;
+
+int64_t nanoseconds_since(Clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
 
 double seconds_since(Clock::time_point start) {
@@ -33,6 +41,9 @@ EngineInfo make_info(const StepRunner& runner, Executor& executor, const Groups&
   info.batched_tokens_max = options.budget.tokens_max;
   for (const SlotClass& c : executor.layout().classes) {
     info.block_bytes.push_back(c.block_bytes);
+    info.block_kinds.emplace_back(c.growth != StateSpec::Growth::kPerToken ? "state"
+                                  : c.window_tokens > 0                    ? "window"
+                                                                           : "pages");
     if (c.growth == StateSpec::Growth::kPerToken) info.block_tokens = c.block_tokens;
   }
   info.blocks_total.assign(executor.blocks_total().begin(), executor.blocks_total().end());
@@ -53,9 +64,12 @@ Engine::Engine(StepRunner& runner, Communicator& world, const Groups& groups,
       compiler_(compiler),
       options_(std::move(options)),
       info_(make_info(runner, runner.executor(), groups, options_)),
+      log_(options_.requests_logged),
       inbox_(options_.requests_waiting_max),
-      book_({options_.tokens_max, options_.eos_token_ids},
-            [this](SequenceOp op) { apply(std::move(op)); }),
+      book_(
+          {options_.tokens_max, options_.eos_token_ids},
+          [this](SequenceOp op) { apply(std::move(op)); },
+          [this](RequestId id, const Event& event) { log_.happened(id, event); }),
       views_(runner.executor().layout(),
              {options_.tokens_max,
               std::min(options_.budget.tokens_max, options_.budget.prefill_chunk_max), 8,
@@ -128,6 +142,16 @@ void Engine::drain(std::function<void()> done) {
   if (!inbox_.push(DrainCommand{done})) done();
 }
 void Engine::reset_prefix_cache() { inbox_.push(ResetCacheCommand{}); }
+void Engine::trace(uint64_t last_us, TraceAnswer done) {
+  if (runner_.trace() == nullptr) {
+    done(unavailable("this server keeps no traces: give it tracing.ring_events"));
+  } else if (!inbox_.push(TraceCommand{last_us, done})) {
+    done(unavailable("the engine has ended"));
+  }
+}
+std::vector<RequestTimeline> Engine::timelines(int64_t since_ns, size_t count) const {
+  return log_.since(since_ns, count);
+}
 void Engine::stop() { inbox_.close(unavailable("the server is shutting down")); }
 
 EngineStats Engine::stats() const {
@@ -161,6 +185,7 @@ Status Engine::serve() {
     update_stats();
     book_.flush();
     if (Status s = answer_pings(); !s.ok()) return s;
+    if (Status s = answer_traces(); !s.ok()) return s;
     answer_drained();
     bool launched = false;
     if (in_flight_.size() < options_.pipeline_depth && views_.any_runnable()) {
@@ -188,11 +213,15 @@ void Engine::end(const Status& why) {
   book_.flush();
   for (const auto& answer : pings_) answer(why);
   pings_.clear();
+  for (const TraceCommand& command : traces_) command.done(why);
+  traces_.clear();
   answer_drained();
   update_stats();
 }
 
 void Engine::take_commands(bool wait) {
+  const TraceSpan span(runner_.trace(),
+                       wait ? TraceEvent::Name::kIdle : TraceEvent::Name::kCommands, step_);
   for (EngineCommand& command : inbox_.take(wait))
     std::visit([this](auto& c) { handle(std::move(c)); }, command);
 }
@@ -200,6 +229,7 @@ void Engine::take_commands(bool wait) {
 void Engine::handle(SubmitCommand&& command) {
   const int32_t priority = command.request.priority;
   const uint64_t arrived_ms = command.arrived_ms;
+  log_.arrived(command.id, command.request);
   const SeqId seq = book_.admit(std::move(command));
   views_.add(seq, priority, arrived_ms);
 }
@@ -226,6 +256,36 @@ Status Engine::answer_pings() {
   }
   for (const auto& answer : pings_) answer({});
   pings_.clear();
+  return {};
+}
+
+// Nothing is under way meanwhile: a follower's events come by the way of its results.
+Status Engine::answer_traces() {
+  if (traces_.empty()) return {};
+  while (!in_flight_.empty()) {
+    if (Status s = collect(); !s.ok()) return s;
+  }
+  for (const TraceCommand& command : std::exchange(traces_, {})) {
+    const int64_t since_ns =
+        trace_now() - static_cast<int64_t>(std::min<uint64_t>(command.last_us, kTraceMax) * 1000);
+    StepMessage message;
+    message.kind = StepMessage::Kind::kTrace;
+    message.step = step_;
+    message.trace_us = command.last_us;
+    watchdog_.arm();
+    if (Status s = tell_all(world_, message); !s.ok()) return s;
+    std::vector<RankTrace> traces(1);
+    TraceRing::Cut mine = runner_.trace()->since(since_ns);
+    traces[0].events = std::move(mine.events);
+    traces[0].lost_until_ns = mine.lost_until_ns;
+    for (int rank = 1; rank < world_.size(); ++rank) {
+      Result<RankTrace> trace = receive_trace(world_, rank);
+      if (!trace.ok()) return trace.status();
+      traces.push_back(trace.take());
+    }
+    watchdog_.disarm();
+    command.done(std::move(traces));
+  }
   return {};
 }
 
@@ -262,8 +322,14 @@ StepBudget Engine::budget() const {
 }
 
 Result<bool> Engine::launch() {
-  OwnedView view = views_.build(runner_.table(), runner_.cache(), book_);
-  const StepPlan plan = ahead_.take(view.view, budget());
+  OwnedView view;
+  StepPlan plan;
+  {
+    TraceSpan span(runner_.trace(), TraceEvent::Name::kPlan, step_);
+    view = views_.build(runner_.table(), runner_.cache(), book_);
+    plan = ahead_.take(view.view, budget());
+    span.set_value(static_cast<uint32_t>(plan.runs.size()));
+  }
   if (plan.runs.empty() && plan.preempted.empty()) {
     CHECK(!in_flight_.empty() || view.sequences.empty())
         << "sequences wait, nothing runs, and nothing can be planned";
@@ -276,6 +342,9 @@ Result<bool> Engine::launch() {
 }
 
 void Engine::preempt(const StepPlan& plan) {
+  if (plan.preempted.empty()) return;
+  const TraceSpan span(runner_.trace(), TraceEvent::Name::kPreempt, step_,
+                       static_cast<uint32_t>(plan.preempted.size()));
   for (const SeqId seq : plan.preempted) {
     const SequenceTable::Sequence& s = runner_.table().at(seq);
     SequenceOp op;
@@ -293,6 +362,7 @@ void Engine::preempt(const StepPlan& plan) {
       op.flag = fits && (op.flag || should_spill(question, rates_));
     }
     ++preemptions_;
+    log_.preempted(book_.id_of(seq));
     const bool copies = op.flag;
     const Clock::time_point start = Clock::now();
     apply(std::move(op));
@@ -319,13 +389,16 @@ Status Engine::run_step(const std::vector<StepPlan::Run>& runs) {
   message.idle_us = static_cast<uint64_t>(1e6 * unreported_idle_seconds_);
   unreported_idle_seconds_ = 0;
   watchdog_.arm();
-  if (Status s = tell_all(world_, message); !s.ok()) return s;
+  {
+    const TraceSpan span(runner_.trace(), TraceEvent::Name::kTell, step_);
+    if (Status s = tell_all(world_, message); !s.ok()) return s;
+  }
 
   InFlight flight;
   flight.step = step_;
   flight.start = Clock::now();
   for (const StepPlan::Run& run : message.runs) {
-    flight.sequences.push_back(run.seq);
+    flight.runs.push_back(run);
     flight.rows += run.count;
     views_.set_busy(run.seq, true);
   }
@@ -345,6 +418,7 @@ Status Engine::run_step(const std::vector<StepPlan::Run>& runs) {
 // While the step computes, the next is planned as though all that sample go on.
 void Engine::plan_ahead(std::span<const StepPlan::Run> runs) {
   if (options_.pipeline_depth > 1) return;
+  const TraceSpan span(runner_.trace(), TraceEvent::Name::kPlanAhead, step_);
   std::set<SeqId> guess;
   for (const StepPlan::Run& run : runs) guess.insert(run.seq);
   ahead_.prepare(views_.build(runner_.table(), runner_.cache(), book_, &guess).view, budget());
@@ -352,6 +426,7 @@ void Engine::plan_ahead(std::span<const StepPlan::Run> runs) {
 
 // Every stage but this rank's own tells how it fared, the last one what it sampled.
 Status Engine::receive_results(InFlight& flight) {
+  const TraceSpan span(runner_.trace(), TraceEvent::Name::kAwait, flight.step);
   const Clock::time_point waiting = Clock::now();
   for (int stage = groups_.mesh.stages - 1; stage > 0; --stage) {
     Result<std::vector<std::byte>> bytes = receive_message(world_, groups_.mesh.rank({stage, 0}));
@@ -372,6 +447,7 @@ Status Engine::receive_results(InFlight& flight) {
 Status Engine::collect() {
   InFlight flight = std::move(in_flight_.front());
   in_flight_.pop_front();
+  TraceSpan span(runner_.trace(), TraceEvent::Name::kCollect, flight.step);
   if (groups_.mesh.stages > 1) {
     if (Status s = receive_results(flight); !s.ok()) return s;
   }
@@ -379,12 +455,37 @@ Status Engine::collect() {
   const double took = seconds_since(flight.start);
   step_seconds_ += took;
   rates_.note_step(flight.rows, took);
-  for (const SeqId seq : flight.sequences) views_.set_busy(seq, false);
+  for (const StepPlan::Run& run : flight.runs) views_.set_busy(run.seq, false);
+  log_prompt_chunks(flight);
+  span.set_value(static_cast<uint32_t>(flight.result->sampled.size()));
   book_.accept(*flight.result);
   update_stats();  // whoever is told of an end finds it counted
   book_.flush();
+  trace_counters(flight.rows);
   runner_.check_in_debug();
   return {};
+}
+
+void Engine::log_prompt_chunks(const InFlight& flight) {
+  if (options_.requests_logged == 0) return;
+  const int64_t now = trace_now();
+  for (const StepPlan::Run& run : flight.runs) {
+    const Request* request = book_.request_of(run.seq);
+    if (request == nullptr || run.first >= request->prompt.size()) continue;
+    log_.computed(book_.id_of(run.seq), {now - nanoseconds_since(flight.start), now, run.count});
+  }
+}
+
+void Engine::trace_counters(uint32_t rows) {
+  TraceRing* const trace = runner_.trace();
+  if (trace == nullptr) return;
+  trace->counter(TraceEvent::Name::kRows, rows);
+  trace->counter(TraceEvent::Name::kRunning, stats_.running);
+  trace->counter(TraceEvent::Name::kWaiting, inbox_.waiting());
+  for (size_t c = 0; c < stats_.classes.size(); ++c) {
+    trace->counter(TraceEvent::Name::kLive, stats_.classes[c].live, static_cast<uint16_t>(c));
+    trace->counter(TraceEvent::Name::kCached, stats_.classes[c].cached, static_cast<uint16_t>(c));
+  }
 }
 
 void Engine::update_stats() {
@@ -400,6 +501,7 @@ void Engine::update_stats() {
   s.generation_tokens = counts.generation_tokens;
   s.prefix_queries = counts.prompt_tokens;
   s.prefix_hits = counts.prompt_tokens_cached;
+  s.blocks_evicted = runner_.cache().stats().blocks_evicted;
   for (const auto& [seq, sequence] : runner_.table().sequences())
     s.running += sequence.resident && book_.request_of(seq) != nullptr;
   for (size_t c = 0; c < info_.blocks_total.size(); ++c)

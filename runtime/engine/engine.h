@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "runtime/engine/engine_client.h"
+#include "runtime/engine/engine_monitor.h"
 #include "runtime/engine/request_book.h"
+#include "runtime/engine/request_log.h"
 #include "runtime/engine/step_runner.h"
 #include "runtime/engine/view_builder.h"
 #include "runtime/engine/watchdog.h"
@@ -34,15 +36,16 @@ struct ServingOptions {
   uint32_t pipeline_depth = 1;  // steps under way at a time, at most
   uint64_t swap_bytes = 0;      // host memory for preempted sequences, on each rank
   PreemptionPolicy preemption = PreemptionPolicy::kAuto;
-  bool priorities = true;       // whether Request::priority counts
-  uint32_t aging_ms = 10000;   // a request that has waited so long goes up by one priority
-  uint32_t choices_max = 128;  // of a request
+  bool priorities = true;        // whether Request::priority counts
+  uint32_t aging_ms = 10000;     // a request that has waited so long goes up by one priority
+  uint32_t choices_max = 128;    // of a request
+  uint32_t requests_logged = 0;  // that have ended, for EngineMonitor::timelines
   std::chrono::milliseconds step_timeout{300000};
   std::function<void()> step_missed;  // told, on another thread, that a step took longer
   std::vector<int32_t> eos_token_ids;
 };
 
-class Engine final : public EngineClient {
+class Engine final : public EngineClient, public EngineMonitor {
  public:
   // `runner`, `world`, `compiler` outlive the engine. REQUIRES: this is rank 0 of `world`.
   Engine(StepRunner& runner, Communicator& world, const Groups& groups,
@@ -63,6 +66,8 @@ class Engine final : public EngineClient {
   void drain(std::function<void()> done) override;
   void reset_prefix_cache() override;
   EngineStats stats() const override;
+  std::vector<RequestTimeline> timelines(int64_t since_ns, size_t count) const override;
+  void trace(uint64_t last_us, TraceAnswer done) override;
 
   // How often the plan that was made ahead fitted; for tests and benchmarks.
   const AheadPlanner& ahead_planner() const { return ahead_; }
@@ -70,7 +75,7 @@ class Engine final : public EngineClient {
  private:
   struct InFlight {
     uint64_t step = 0;
-    std::vector<SeqId> sequences;
+    std::vector<StepPlan::Run> runs;
     uint32_t rows = 0;
     std::optional<StepResult> result;  // there already: this rank samples
     std::chrono::steady_clock::time_point start;
@@ -84,8 +89,10 @@ class Engine final : public EngineClient {
   void handle(PingCommand&& command) { pings_.push_back(std::move(command.answer)); }
   void handle(DrainCommand&& command) { drained_.push_back(std::move(command.done)); }
   void handle(ResetCacheCommand&&);
+  void handle(TraceCommand&& command) { traces_.push_back(std::move(command)); }
   Status answer_pings();
   void answer_drained();
+  Status answer_traces();
 
   void apply(SequenceOp op);
   StepBudget budget() const;
@@ -98,6 +105,8 @@ class Engine final : public EngineClient {
   // Waits for the end of the oldest step under way.
   Status collect();
   Status receive_results(InFlight& flight);
+  void log_prompt_chunks(const InFlight& flight);
+  void trace_counters(uint32_t rows);
   void update_stats();
   Status check(const Request& request) const;
   void end(const Status& why);
@@ -108,6 +117,7 @@ class Engine final : public EngineClient {
   ConstraintCompiler* const compiler_;
   const ServingOptions options_;
   EngineInfo info_;
+  RequestLog log_;
   Inbox inbox_;
   RequestBook book_;
   ViewBuilder views_;
@@ -119,6 +129,7 @@ class Engine final : public EngineClient {
   uint64_t step_ = 1;  // the number of the next
   std::vector<std::function<void(const Status&)>> pings_;
   std::vector<std::function<void()>> drained_;
+  std::vector<TraceCommand> traces_;
   std::atomic<RequestId> next_request_ = 1;
   CostRates rates_;
   uint64_t preemptions_ = 0, step_rows_ = 0, steps_ = 0;

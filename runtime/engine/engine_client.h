@@ -21,8 +21,9 @@ struct EngineInfo {
   uint32_t sequences_max = 0;       // of one step
   uint32_t batched_tokens_max = 0;  // of one step
   uint32_t block_tokens = 0;
-  std::vector<uint32_t> blocks_total;  // by slot class
-  std::vector<uint64_t> block_bytes;   // by slot class, on the leader's rank
+  std::vector<uint32_t> blocks_total;    // by slot class
+  std::vector<uint64_t> block_bytes;     // by slot class, on the leader's rank
+  std::vector<std::string> block_kinds;  // by slot class: "pages", "window", "state"
   bool prefix_caching = false;
   int stages = 1;
   int shards = 1;
@@ -41,6 +42,7 @@ struct EngineStats {
   uint64_t prompt_tokens_cached = 0;
   uint64_t generation_tokens = 0;
   uint64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  uint64_t blocks_evicted = 0;                   // cached blocks that gave way
   uint64_t preemptions = 0;
   uint64_t steps = 0;
   uint64_t step_rows = 0;                  // computed rows, of all steps

@@ -113,7 +113,10 @@ Status Executor::compute(const LogitsSink& sink) {
   } else {
     if (Status s = receive(carry); !s.ok()) return s;
   }
-  if (Status s = model_.forward(builder_->batch(), builder_->states(), carry); !s.ok()) return s;
+  {
+    const TraceSpan span(trace_, TraceEvent::Name::kForward);
+    if (Status s = model_.forward(builder_->batch(), builder_->states(), carry); !s.ok()) return s;
+  }
   if (groups_.last_stage()) return compute_logits(carry, sink);
   return send(carry);
 }
@@ -121,6 +124,7 @@ Status Executor::compute(const LogitsSink& sink) {
 // What crosses a stage boundary: the rows that go on, then the side of all rows. Shard i talks to
 // shard i, so that a sliced side needs no gathering.
 Status Executor::receive(Carry& carry) {
+  const TraceSpan span(trace_, TraceEvent::Name::kReceive);
   const auto start = std::chrono::steady_clock::now();
   const int from = groups_.here.stage - 1;
   if (carry.x.rows > 0) {
@@ -135,6 +139,7 @@ Status Executor::receive(Carry& carry) {
 }
 
 Status Executor::send(const Carry& carry) {
+  const TraceSpan span(trace_, TraceEvent::Name::kSend);
   if (Status s = device_.synchronize(); !s.ok()) return s;
   const int to = groups_.here.stage + 1;
   if (carry.x.rows > 0) {
@@ -146,6 +151,7 @@ Status Executor::send(const Carry& carry) {
 }
 
 Status Executor::compute_logits(const Carry& carry, const LogitsSink& sink) {
+  const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
   for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
     const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
     const TensorView logits = tensor(logits_.data(), count, model_.spec().vocab);

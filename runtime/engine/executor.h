@@ -9,6 +9,7 @@
 
 #include "parallel/groups.h"
 #include "runtime/engine/step_batch.h"
+#include "runtime/engine/trace_ring.h"
 #include "runtime/model/model.h"
 
 namespace trireme {
@@ -37,6 +38,7 @@ class Executor {
   // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
   // sink gave it, means that this worker can no longer serve.
   void prepare(std::span<const SequenceRun> runs) { builder_->build(runs); }
+  int32_t rows() const { return builder_->rows(); }
   Status compute(const LogitsSink& sink);
   Status step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
     prepare(runs);
@@ -58,6 +60,8 @@ class Executor {
   std::string device_name() const { return std::string(device_.name()); }
   // Seconds in receive() of the stage before, so far.
   double stage_wait_seconds() const { return stage_wait_seconds_; }
+  // Spans of compute() go there from now on; null: nowhere.
+  void trace_to(TraceRing* trace) { trace_ = trace; }
 
  private:
   Executor(Device& device, const Groups& groups, Model& model)
@@ -76,6 +80,7 @@ class Executor {
   std::unique_ptr<BatchBuilder> builder_;
   Buffer logits_;  // [logit_rows_max, vocab], last stage
   double stage_wait_seconds_ = 0;
+  TraceRing* trace_ = nullptr;
 };
 
 }  // namespace trireme

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "comm/wire/messenger.h"
+#include "runtime/engine/rank_trace.h"
 #include "runtime/engine/ranks.h"
 
 namespace trireme {
@@ -26,18 +27,26 @@ class Follower {
   Status run() {
     for (;;) {
       const Clock::time_point start = Clock::now();
-      Result<std::vector<std::byte>> bytes = receive_message(world_, 0);
+      Result<std::vector<std::byte>> bytes = next_message();
       if (!bytes.ok()) return bytes.status();
       Result<StepMessage> message = read_step_message(*bytes);
       if (!message.ok()) return message.status();
       waited_us_ += microseconds_since(start);
       waited_us_ -= std::min(waited_us_, message->idle_us);
       if (message->kind == StepMessage::Kind::kStop) return {};
-      if (Status s = obey(*message); !s.ok()) return s;
+      const Status done = message->kind == StepMessage::Kind::kTrace
+                              ? send_trace(world_, runner_.trace(), message->trace_us)
+                              : obey(*message);
+      if (!done.ok()) return done;
     }
   }
 
  private:
+  Result<std::vector<std::byte>> next_message() {
+    const TraceSpan span(runner_.trace(), TraceEvent::Name::kIdle);
+    return receive_message(world_, 0);
+  }
+
   Status obey(StepMessage& message) {
     for (const SequenceOp& op : message.ops) runner_.apply(op, message.step);
     if (Status s = runner_.begin(message.runs, /*leads=*/false, message.step); !s.ok()) return s;

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "runtime/engine/rank_trace.h"
 #include "runtime/engine/request.h"
 
 namespace trireme {
@@ -37,9 +38,13 @@ struct DrainCommand {
   std::function<void()> done;
 };
 struct ResetCacheCommand {};
+struct TraceCommand {
+  uint64_t last_us = 0;
+  std::function<void(Result<std::vector<RankTrace>>)> done;
+};
 
 using EngineCommand = std::variant<SubmitCommand, CancelCommand, FinishCommand, PingCommand,
-                                   DrainCommand, ResetCacheCommand>;
+                                   DrainCommand, ResetCacheCommand, TraceCommand>;
 
 class Inbox {
  public:

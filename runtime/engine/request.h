@@ -27,8 +27,9 @@ struct Request {
   bool score_only = false;       // end after the prompt, with no token: max_tokens 0 of the API.
                                  // REQUIRES: choices == 1
   ConstraintSpec constraint;
-  std::string cache_salt;  // only requests of equal salt share cached prefixes
-  std::string label;       // the caller's id, for traces
+  std::string cache_salt;   // only requests of equal salt share cached prefixes
+  std::string label;        // the caller's id, for traces
+  int64_t received_ns = 0;  // when the caller got it, on the steady clock; 0: it does not say
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kFailed };

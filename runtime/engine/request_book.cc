@@ -39,11 +39,17 @@ const Request* RequestBook::request_of(SeqId seq) const {
   return owner == owners_.end() ? nullptr : &requests_.at(owner->second.request).request;
 }
 
+RequestId RequestBook::id_of(SeqId seq) const {
+  const auto owner = owners_.find(seq);
+  return owner == owners_.end() ? 0 : owner->second.request;
+}
+
 uint64_t RequestBook::arrived_ms(SeqId seq) const {
   return requests_.at(owners_.at(seq).request).arrived_ms;
 }
 
 void RequestBook::emit(RequestId id, Live& live, Event event) {
+  if (observe_) observe_(id, event);
   if (live.events.empty()) touched_.push_back(id);
   live.events.push_back(std::move(event));
 }

@@ -32,10 +32,12 @@ struct RequestCounts {
 class RequestBook {
  public:
   using Apply = std::function<void(SequenceOp)>;
+  using Observe = std::function<void(RequestId, const Event&)>;
 
-  // `apply` is told of each change in order, before the next is decided.
-  RequestBook(RequestBookOptions options, Apply apply)
-      : options_(std::move(options)), apply_(std::move(apply)) {}
+  // `apply` is told of each change in order, before the next is decided; `observe` of each event,
+  // before its request's sink is.
+  RequestBook(RequestBookOptions options, Apply apply, Observe observe = {})
+      : options_(std::move(options)), apply_(std::move(apply)), observe_(std::move(observe)) {}
 
   // The request's first sequence gets a new id.
   SeqId admit(SubmitCommand command);
@@ -56,6 +58,8 @@ class RequestBook {
   const RequestCounts& counts() const { return counts_; }
   // Whose sequence it is; nullptr where it has ended.
   const Request* request_of(SeqId seq) const;
+  // 0 where it has ended.
+  RequestId id_of(SeqId seq) const;
   // Whether each choice of its request has a sequence of its own. REQUIRES: it has not ended.
   bool forked(SeqId seq) const { return requests_.at(owners_.at(seq).request).forked; }
   uint64_t arrived_ms(SeqId seq) const;
@@ -92,6 +96,7 @@ class RequestBook {
 
   const RequestBookOptions options_;
   const Apply apply_;
+  const Observe observe_;
   std::map<RequestId, Live> requests_;
   std::unordered_map<SeqId, Owner> owners_;
   std::vector<RequestId> touched_;  // have events

@@ -7,9 +7,12 @@ namespace trireme {
 StepRunner::StepRunner(Executor& executor, const Groups& groups, ConstraintCompiler* compiler,
                        const StepRunnerOptions& options)
     : executor_(executor),
+      trace_(options.trace_events > 0 ? std::make_unique<TraceRing>(options.trace_events)
+                                      : nullptr),
       prefix_caching_(options.cache.prefix_caching),
       cache_(executor.layout(), executor.blocks_total(), options.cache),
       table_(executor.layout(), cache_, *this) {
+  executor_.trace_to(trace_.get());
   if (groups.last_stage() && groups.here.shard == 0) {
     sampler_ = std::make_unique<StepSampler>(executor.model().spec().vocab, options.eos_token_ids,
                                              compiler);
@@ -22,6 +25,7 @@ void StepRunner::apply(const SequenceOp& op, uint64_t step) {
 }
 
 Status StepRunner::begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t step) {
+  const TraceSpan span(trace_.get(), TraceEvent::Name::kPrepare, step);
   if (Status s = table_.begin(runs, leads, step); !s.ok()) return s;
   if (!runs.empty()) executor_.prepare(table_.runs());
   if (sampler_ == nullptr) return {};
@@ -32,12 +36,19 @@ Status StepRunner::begin(std::vector<StepPlan::Run>& runs, bool leads, uint64_t 
   return {};
 }
 
-void StepRunner::commit(uint64_t step) { copies_after_ = table_.commit(step); }
+void StepRunner::commit(uint64_t step) {
+  step_ = step;
+  copies_after_ = table_.commit(step);
+}
 
 Status StepRunner::compute(StepResult& result) {
+  const TraceSpan span(trace_.get(), TraceEvent::Name::kStep, step_,
+                       static_cast<uint32_t>(executor_.rows()));
   const auto start = std::chrono::steady_clock::now();
   const double waited = executor_.stage_wait_seconds();
   const Status computed = executor_.compute([&](int64_t first, TensorView logits) {
+    const TraceSpan sample(trace_.get(), TraceEvent::Name::kSample, step_,
+                           static_cast<uint32_t>(logits.rows));
     if (sampler_ != nullptr) sampler_->sink(first, logits);
     return Status::ok_status();
   });

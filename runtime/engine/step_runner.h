@@ -11,12 +11,14 @@
 #include "runtime/engine/executor.h"
 #include "runtime/engine/sequence_table.h"
 #include "runtime/engine/step_sampler.h"
+#include "runtime/engine/trace_ring.h"
 
 namespace trireme {
 
 struct StepRunnerOptions {
   BlockCacheOptions cache;
   std::vector<int32_t> eos_token_ids;
+  uint32_t trace_events = 0;  // the newest that are kept; 0: no trace
 };
 
 class StepRunner final : private CacheMover {
@@ -46,6 +48,7 @@ class StepRunner final : private CacheMover {
   bool prefix_caching() const { return prefix_caching_; }
   uint64_t digest() const { return table_.digest(); }
   uint64_t saved_bytes() const { return saved_bytes_; }
+  TraceRing* trace() const { return trace_.get(); }  // may be null
   // Seconds that this rank has computed, waiting for the stage before left out.
   double busy_seconds() const { return busy_seconds_; }
   // Recounts all blocks, in debug builds.
@@ -58,6 +61,7 @@ class StepRunner final : private CacheMover {
   void forget(SeqId seq) override;
 
   Executor& executor_;
+  const std::unique_ptr<TraceRing> trace_;
   const bool prefix_caching_;
   BlockCache cache_;
   SequenceTable table_;
@@ -65,6 +69,7 @@ class StepRunner final : private CacheMover {
   std::unordered_map<SeqId, std::vector<std::byte>> saved_;
   uint64_t saved_bytes_ = 0;
   std::span<const BlockCopy> copies_after_;
+  uint64_t step_ = 0;  // that was committed last
   double busy_seconds_ = 0;
 };
 

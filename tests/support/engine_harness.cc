@@ -22,6 +22,7 @@ Status EngineHarness::serve(Rank& rank) {
   runner_options.cache = options_.cache;
   if (options_.cache_of_rank) options_.cache_of_rank(rank.world.rank(), runner_options.cache);
   runner_options.eos_token_ids = options_.engine.eos_token_ids;
+  runner_options.trace_events = options_.trace_events;
   StepRunner runner(rank.executor, rank.groups, options_.compiler, runner_options);
   if (rank.world.rank() != 0) return follow(runner, rank.world, rank.groups);
   ServingOptions options = options_.engine;

@@ -21,6 +21,7 @@ struct EngineHarnessOptions {
   ServingOptions engine;  // tokens_max and budget.sequences_max are those of `ranks`
   BlockCacheOptions cache;
   ConstraintCompiler* compiler = nullptr;
+  uint32_t trace_events = 0;
   // Changes the cache's options on one rank: mistakes that must show.
   std::function<void(int rank, BlockCacheOptions&)> cache_of_rank;
 };
