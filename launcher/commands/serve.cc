@@ -7,97 +7,20 @@
 #include <unistd.h>
 
 #include "launcher/commands/commands.h"
+#include "launcher/commands/front.h"
+#include "launcher/commands/rank_places.h"
 #include "launcher/commands/serving.h"
 #include "launcher/commands/worker.h"
 #include "launcher/output.h"
 #include "launcher/signals.h"
-#include "launcher/version.h"
-#include "runtime/chat/chat_template.h"
 #include "runtime/config/units.h"
 #include "runtime/engine/follower.h"
-#include "runtime/gateway/http/auth.h"
 #include "runtime/grammar/grammar_compiler.h"
 
 namespace trireme {
 namespace {
 
-// Everything before the engine: what clients talk to. On rank 0 alone.
-class Front {
- public:
-  static Result<std::unique_ptr<Front>> start(const Deployment& deployment,
-                                              const ModelFiles& files) {
-    ApiKeys keys;
-    if (!deployment.gateway.api_keys_file.empty()) {
-      Result<ApiKeys> read = ApiKeys::read_file(deployment.gateway.api_keys_file);
-      if (!read.ok()) return read.status();
-      keys = read.take();
-    }
-    const ModelOptions& model = deployment.model;
-    Result<ChatTemplateSource> source =
-        load_chat_template(model.tokenizer.value_or(model.path), model.chat_template);
-    if (!source.ok()) return source.status();
-    Result<std::unique_ptr<ChatTemplate>> chat =
-        ChatTemplate::make(*source, *files.tokenizer, [] { return std::time(nullptr); });
-    if (!chat.ok()) return chat.status();
-    std::unique_ptr<Front> front(new Front(deployment, files, std::move(keys), chat.take()));
-    if (Status s = front->server_.start(); !s.ok()) return s;
-    return front;
-  }
-  ~Front() { server_.stop(); }
-
-  Gateway& gateway() { return gateway_; }
-  HttpServer& server() { return server_; }
-  bool open() const { return keys_.open(); }
-
- private:
-  Front(const Deployment& deployment, const ModelFiles& files, ApiKeys keys,
-        std::unique_ptr<ChatTemplate> chat)
-      : keys_(std::move(keys)),
-        chat_(std::move(chat)),
-        metrics_(
-            {names(deployment)[0], deployment.metrics.vllm_names, deployment.metrics.legacy_names}),
-        log_requests_(deployment.logging.requests),
-        gateway_(options(deployment, *chat_), *files.tokenizer, *chat_, metrics_),
-        server_(
-            http_options(deployment.gateway), gateway_.routes(),
-            [this](const HttpRequest& request, HttpResponse& refusal) {
-              return keys_.admits(request, refusal);
-            },
-            [this](const HttpRequest& request, std::string_view route, int status,
-                   std::chrono::nanoseconds took) {
-              metrics_.answered(route, status);
-              if (log_requests_) log(request, status, took);
-            }) {}
-
-  // Without the query and the texts, which are the client's own.
-  static void log(const HttpRequest& request, int status, std::chrono::nanoseconds took) {
-    std::string line =
-        fmt::format("{} {} {} {:.1f} ms {}", request.method, request.path.substr(0, 200), status,
-                    static_cast<double>(took.count()) / 1e6, request.request_id.substr(0, 100));
-    // A path is decoded: it must not begin a line of its own, nor speak to a terminal.
-    std::replace_if(
-        line.begin(), line.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
-    print_message(line);
-  }
-
-  static GatewayOptions options(const Deployment& deployment, const ChatTemplate& chat) {
-    GatewayOptions options = gateway_options(deployment);
-    options.bos_token = chat.bos_token();
-    options.eos_token = chat.eos_token();
-    options.version = version_number();
-    return options;
-  }
-  static std::vector<std::string> names(const Deployment& deployment) {
-    return gateway_options(deployment).model_names;
-  }
-
-  const ApiKeys keys_;
-  const std::unique_ptr<ChatTemplate> chat_;
-  GatewayMetrics metrics_;
-  const bool log_requests_;
-  Gateway gateway_;
-  HttpServer server_;
-};
+constexpr uint32_t kRequestsLogged = 4096;  // that have ended, for the admin address
 
 Result<uint32_t> longest_sequence(const Deployment& deployment, const ModelSpec& spec) {
   const Result<uint32_t> limit = context_limit(deployment, spec);
@@ -117,7 +40,7 @@ std::string fingerprint(const Deployment& deployment, const Worker& worker) {
 }
 
 void print_banner(const Deployment& deployment, const Worker& worker, const Engine& engine,
-                  const Front& front, uint16_t port) {
+                  const Front& front) {
   if (deployment.logging.level != LogLevel::kInfo) return;
   const EngineInfo& info = engine.info();
   uint64_t bytes = 0;
@@ -133,12 +56,14 @@ void print_banner(const Deployment& deployment, const Worker& worker, const Engi
                           format_size(info.block_bytes[c]));
   print_message(fmt::format("cache     {} per rank: {} blocks, prefix caching {}",
                             format_size(bytes), blocks, info.prefix_caching ? "on" : "off"));
-  const std::string url = fmt::format("http://{}:{}", deployment.gateway.host, port);
+  const std::string url = front.api_url();
   if (front.open() && deployment.gateway.host != "127.0.0.1" && deployment.gateway.host != "::1" &&
       deployment.gateway.host != "localhost")
     print_message("warning: open to everybody who reaches " + url +
                   ": give --api-keys-file, or --host 127.0.0.1");
   print_message("serving   " + url);
+  if (!front.admin_url().empty())
+    print_message("admin     " + front.admin_url() + "/ shows how it fares");
   print_message(
       fmt::format("try       curl {}/v1/completions -H 'Content-Type: application/json' "
                   "-d '{{\"model\": \"{}\", \"prompt\": \"Once\", \"max_tokens\": 16}}'",
@@ -162,19 +87,18 @@ int lead(const Deployment& deployment, RankWorld& world, Worker& worker, StepRun
       const EngineStats stats = engine.stats();
       print_message(fmt::format("draining: {} running, {} waiting; another signal ends at once",
                                 stats.running, stats.waiting));
-      front.gateway().set_draining();
-      front.server().stop_accepting();
+      front.drain();
       engine.drain([&engine] { engine.stop(); });
     } else {
       ended_by = signal;
       engine.stop();
     }
   });
-  front.gateway().set_engine(engine, &compiler);
-  print_banner(deployment, worker, engine, front, front.server().port());
+  front.set_engine(engine, engine, compiler);
+  print_banner(deployment, worker, engine, front);
   const Status served = engine.run();
   // The last answers are on their way to their clients.
-  front.server().stop(std::chrono::seconds(ended_by == 0 ? 10 : 1));
+  front.stop(std::chrono::seconds(ended_by == 0 ? 10 : 1));
   if (!served.ok()) return fail(world, served, Doing::kRunning);
   return ended_by != 0 ? kExitSignal + ended_by : kExitOk;
 }
@@ -200,8 +124,11 @@ int run_serve(const Deployment& said, RankWorld& world) {
   if (const int code = settle(world, costs.status(), Doing::kLoadingModel); code != kExitOk)
     return code;
 
+  Result<std::vector<RankPlace>> places = gather_places(world);
+  if (const int code = settle(world, places.status(), Doing::kRunning); code != kExitOk)
+    return code;
   Result<std::unique_ptr<Front>> front = std::unique_ptr<Front>();
-  if (world.rank == 0) front = Front::start(deployment, *files);
+  if (world.rank == 0) front = Front::start(deployment, *files, places.take());
   if (const int code = settle(world, front.status(), Doing::kRunning); code != kExitOk) return code;
 
   const StepBudget budget = step_budget(deployment.engine, *costs);
@@ -216,12 +143,15 @@ int run_serve(const Deployment& said, RankWorld& world) {
   StepRunnerOptions runner_options;
   runner_options.cache = cache_options(deployment.engine, fingerprint(deployment, worker));
   runner_options.eos_token_ids = files->spec.eos_token_ids;
+  if (deployment.admin.enabled)
+    runner_options.trace_events = static_cast<uint32_t>(deployment.tracing.ring_events);
   GrammarCompiler compiler(*files->tokenizer, files->spec.eos_token_ids,
                            static_cast<int32_t>(files->spec.vocab));
   StepRunner runner(*worker.executor, *worker.groups, &compiler, runner_options);
   if (world.rank == 0) {
     ServingOptions options =
         serving_options(deployment.engine, files->spec, budget, *tokens_max, world.mesh.stages);
+    if (deployment.admin.enabled) options.requests_logged = kRequestsLogged;
     options.choices_max = static_cast<uint32_t>(deployment.gateway.max_choices);
     return lead(deployment, world, worker, runner, **front, compiler, std::move(options));
   }

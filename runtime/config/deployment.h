@@ -139,7 +139,7 @@ struct MetricsDeployment {
 };
 
 struct TracingDeployment {
-  int32_t ring_events = 0;  // the newest that are kept; 0 = none
+  int32_t ring_events = 1 << 17;  // the newest that each rank keeps; 0 = none
 
   bool operator==(const TracingDeployment&) const = default;
 };

@@ -41,23 +41,22 @@ std::vector<ConfigKey> operation_keys() {
   constexpr auto metrics = &Deployment::metrics;
   constexpr auto logging = &Deployment::logging;
   return {
-      key("admin.enabled",
-          only_default(boolean(admin, &A::enabled), R"({"const": false})",
-                       "this version has no admin server: leave the key out; the gateway answers "
-                       "/metrics and /reset_prefix_cache"),
-          "false", "a second address for those who run the server; so far false"),
+      key("admin.enabled", boolean(admin, &A::enabled), "false",
+          "a second address for those who run the server: a page, its state, traces"),
       key("admin.host", text(admin, &A::host), "127.0.0.1", "the address that it listens at"),
-      key("admin.port", integer(admin, &A::port, 0, 65535), "8001", "its port"),
+      key("admin.port", integer(admin, &A::port, 0, 65535), "8001",
+          "its port; 0 = any that is free"),
       key("metrics.enabled", boolean(metrics, &M::enabled), "true",
           "/metrics, for Prometheus; false = 404"),
       key("metrics.vllm_names", boolean(metrics, &M::vllm_names), "true",
           "also under the names of vLLM"),
       key("metrics.legacy_names", boolean(metrics, &M::legacy_names), "false",
           "also under older names of vLLM, which some routers read"),
-      key("tracing.ring_events",
-          only_default(integer(&Deployment::tracing, &T::ring_events, 0, 1 << 24),
-                       R"({"const": 0})", "this version keeps no traces: leave the key out"),
-          "0", "the newest events of a trace that are kept; so far 0"),
+      key("tracing.ring_events", integer(&Deployment::tracing, &T::ring_events, 0, 1 << 20),
+          "131072",
+          "events of a trace that each rank keeps, of 32 bytes, where there is an admin address; 0 "
+          "= "
+          "no traces"),
       key("logging.level",
           choice<L, LogLevel>(logging, &L::level,
                               {{"info", LogLevel::kInfo},

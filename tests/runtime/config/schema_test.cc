@@ -39,9 +39,7 @@ constexpr std::pair<const char*, const char*> kRefused[] = {
     {"engine.enable_chunked_prefill", "false"},
     {"groups[].role", "prefill"},
     {"groups[].replicas", "2"},
-    {"groups[].placement.nodes", "[a]"},
-    {"admin.enabled", "true"},
-    {"tracing.ring_events", "9"}};
+    {"groups[].placement.nodes", "[a]"}};
 
 void ExpectWrittenValueReadsBack(const ConfigKey& key, const Deployment& deployment) {
   const Result<ConfigNode> written = parse_yaml(key.get(deployment), key.path);
@@ -118,11 +116,13 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
       {"engine.max_logprobs", "9"},
       {"groups[].name", "a"},
       {"gateway.max_prompts", "9"},
+      {"admin.enabled", "true"},
       {"admin.host", "::1"},
       {"admin.port", "9"},
       {"metrics.enabled", "false"},
       {"metrics.vllm_names", "false"},
       {"metrics.legacy_names", "true"},
+      {"tracing.ring_events", "9"},
       {"logging.requests", "true"},
       {"logging.level", "error"}};
   std::set<std::string> seen = {"version", "groups[].engine"};  // which set nothing of their own

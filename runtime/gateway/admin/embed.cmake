@@ -1,0 +1,11 @@
+# cmake -DOUT=page_files.cc -DDIR=folder -P embed.cmake: page.html, page.js and page.css as strings.
+set(text "#include \"runtime/gateway/admin/page_files.h\"\n\nnamespace trireme {\n\n")
+foreach(kind html js css)
+  file(READ ${DIR}/page.${kind} content)
+  string(SUBSTRING ${kind} 0 1 first)
+  string(TOUPPER ${first} first)
+  string(SUBSTRING ${kind} 1 -1 rest)
+  string(APPEND text "const std::string_view kPage${first}${rest} = R\"page(${content})page\";\n")
+endforeach()
+string(APPEND text "\n}  // namespace trireme\n")
+file(WRITE ${OUT} "${text}")
