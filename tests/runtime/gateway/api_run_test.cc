@@ -290,5 +290,23 @@ TEST(ApiRun, AnswersForAnEngineThatDoesNot) {
   }
 }
 
+TEST(ApiRun, HealthSaysWhatThePingDid) {
+  ScriptedGatewayOptions options;
+  options.gateway.health_timeout = std::chrono::milliseconds(1);
+  ScriptedGateway gateway(options);
+  const auto health = [&]() -> const FakeExchange& {
+    const FakeExchange& exchange = gateway.ask("/health", "", "GET");
+    gateway.wait();
+    return exchange;
+  };
+  EXPECT_EQ(health().status(), 200);
+  gateway.engine().pong = unavailable("rank 3 has ended");
+  EXPECT_EQ(health().status(), 503);
+  gateway.engine().pong.reset();
+  const FakeExchange& silent = health();
+  EXPECT_EQ(silent.status(), 503);
+  EXPECT_NE(silent.body().find("has not answered for 1 ms"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace trireme::test
