@@ -131,11 +131,17 @@ void ScriptedGateway::drive() {
   }
 }
 
-void ScriptedGateway::wait() {
+void ScriptedGateway::until(const std::function<bool()>& holds) {
   io_.restart();
-  while (!std::all_of(exchanges_.begin(), exchanges_.end(),
-                      [](const auto& exchange) { return exchange->returned(); }))
-    CHECK(io_.run_one_for(std::chrono::seconds(60)) > 0) << "a handler does not return";
+  while (!holds()) CHECK(io_.run_one_for(std::chrono::seconds(60)) > 0) << "a handler hangs";
+  poll();
+}
+
+void ScriptedGateway::wait() {
+  until([this] {
+    return std::all_of(exchanges_.begin(), exchanges_.end(),
+                       [](const auto& exchange) { return exchange->returned(); });
+  });
 }
 
 std::map<std::string, int> ScriptedGateway::ends() const {

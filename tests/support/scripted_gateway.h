@@ -2,6 +2,7 @@
 // event, byte for byte and in a known order. All of it on the test's own thread.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -84,7 +85,9 @@ class ScriptedGateway {
   bool step();
   // All steps.
   void drive();
-  // Until every handler has returned, time-outs included.
+  // Runs the handlers until `holds` does, what they do on other threads and time-outs included.
+  void until(const std::function<bool()>& holds);
+  // Until all of them have returned.
   void wait();
 
   // Choices that have ended, by reason, as /metrics tells.
