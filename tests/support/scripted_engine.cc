@@ -36,7 +36,8 @@ Event failed_event(uint32_t choice, Status why) {
 }
 
 Result<RequestId> ScriptedEngine::submit(Request request, std::shared_ptr<EventSink> sink) {
-  CHECK(!scripts.empty()) << "no script for this request";
+  CHECK(!scripts.empty() || write) << "no script for this request";
+  if (scripts.empty()) scripts.push_back(write(request));
   Script script = std::move(scripts.front());
   scripts.pop_front();
   if (!script.refusal.ok()) return script.refusal;

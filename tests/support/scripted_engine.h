@@ -4,6 +4,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,8 +29,10 @@ Event failed_event(uint32_t choice, Status why);
 
 class ScriptedEngine final : public EngineClient {
  public:
-  // Of the next requests, in order. A request without a script is a broken promise of the test's.
+  // Of the next requests, in order; where there is none, what write() says. A request without
+  // either is a broken promise of the test's.
   std::deque<Script> scripts;
+  std::function<Script(const Request&)> write;
   std::optional<Status> pong = Status();  // none: a ping is never answered
   EngineInfo information;
 

@@ -144,6 +144,10 @@ void ScriptedGateway::wait() {
   });
 }
 
+void ScriptedGateway::forget() {
+  std::erase_if(exchanges_, [](const auto& exchange) { return exchange->returned(); });
+}
+
 std::map<std::string, int> ScriptedGateway::ends() const {
   constexpr std::string_view kLabel = "finished_reason=\"";
   std::map<std::string, int> ends;

@@ -89,6 +89,8 @@ class ScriptedGateway {
   void until(const std::function<bool()>& holds);
   // Until all of them have returned.
   void wait();
+  // Forgets the exchanges whose handlers have returned.
+  void forget();
 
   // Choices that have ended, by reason, as /metrics tells.
   std::map<std::string, int> ends() const;
