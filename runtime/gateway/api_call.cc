@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kAny = INT64_MAX;
 constexpr size_t kRequestIdBytesMax = 256;
+constexpr size_t kToolsMax = 1024;
 
 // {"<id>": bias}
 void read_logit_bias(FieldReader& in, SamplingParams& params) {
@@ -197,24 +198,38 @@ void read_messages(FieldReader& in, ApiCall& call, const ApiLimits& limits) {
       message.fail("content", "must be a string or a list of parts");
     if (content == nullptr && role != "assistant" && role != "function")
       message.fail("content", "is missing: it must be a string or a list of parts");
+    message.string("name", "");
+    message.array("tool_calls", kToolsMax);
+    message.string("tool_call_id", "");
     in.adopt(message);
     if (in.error()) return;
   }
   call.messages = *messages;
 }
 
+void read_tool(FieldReader& in, const Json& tool, const std::string& where) {
+  constexpr std::string_view kForm =
+      "must be {\"type\": \"function\", \"function\": {\"name\": ...}}";
+  if (!tool.is_object()) return in.fail(where, std::string(kForm));
+  FieldReader outer(tool.get_object(), where);
+  outer.choice("type", "function", {"function"});
+  if (const JsonObject* function = outer.object("function")) {
+    FieldReader inner(*function, where + ".function");
+    if (inner.string("name", "").empty()) inner.fail("name", "must be the name of a function");
+    inner.string("description", "");
+    inner.object("parameters");
+    outer.adopt(inner);
+  } else if (!outer.error()) {
+    in.fail(where, std::string(kForm));
+  }
+  in.adopt(outer);
+}
+
 void read_tools(FieldReader& in, ApiCall& call) {
-  constexpr size_t kToolsMax = 1024;
   if (const JsonArray* tools = in.array("tools", kToolsMax)) {
-    for (size_t i = 0; i < tools->size(); ++i) {
-      const Json& tool = (*tools)[i];
-      const JsonObject* function =
-          tool.is_object() ? FieldReader(tool.get_object(), "").object("function") : nullptr;
-      const Json* name = function == nullptr ? nullptr : FieldReader(*function, "").find("name");
-      if (name == nullptr || !name->is_string() || name->get_string().empty())
-        return in.fail(fmt::format("tools[{}]", i),
-                       "must be {\"type\": \"function\", \"function\": {\"name\": ...}}");
-    }
+    for (size_t i = 0; i < tools->size(); ++i)
+      read_tool(in, (*tools)[i], fmt::format("tools[{}]", i));
+    if (in.error()) return;
     call.tools = *tools;
   }
   const Json* choice = in.find("tool_choice");
@@ -239,6 +254,9 @@ void read_tools(FieldReader& in, ApiCall& call) {
       choice->is_object() ? FieldReader(choice->get_object(), "").object("function") : nullptr;
   const Json* name = function == nullptr ? nullptr : FieldReader(*function, "").find("name");
   if (name == nullptr || !name->is_string()) return in.fail("tool_choice", std::string(kForms));
+  FieldReader chosen(choice->get_object(), "tool_choice");
+  chosen.choice("type", "function", {"function"});
+  in.adopt(chosen);
   call.tool_choice = {ToolChoice::Kind::kNamed, std::string(name->get_string())};
   const bool known = std::any_of(call.tools.begin(), call.tools.end(), [&](const Json& tool) {
     return tool.at("function").at("name").get_string() == name->get_string();

@@ -73,8 +73,14 @@ ApiRun::~ApiRun() {
 }
 
 void ApiRun::cancel() {
-  for (const Prompt& p : prompts_) {
-    if (p.id != 0 && p.left > 0) context_.engine.cancel(p.id);
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    Prompt& prompt = prompts_[i];
+    if (std::exchange(prompt.left, 0) == 0) continue;
+    context_.engine.cancel(prompt.id);
+    for (uint32_t c = 0; c < call_.base.choices; ++c) {
+      if (!texts_[i * call_.base.choices + c].finished())
+        context_.metrics.finished(prompt.times, c, "abort");
+    }
   }
 }
 
@@ -160,7 +166,10 @@ asio::awaitable<std::optional<ApiError>> ApiRun::start() {
   unfinished_ = texts_.size();
   exchange_.on_client_gone([mailbox = mailbox_] { mailbox->interrupt(); });
   for (size_t i = 0; i < prompts_.size(); ++i) {
-    if (std::optional<ApiError> error = submit(i)) co_return error;
+    std::optional<ApiError> error = submit(i);
+    if (!error.has_value()) continue;
+    cancel();
+    co_return error;
   }
   start_deadline();
   co_return std::nullopt;
@@ -206,15 +215,12 @@ std::optional<ApiError> ApiRun::submit(size_t index) {
   request.params.max_tokens =
       call_.base.score_only ? 1 : std::min(call_.max_tokens.value_or(rest), rest);
   request.params.min_tokens = std::min(request.params.min_tokens, request.params.max_tokens);
-  prompt.left = request.choices;
   prompt.times.arrived(request);
-  context_.metrics.accepted(request);
   Result<RequestId> id = context_.engine.submit(std::move(request), mailbox_->sink(index));
-  if (!id.ok()) {
-    prompt.left = 0;
-    return api_error_of(id.status());
-  }
+  if (!id.ok()) return api_error_of(id.status());
   prompt.id = *id;
+  prompt.left = call_.base.choices;
+  context_.metrics.accepted(prompt.times);
   return std::nullopt;
 }
 
@@ -233,6 +239,7 @@ void ApiRun::handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas)
   Prompt& prompt = prompts_[tagged.tag];
   const Event& event = tagged.event;
   const size_t index = tagged.tag * call_.base.choices + event.choice;
+  ChoiceText& text = texts_[index];
   switch (event.kind) {
     case Event::Kind::kScheduled:
       prompt.cached = event.cached_tokens;
@@ -242,19 +249,19 @@ void ApiRun::handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas)
       prompt.scores = event.prompt_scores;
       return;
     case Event::Kind::kToken:
+      if (text.finished()) return;  // was under way when a stop string ended the text
       context_.metrics.token(prompt.times, event.choice);
-      if (texts_[index].push(event.sampled, deltas[index])) {
-        context_.engine.finish_choice(prompt.id, event.choice);
-        --unfinished_;
-      }
-      return;
+      if (!text.push(event.sampled, deltas[index])) return;
+      context_.engine.finish_choice(prompt.id, event.choice);
+      break;
     case Event::Kind::kFinished:
-      --prompt.left;
-      if (!texts_[index].finished()) --unfinished_;
-      texts_[index].finish(event, deltas[index]);
-      context_.metrics.finished(prompt.times, event.choice, texts_[index].finish_reason());
-      return;
+      if (text.finished()) return;
+      text.finish(event, deltas[index]);
+      break;
   }
+  --prompt.left;
+  --unfinished_;
+  context_.metrics.finished(prompt.times, event.choice, text.finish_reason());
 }
 
 uint64_t ApiRun::prompt_tokens() const {

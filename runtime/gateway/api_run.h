@@ -58,6 +58,8 @@ class ApiRun {
   size_t choices() const { return texts_.size(); }
   const ChoiceText& text(size_t choice) const { return texts_[choice]; }
   bool finished() const { return unfinished_ == 0; }
+  // Ends what still runs, here and in the engine; next() is not called again.
+  void cancel();
   bool timed_out() const { return timed_out_; }
 
   // Of the prompt that a choice belongs to.
@@ -78,7 +80,7 @@ class ApiRun {
     std::vector<SampledToken> scores;
     uint32_t cached = 0;
     RequestId id = 0;
-    uint32_t left = 0;  // choices that the engine has not ended
+    uint32_t left = 0;  // choices that have not ended, of a prompt that the engine has accepted
     RequestTimes times;
   };
   Result<std::vector<int32_t>> tokenise(const PromptInput& input) const;
@@ -93,7 +95,6 @@ class ApiRun {
   const char* prompt_field() const { return call_.chat ? "messages" : "prompt"; }
   void start_deadline();
   void handle(const TaggedEvent& tagged, std::vector<ChoiceDelta>& deltas);
-  void cancel();
 
   ApiContext context_;
   ApiCall call_;

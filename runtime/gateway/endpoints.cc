@@ -111,9 +111,10 @@ asio::awaitable<void> Gateway::health(HttpExchange& exchange) {
       pong->timer.cancel();
     });
   });
-  boost::system::error_code cancelled;
-  while (!pong->answered && !cancelled)
-    co_await pong->timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+  // One wait: an answer cancels it. Both happen on this strand.
+  boost::system::error_code ended;
+  if (!pong->answered)
+    co_await pong->timer.async_wait(asio::redirect_error(asio::use_awaitable, ended));
   if (!pong->answered) {
     response = error_response(api_error(
         503, "engine_error",

@@ -211,6 +211,7 @@ asio::awaitable<void> Gateway::answer_stream(HttpExchange& exchange, ApiRun& run
         for (const JsonObject& chunk : writer->chunks(deltas)) piece += event(chunk);
       }
     }
+    if (failure.has_value()) run.cancel();  // before the client is told, who may read slowly
     if (failure.has_value() && !begun) {
       (void)(co_await exchange.send(error_response(*failure))).ok();
       co_return;

@@ -83,6 +83,7 @@ struct GatewayMetrics::Families {
 void RequestTimes::arrived(const Request& request) {
   arrived_at = scheduled_at = Clock::now();
   prompt_tokens = request.prompt.size();
+  max_tokens = request.params.max_tokens;
   choices.assign(request.choices, {});
 }
 
@@ -90,10 +91,10 @@ GatewayMetrics::GatewayMetrics(GatewayMetricsOptions options)
     : families_(std::make_unique<Families>(std::move(options))) {}
 GatewayMetrics::~GatewayMetrics() = default;
 
-void GatewayMetrics::accepted(const Request& request) {
-  families_->prompt.Observe(static_cast<double>(request.prompt.size()));
-  families_->params_n.Observe(request.choices);
-  families_->params_max_tokens.Observe(request.params.max_tokens);
+void GatewayMetrics::accepted(const RequestTimes& times) {
+  families_->prompt.Observe(static_cast<double>(times.prompt_tokens));
+  families_->params_n.Observe(static_cast<double>(times.choices.size()));
+  families_->params_max_tokens.Observe(times.max_tokens);
 }
 
 void GatewayMetrics::token(RequestTimes& times, uint32_t choice) {

@@ -28,6 +28,7 @@ struct RequestTimes {
 
   Clock::time_point arrived_at, scheduled_at;
   size_t prompt_tokens = 0;
+  uint32_t max_tokens = 0;
   struct Choice {
     Clock::time_point first_token, last_token;
     uint64_t tokens = 0;
@@ -41,8 +42,8 @@ class GatewayMetrics {
   ~GatewayMetrics();
   GatewayMetrics(const GatewayMetrics&) = delete;
 
-  // A request was let in.
-  void accepted(const Request& request);
+  // The engine has taken a request: each of its choices ends in one finished().
+  void accepted(const RequestTimes& times);
   void token(RequestTimes& times, uint32_t choice);
   void finished(const RequestTimes& times, uint32_t choice, const std::string& finish_reason);
   // An HTTP answer.

@@ -53,18 +53,20 @@ constexpr std::string_view kCommon = R"json({
   "return_tokens_as_token_ids": {"type": "boolean"},
   "add_special_tokens": {"type": "boolean"},
   "timings_per_token": {"type": "boolean"},
-  "response_format": {"type": "object", "required": ["type"], "oneOf": [
+  "response_format": {"type": "object", "required": ["type"], "anyOf": [
     {"properties": {"type": {"const": "text"}}},
     {"properties": {"type": {"const": "json_object"}}},
     {"properties": {"type": {"const": "json_schema"}, "json_schema": {"type": "object",
       "required": ["schema"], "properties": {"name": {}, "strict": {},
         "schema": {"$ref": "#/components/schemas/JsonSchema"}}}}, "required": ["json_schema"]}]},
-  "structured_outputs": {"type": "object", "maxProperties": 1, "properties": {
-    "json": {"$ref": "#/components/schemas/JsonSchema"},
-    "regex": {"type": "string"},
-    "choice": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4096},
-    "grammar": {"type": "string"},
-    "json_object": {"type": "boolean"}}},
+  "structured_outputs": {"type": "object", "description": "The form of the output, one of these.",
+    "properties": {
+      "json": {"anyOf": [{"$ref": "#/components/schemas/JsonSchema"}, {"type": "null"}]},
+      "regex": {"type": ["string", "null"]},
+      "choice": {"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+        "maxItems": 4096},
+      "grammar": {"type": ["string", "null"]},
+      "json_object": {"type": ["boolean", "null"]}}},
   "guided_json": {"$ref": "#/components/schemas/JsonSchema"},
   "guided_regex": {"type": "string"},
   "guided_choice": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4096},
@@ -98,7 +100,7 @@ constexpr std::string_view kChat = R"json({
   "tool_choice": {"anyOf": [
     {"type": "string", "enum": ["none", "auto", "required"]},
     {"type": "object", "required": ["function"], "properties": {
-      "type": {"const": "function"},
+      "type": {"enum": ["function", null]},
       "function": {"type": "object", "required": ["name"],
         "properties": {"name": {"type": "string"}}}}}]},
   "parallel_tool_calls": {"type": "boolean"},
@@ -121,29 +123,35 @@ constexpr std::string_view kShared = R"json({
     "content": {"anyOf": [{"type": "string"},
       {"type": "array", "items": {"$ref": "#/components/schemas/TextPart"}}, {"type": "null"}]},
     "name": {"type": ["string", "null"]},
-    "tool_calls": {"type": ["array", "null"]},
-    "tool_call_id": {"type": ["string", "null"]}}},
+    "tool_calls": {"type": ["array", "null"], "maxItems": 1024},
+    "tool_call_id": {"type": ["string", "null"]}},
+    "anyOf": [
+      {"properties": {"role": {"enum": ["assistant", "function"]}}},
+      {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}}]},
   "TextPart": {"type": "object", "required": ["type", "text"],
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}}},
   "Tool": {"type": "object", "required": ["function"], "properties": {
-    "type": {"const": "function"},
+    "type": {"enum": ["function", null]},
     "function": {"type": "object", "required": ["name"], "properties": {
       "name": {"type": "string", "minLength": 1},
       "description": {"type": ["string", "null"]},
       "parameters": {"type": ["object", "null"]}}}}},
-  "TokenizeRequest": {"type": "object", "anyOf": [
-      {"required": ["prompt"]}, {"required": ["content"]}, {"required": ["messages"]}],
+  "TokenizeRequest": {"type": "object",
     "properties": {
       "model": {"type": ["string", "null"]},
-      "prompt": {"type": "string"},
-      "content": {"type": "string", "description": "llama-server's name."},
-      "messages": {"type": "array", "minItems": 1,
-        "items": {"$ref": "#/components/schemas/Message"}},
-      "add_special_tokens": {"type": ["boolean", "null"]},
-      "add_special": {"type": ["boolean", "null"]},
-      "parse_special": {"type": ["boolean", "null"]},
-      "add_generation_prompt": {"type": ["boolean", "null"]},
-      "return_token_strs": {"type": ["boolean", "null"]}}},
+      "return_token_strs": {"type": ["boolean", "null"]}},
+    "anyOf": [
+      {"$ref": "#/components/schemas/ChatCompletionRequest"},
+      {"type": "object", "required": ["prompt"], "properties": {
+        "messages": {"type": "null"},
+        "prompt": {"type": "string"},
+        "add_special_tokens": {"type": ["boolean", "null"]}}},
+      {"type": "object", "required": ["content"], "properties": {
+        "messages": {"type": "null"},
+        "prompt": {"type": "null"},
+        "content": {"type": "string", "description": "llama-server's name for a prompt."},
+        "add_special": {"type": ["boolean", "null"]},
+        "parse_special": {"type": ["boolean", "null"]}}}]},
   "DetokenizeRequest": {"type": "object", "required": ["tokens"], "properties": {
     "model": {"type": ["string", "null"]},
     "tokens": {"type": "array", "items": {"$ref": "#/components/schemas/Token"},

@@ -1,6 +1,6 @@
 // The OpenAPI document against what it describes: the routes, the parsers with values at and beyond
 // the end of each range, and real answers. Schemas are checked by a small reading of JSON Schema:
-// kinds, required members, references, alternatives.
+// kinds, required members, references, alternatives, what may not be empty.
 #include "runtime/gateway/openapi.h"
 
 #include <cmath>
@@ -12,6 +12,7 @@
 
 #include "runtime/gateway/field_reader.h"
 #include "tests/support/gateway_harness.h"
+#include "tests/support/scripted_gateway.h"
 
 namespace trireme::test {
 namespace {
@@ -45,9 +46,9 @@ std::string wrong(const JsonObject& document, const Json& said, const Json& valu
     std::string last;
     for (const Json& one : any->as_array()) {
       last = wrong(document, one, value, where);
-      if (last.empty()) return "";
+      if (last.empty()) break;
     }
-    return last;
+    if (!last.empty()) return last;
   }
   if (const Json* kind = find(schema, "type")) {
     bool fits = false;
@@ -66,12 +67,17 @@ std::string wrong(const JsonObject& document, const Json& said, const Json& valu
   }
   if (value.is_array()) {
     const Json* items = find(schema, "items");
+    const Json* least = find(schema, "minItems");
+    if (least != nullptr && value.as_array().size() < least->to_number<size_t>())
+      return where + " has too few entries";
     for (size_t i = 0; items != nullptr && i < value.as_array().size(); ++i) {
       std::string entry =
           wrong(document, *items, value.as_array()[i], fmt::format("{}[{}]", where, i));
       if (!entry.empty()) return entry;
     }
   }
+  if (value.is_string() && find(schema, "minLength") != nullptr && value.as_string().empty())
+    return where + " is empty";
   if (!value.is_object()) return "";
   if (const Json* required = find(schema, "required")) {
     for (const Json& name : required->as_array()) {
@@ -190,6 +196,7 @@ TEST(OpenApi, RangesAreTheParsers) {
       // Null is absent; of another kind is refused, where the kind is said.
       if (name != "prompt" && name != "messages") {
         EXPECT_EQ(refused(chat, name, nullptr), "");
+        EXPECT_EQ(wrong(document, field, nullptr), "");
       }
       if (kinds == nullptr || name == "user") continue;
       const bool text = boost::json::serialize(*kinds).find("string") != std::string::npos;
@@ -197,6 +204,73 @@ TEST(OpenApi, RangesAreTheParsers) {
     }
     EXPECT_GT(ranges, 25u);
   }
+}
+
+// Bodies that are put together from all values of each member, "" for an absent one, and whether
+// the gateway takes them: the document says the same.
+void expect_same_verdicts(
+    std::string_view path, std::string_view schema, const std::string& format,
+    const std::vector<std::pair<std::string, std::vector<std::string>>>& members) {
+  const JsonObject document = openapi_document("1", {}, true);
+  const Json& said = document.at("components").at("schemas").at(schema);
+  ScriptedGateway gateway;
+  size_t bodies = 1, taken = 0;
+  for (const auto& [name, values] : members) bodies *= values.size();
+  for (size_t i = 0; i < bodies; ++i) {
+    std::string object;
+    size_t rest = i;
+    for (const auto& [name, values] : members) {
+      const std::string& value = values[rest % values.size()];
+      rest /= values.size();
+      if (value.empty()) continue;
+      object += fmt::format("{}\"{}\": {}", object.empty() ? "" : ", ", name, value);
+    }
+    const std::string body = fmt::format(fmt::runtime(format), object);
+    const FakeExchange& exchange = gateway.ask(path, body);
+    const bool fits = wrong(document, said, object_of(body)).empty();
+    EXPECT_EQ(exchange.status(), fits ? 200 : 400) << body << " " << exchange.body();
+    taken += fits;
+  }
+  EXPECT_GT(taken, 0u);
+  EXPECT_LT(taken, bodies);
+}
+
+TEST(OpenApi, MessagesAreWhatTheParserTakes) {
+  expect_same_verdicts(
+      "/tokenize", "TokenizeRequest", R"({{"messages": [{{{}}}]}})",
+      {{"role",
+        {"", "null", "5", R"("robot")", R"("system")", R"("developer")", R"("user")",
+         R"("assistant")", R"("tool")", R"("function")"}},
+       {"content",
+        {"", "null", "5", R"("a")", "[]", R"(["a"])", R"([{"type": "text", "text": "a"}])",
+         R"([{"type": "text"}])", R"([{"type": "image_url", "text": "a"}])"}},
+       {"name", {"", "null", "5", R"("a")"}},
+       {"tool_calls", {"", "null", "5", "[]"}},
+       {"tool_call_id", {"", "[]", R"("a")"}}});
+}
+
+TEST(OpenApi, TokenizeRequestsAreWhatTheParserTakes) {
+  const std::string message = R"([{"role": "user", "content": "a"}])";
+  expect_same_verdicts("/tokenize", "TokenizeRequest", "{{{}}}",
+                       {{"prompt", {"", "null", "5", R"("a")"}},
+                        {"content", {"", "null", "5", R"("a")"}},
+                        {"messages", {"", "null", "5", "[]", message}},
+                        {"add_special_tokens", {"", "null", "true", "5"}},
+                        {"add_special", {"", "null", "true", "5"}},
+                        {"temperature", {"", R"("hot")"}},
+                        {"return_token_strs", {"", "5"}}});
+}
+
+TEST(OpenApi, ToolsAreWhatTheParserTakes) {
+  const std::string format =
+      R"({{"messages": [{{"role": "user", "content": "a"}}], "tools": [{{{}}}]}})";
+  expect_same_verdicts("/tokenize", "TokenizeRequest", format,
+                       {{"type", {"", "null", "5", R"("function")", R"("custom")"}},
+                        {"function",
+                         {"", "null", "5", "{}", R"({"name": ""})", R"({"name": "a"})",
+                          R"({"name": null})", R"({"name": "a", "description": 5})",
+                          R"({"name": "a", "parameters": {}, "description": "b"})",
+                          R"({"name": "a", "parameters": []})"}}});
 }
 
 // Answers with everything that can be asked for are what the document says.
