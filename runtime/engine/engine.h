@@ -34,7 +34,7 @@ struct ServingOptions {
   uint32_t pipeline_depth = 1;  // steps under way at a time, at most
   uint64_t swap_bytes = 0;      // host memory for preempted sequences, on each rank
   PreemptionPolicy preemption = PreemptionPolicy::kAuto;
-  bool priorities = true;       // whether Request::priority counts
+  bool priorities = true;      // whether Request::priority counts
   uint32_t aging_ms = 10000;   // a request that has waited so long goes up by one priority
   uint32_t choices_max = 128;  // of a request
   std::chrono::milliseconds step_timeout{300000};
@@ -126,6 +126,7 @@ class Engine final : public EngineClient {
   std::vector<double> stage_busy_, stage_idle_;  // seconds, by stage
   double unreported_idle_seconds_ = 0;           // without work, since the last message
 
+  bool stats_stale_ = true;  // something happened since stats_ was written
   mutable std::mutex stats_mutex_;
   EngineStats stats_;
 };
