@@ -64,6 +64,12 @@ class ByteReader {
     if (take(sizeof(T))) std::memcpy(&value, taken_, sizeof(T));
     return value;
   }
+  // One byte, 0 or 1. Anything else is a failure, so that one message has one form.
+  bool flag() {
+    const auto value = number<uint8_t>();
+    if (value > 1) failed_ = true;
+    return value == 1;
+  }
   std::string text() {
     const auto size = number<uint32_t>();
     return take(size) ? std::string(reinterpret_cast<const char*>(taken_), size) : std::string();
@@ -90,8 +96,9 @@ class ByteReader {
   // Ok where everything asked for was there and nothing is left over.
   Status finish(std::string_view what) const {
     if (!failed_ && left_.empty()) return {};
-    return data_loss(std::string(what) +
-                     (failed_ ? " ends before its time" : " has bytes that nobody asked for"));
+    return data_loss(std::string(what) + (failed_
+                                              ? " ends before its time, or says neither yes nor no"
+                                              : " has bytes that nobody asked for"));
   }
 
  private:

@@ -151,6 +151,14 @@ uint32_t BlockCache::attach(SequenceBlocks& empty, const Match& match, uint64_t 
   return match.position;
 }
 
+void BlockCache::attach_to_root(SequenceBlocks& empty, std::string_view salt) {
+  CHECK(empty.empty()) << "a sequence that holds blocks cannot be attached";
+  empty.release(pools_);  // begins at block 0
+  if (!options_.prefix_caching) return;
+  const BlockKey root = hasher_.root(salt);
+  empty.chain() = {.attached = true, .root = root, .key = root};
+}
+
 // Shares the full blocks first, so that they do not give way; then takes new ones. A source may
 // give way to its own copy: its bytes stay as they are until a later copy or step writes there.
 void BlockCache::adopt_prefix(SequenceBlocks& empty, NodeId node, uint32_t position,

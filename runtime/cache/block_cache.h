@@ -112,6 +112,11 @@ class BlockCache {
   uint32_t attach(SequenceBlocks& empty, const Match& match, uint64_t time,
                   std::vector<BlockCopy>& copies);
 
+  // Attaches `empty` to its root key alone, without looking for a prefix: for a sequence whose
+  // bytes come back from elsewhere. Its chain of keys begins anew, so that what was published is
+  // found again and the rest is published. REQUIRES: `empty` holds nothing.
+  void attach_to_root(SequenceBlocks& empty, std::string_view salt);
+
   // Remembers all granules of `tokens` that are complete at `computed` and were not when it was
   // last called. Call it right after the step that computed rows up to `computed`, before advance()
   // drops blocks that left the window; `tokens` are all of the sequence's, at least `computed`. A

@@ -182,7 +182,7 @@ Status Engine::serve() {
     const Clock::time_point before = Clock::now();
     take_commands(nothing_to_do);
     if (nothing_to_do) unreported_idle_seconds_ += seconds_since(before);
-    update_stats();
+    if (stats_stale_) update_stats();
     book_.flush();
     if (Status s = answer_pings(); !s.ok()) return s;
     if (Status s = answer_traces(); !s.ok()) return s;
@@ -222,8 +222,10 @@ void Engine::end(const Status& why) {
 void Engine::take_commands(bool wait) {
   const TraceSpan span(runner_.trace(),
                        wait ? TraceEvent::Name::kIdle : TraceEvent::Name::kCommands, step_);
-  for (EngineCommand& command : inbox_.take(wait))
+  for (EngineCommand& command : inbox_.take(wait)) {
+    stats_stale_ = true;
     std::visit([this](auto& c) { handle(std::move(c)); }, command);
+  }
 }
 
 void Engine::handle(SubmitCommand&& command) {
@@ -335,6 +337,7 @@ Result<bool> Engine::launch() {
         << "sequences wait, nothing runs, and nothing can be planned";
     return false;
   }
+  stats_stale_ = true;
   preempt(plan);
   if (plan.runs.empty()) return true;
   if (Status s = run_step(plan.runs); !s.ok()) return s;
@@ -489,6 +492,7 @@ void Engine::trace_counters(uint32_t rows) {
 }
 
 void Engine::update_stats() {
+  stats_stale_ = false;
   EngineStats s;
   const RequestCounts& counts = book_.counts();
   s.requests = counts.requests;

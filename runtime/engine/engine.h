@@ -137,6 +137,7 @@ class Engine final : public EngineClient, public EngineMonitor {
   std::vector<double> stage_busy_, stage_idle_;  // seconds, by stage
   double unreported_idle_seconds_ = 0;           // without work, since the last message
 
+  bool stats_stale_ = true;  // something happened since stats_ was written
   mutable std::mutex stats_mutex_;
   EngineStats stats_;
 };

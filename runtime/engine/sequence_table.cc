@@ -117,8 +117,7 @@ Status SequenceTable::begin_run(Sequence& s, StepPlan::Run& run, bool leads, uin
     return come_apart(id, "it has fewer tokens");
   std::vector<BlockCopy> copies;
   if (s.saved) {
-    // Its chain of keys begins anew: what was published is found again, the rest is published.
-    (void)cache_.attach(s.blocks, cache_.match(s.tokens, s.cache_salt, 0), step, copies);
+    cache_.attach_to_root(s.blocks, s.cache_salt);
     if (!cache_.advance(s.blocks, s.computed, s.computed))
       return come_apart(id, "there are too few blocks to bring it back");
     mover_.restore(id, s.blocks);

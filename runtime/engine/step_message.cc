@@ -49,8 +49,8 @@ SamplingParams read_params(ByteReader& in) {
   for (uint32_t n = in.count(4); n > 0; --n) p.bad_words.push_back(in.numbers<int32_t>());
   p.stop_token_ids = in.numbers<int32_t>();
   for (uint32_t n = in.count(4); n > 0; --n) p.stop.push_back(in.text());
-  p.include_stop_str_in_output = in.number<uint8_t>() != 0;
-  p.ignore_eos = in.number<uint8_t>() != 0;
+  p.include_stop_str_in_output = in.flag();
+  p.ignore_eos = in.flag();
   p.min_tokens = in.number<uint32_t>();
   p.max_tokens = in.number<uint32_t>();
   p.seed = in.number<uint64_t>();
@@ -100,7 +100,7 @@ SequenceOp read_op(ByteReader& in) {
   op.token = in.number<int32_t>();
   op.child = in.number<uint64_t>();
   op.choice = in.number<uint32_t>();
-  op.flag = in.number<uint8_t>() != 0;
+  op.flag = in.flag();
   if (op.kind == SequenceOp::Kind::kAdmit) op.admission = read_admission(in);
   return op;
 }
@@ -146,7 +146,7 @@ Result<StepMessage> read_step_message(std::span<const std::byte> bytes) {
     run.seq = in.number<uint64_t>();
     run.first = in.number<uint32_t>();
     run.count = in.number<uint32_t>();
-    run.wants_logits = in.number<uint8_t>() != 0;
+    run.wants_logits = in.flag();
     message.runs.push_back(run);
   }
   if (Status s = in.finish("a step message"); !s.ok()) return s;

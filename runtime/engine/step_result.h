@@ -18,17 +18,20 @@ struct StepResult {
     SeqId seq = 0;
     std::vector<SampledToken> tokens;  // by choice; empty: failed
     std::string failure;               // why there is none
+    bool operator==(const Sampled&) const = default;
   };
   // The scores of all tokens of a prompt but the first.
   struct PromptScores {
     SeqId seq = 0;
     std::vector<SampledToken> tokens;
+    bool operator==(const PromptScores&) const = default;
   };
   uint64_t step = 0;
   uint64_t busy_us = 0;  // that the sampling rank computed
   uint64_t idle_us = 0;  // that it waited while the leader had work
   std::vector<Sampled> sampled;
   std::vector<PromptScores> scores;
+  bool operator==(const StepResult&) const = default;
 };
 
 std::vector<std::byte> write_step_result(const StepResult& result);

@@ -44,6 +44,7 @@ struct SampledToken {
   // The params.logprobs likeliest tokens under the raw logits, likeliest first; of equals the lower
   // id first.
   std::vector<std::pair<int32_t, float>> top_logprobs;
+  bool operator==(const SampledToken&) const = default;
 };
 
 // Memory that sample() uses again from call to call.

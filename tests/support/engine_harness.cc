@@ -31,6 +31,7 @@ Status EngineHarness::serve(Rank& rank) {
   ready_.set_value();
   const Status ran = engine_->run();
   usage_at_end_ = engine_->stats().classes;
+  cache_stats_at_end_ = runner.cache().stats();
   ahead_hits_ = engine_->ahead_planner().hits();
   runner.table().check();
   if (ran.ok()) CHECK(runner.table().sequences().empty());

@@ -34,10 +34,12 @@ class EngineHarness {
   EngineHarness(const EngineHarness&) = delete;
 
   Engine& engine() { return *engine_; }
+  const EngineInfo& info() const { return engine_->info(); }
   // Ends the worker: the first error of any rank.
   Status stop();
   // The tables of the leader after stop(): blocks of each class that are live.
   const std::vector<ClassUsage>& usage_at_end() const { return usage_at_end_; }
+  const CacheStats& cache_stats_at_end() const { return cache_stats_at_end_; }
   // Plans that were made ahead and fitted.
   uint64_t ahead_hits() const { return ahead_hits_; }
 
@@ -48,6 +50,7 @@ class EngineHarness {
   std::unique_ptr<Engine> engine_;  // outlives its thread; nothing but stop() and stats() then
   std::promise<void> ready_;
   std::vector<ClassUsage> usage_at_end_;
+  CacheStats cache_stats_at_end_;
   uint64_t ahead_hits_ = 0;
   Status result_;
   std::thread thread_;

@@ -281,6 +281,36 @@ TEST(BlockCache, SequencesFindWhatBelongsToThem) {
   EXPECT_GT(snapshots, 2000u);
 }
 
+// A sequence that gave up its blocks and gets its bytes back from elsewhere asks for no prefix, so
+// none is counted; what it publishes is what it would have published, had it stayed.
+TEST(BlockCache, WhatComesBackFromElsewhereIsNoLookup) {
+  const CacheLayout layout = make_layout(std::vector<StateSpec>{{Growth::kPerToken, 16, 0}}, 4);
+  const uint32_t total[] = {20};
+  BlockCache cache(layout, total, {.granule = 4, .fingerprint = "test"});
+  const std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  std::vector<BlockCopy> copies;
+  SequenceBlocks blocks(layout);
+  ASSERT_EQ(cache.attach(blocks, cache.match(tokens, "salt", 8), 1, copies), 0u);
+  ASSERT_TRUE(cache.advance(blocks, 0, 4));
+  cache.publish(blocks, tokens, 4, {}, 1, copies);
+  cache.release(blocks);
+  const CacheStats before = cache.stats();
+  EXPECT_EQ(before.lookups, 1u);
+  EXPECT_EQ(before.lookup_tokens, 8u);
+
+  cache.attach_to_root(blocks, "salt");
+  ASSERT_TRUE(cache.advance(blocks, 4, 8));
+  cache.publish(blocks, tokens, 8, {}, 2, copies);
+  EXPECT_EQ(cache.stats().lookups, before.lookups);
+  EXPECT_EQ(cache.stats().lookup_tokens, before.lookup_tokens);
+  EXPECT_EQ(cache.match(tokens, "salt", 8).position, 8u);
+  EXPECT_EQ(cache.match(tokens, "other", 8).position, 0u);
+  const SequenceBlocks* held[] = {&blocks};
+  cache.check(held);
+  cache.release(blocks);
+  EXPECT_EQ(cache.usage(0).live, 0u);
+}
+
 TEST(BlockCache, KeysAreSha256Chains) {
   // hashlib: k0 = sha256(sha256(b"model") + b"tenant"), k1 = sha256(k0 + struct.pack("<3i", 1, -2,
   // 300000))
