@@ -7,6 +7,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "runtime/engine/trace_ring.h"
+
 namespace trireme {
 
 namespace asio = boost::asio;
@@ -64,7 +66,8 @@ ApiRun::ApiRun(ApiContext context, ApiCall call, HttpExchange& exchange)
     : context_(context),
       call_(std::move(call)),
       exchange_(exchange),
-      mailbox_(std::make_shared<Mailbox>(exchange.executor())) {}
+      mailbox_(std::make_shared<Mailbox>(exchange.executor())),
+      received_ns_(trace_now()) {}
 
 ApiRun::~ApiRun() {
   if (deadline_ != nullptr) deadline_->cancel();
@@ -211,6 +214,7 @@ std::optional<ApiError> ApiRun::submit(size_t index) {
   Request request = call_.base;
   request.prompt = prompt.tokens;
   request.label = exchange_.request().request_id;
+  request.received_ns = received_ns_;
   const uint32_t rest = std::max(context - std::min(context, size), 1u);
   request.params.max_tokens =
       call_.base.score_only ? 1 : std::min(call_.max_tokens.value_or(rest), rest);

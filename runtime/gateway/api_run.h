@@ -100,6 +100,7 @@ class ApiRun {
   ApiCall call_;
   HttpExchange& exchange_;
   std::shared_ptr<Mailbox> mailbox_;
+  const int64_t received_ns_;
   std::vector<Prompt> prompts_;
   std::vector<ChoiceText> texts_;
   size_t unfinished_ = 0;
