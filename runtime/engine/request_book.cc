@@ -159,7 +159,7 @@ void RequestBook::accept(const StepResult& result) {
     const auto [id, choice] = owner->second;
     Live& live = *find(id);
     if (s.tokens.empty()) {
-      fail(id, live, data_loss(s.failure));
+      fail(id, live, s.failure);
     } else if (live.request.score_only) {
       finish(id, live, choice, FinishReason::kLength, true);
     } else if (live.forked) {

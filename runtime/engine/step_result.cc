@@ -51,7 +51,8 @@ std::vector<std::byte> write_step_result(const StepResult& result) {
   for (const StepResult::Sampled& s : result.sampled) {
     out.number(s.seq);
     write(out, s.tokens);
-    out.text(s.failure);
+    out.number(static_cast<uint8_t>(s.failure.code()));
+    out.text(s.failure.message());
   }
   out.number(static_cast<uint32_t>(result.scores.size()));
   for (const StepResult::PromptScores& s : result.scores) {
@@ -67,11 +68,17 @@ Result<StepResult> read_step_result(std::span<const std::byte> bytes) {
   result.step = in.number<uint64_t>();
   result.busy_us = in.number<uint64_t>();
   result.idle_us = in.number<uint64_t>();
-  for (uint32_t n = in.count(16); n > 0 && !in.failed(); --n) {
+  for (uint32_t n = in.count(17); n > 0 && !in.failed(); --n) {
     StepResult::Sampled s;
     s.seq = in.number<uint64_t>();
     s.tokens = read_tokens(in);
-    s.failure = in.text();
+    const auto code = in.number<uint8_t>();
+    std::string why = in.text();
+    if (in.failed()) break;
+    if (code > static_cast<uint8_t>(StatusCode::kUnimplemented) ||
+        s.tokens.empty() == (code == 0) || (code == 0 && !why.empty()))
+      return data_loss("a step result names no way in which a sequence could fail");
+    if (code != 0) s.failure = Status(static_cast<StatusCode>(code), std::move(why));
     result.sampled.push_back(std::move(s));
   }
   for (uint32_t n = in.count(12); n > 0 && !in.failed(); --n) {

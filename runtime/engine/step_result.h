@@ -17,7 +17,8 @@ struct StepResult {
   struct Sampled {
     SeqId seq = 0;
     std::vector<SampledToken> tokens;  // by choice; empty: failed
-    std::string failure;               // why there is none
+    Status failure;                    // why there is none; kInvalidArgument: what was asked for
+                                       // leaves none
     bool operator==(const Sampled&) const = default;
   };
   // The scores of all tokens of a prompt but the first.

@@ -113,7 +113,7 @@ StepResult::Sampled StepSampler::sample_choices(State& state, const Row& row,
     Result<SampledToken> token = sample_one(state, choice, row.position + 1, logits);
     if (!token.ok()) {
       sampled.tokens.clear();
-      sampled.failure = token.status().message();
+      sampled.failure = token.status();
       return sampled;
     }
     sampled.tokens.push_back(token.take());

@@ -56,6 +56,18 @@ Json AnswerWriter::stop_reason(const ChoiceText& text) const {
   return nullptr;
 }
 
+void AnswerWriter::add_token_ids(JsonObject& object, std::vector<int32_t>& said) const {
+  if (!run_.call().return_token_ids) return;
+  object["token_ids"] = JsonArray(said.begin(), said.end());
+  said.clear();
+}
+
+void AnswerWriter::add_prompt_token_ids(JsonObject& object, size_t choice) const {
+  if (!run_.call().return_token_ids) return;
+  const std::span<const int32_t> prompt = run_.prompt(choice);
+  object["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
+}
+
 JsonObject usage_chunk(const ApiRun& run, const AnswerHead& head) {
   JsonObject chunk =
       head_object(run, head, run.call().chat ? "chat.completion.chunk" : "text_completion");

@@ -36,6 +36,9 @@ class AnswerWriter {
   JsonObject object(std::string_view kind) const;
   JsonObject usage() const;
   Json stop_reason(const ChoiceText& text) const;
+  // With return_token_ids, else nothing: what a choice has said since the last time; its prompt.
+  void add_token_ids(JsonObject& object, std::vector<int32_t>& said) const;
+  void add_prompt_token_ids(JsonObject& object, size_t choice) const;
 
   const ApiRun& run_;
   const AnswerHead head_;

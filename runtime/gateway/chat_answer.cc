@@ -78,18 +78,14 @@ class ChatWriter final : public AnswerWriter {
       choice["logprobs"] = logprobs(i);
       choice["finish_reason"] = finish_reason(i);
       choice["stop_reason"] = stop_reason(run_.text(i));
-      if (run_.call().return_token_ids)
-        choice["token_ids"] = JsonArray(choices_[i].ids.begin(), choices_[i].ids.end());
+      add_token_ids(choice, choices_[i].ids);
       list.emplace_back(std::move(choice));
     }
     answer["choices"] = std::move(list);
     answer["usage"] = usage();
     if (run_.call().base.prompt_logprobs >= 0)
       answer["prompt_logprobs"] = prompt_logprobs(writer_, run_.prompt_scores(0));
-    if (run_.call().return_token_ids) {
-      const auto prompt = run_.prompt(0);
-      answer["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
-    }
+    add_prompt_token_ids(answer, 0);
     return answer;
   }
 
@@ -202,10 +198,7 @@ class ChatWriter final : public AnswerWriter {
     std::vector<int32_t> ids = std::exchange(choices_[i].ids, {});
     JsonObject first = chunk(i, JsonObject{{"role", "assistant"}, {"content", ""}}, nullptr);
     choices_[i].ids = std::move(ids);
-    if (run_.call().return_token_ids) {
-      const auto prompt = run_.prompt(i);
-      first["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
-    }
+    add_prompt_token_ids(first, i);
     return first;
   }
 
@@ -215,10 +208,7 @@ class ChatWriter final : public AnswerWriter {
     choice["delta"] = std::move(delta);
     choice["logprobs"] = std::move(logprobs);
     choice["finish_reason"] = nullptr;
-    if (run_.call().return_token_ids) {
-      choice["token_ids"] = JsonArray(choices_[i].ids.begin(), choices_[i].ids.end());
-      choices_[i].ids.clear();
-    }
+    add_token_ids(choice, choices_[i].ids);
     JsonObject object = this->object("chat.completion.chunk");
     object["choices"] = JsonArray{std::move(choice)};
     if (run_.call().continuous_usage) object["usage"] = usage();

@@ -89,14 +89,8 @@ class CompletionWriter final : public AnswerWriter {
     choice["logprobs"] = run_.call().logprobs ? Json(c.logprobs.take()) : Json(nullptr);
     choice["finish_reason"] = text.finished() ? Json(text.finish_reason()) : Json(nullptr);
     choice["stop_reason"] = stop_reason(text);
-    if (run_.call().return_token_ids) {
-      choice["token_ids"] = JsonArray(c.ids.begin(), c.ids.end());
-      c.ids.clear();
-      if (!std::exchange(c.told_prompt, true)) {
-        const auto prompt = run_.prompt(i);
-        choice["prompt_token_ids"] = JsonArray(prompt.begin(), prompt.end());
-      }
-    }
+    add_token_ids(choice, c.ids);
+    if (!std::exchange(c.told_prompt, true)) add_prompt_token_ids(choice, i);
     if (run_.call().base.prompt_logprobs >= 0 && !run_.call().stream)
       choice["prompt_logprobs"] = prompt_logprobs(writer_, run_.prompt_scores(i));
     return choice;

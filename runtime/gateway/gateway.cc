@@ -37,8 +37,8 @@ Gateway::Gateway(GatewayOptions options, const Tokenizer& tokenizer, const ChatF
       chat_(chat),
       tool_format_(options_.tool_format.has_value() ? options_.tool_format
                                                     : detect_tool_format(chat.tools_source())),
-      openapi_(boost::json::serialize(
-          openapi_document(options_.version, options_.limits, options_.metrics_page))),
+      openapi_(boost::json::serialize(openapi_document(
+          {options_.version, options_.model_names, options_.limits, options_.metrics_page}))),
       metrics_(metrics),
       text_pool_(static_cast<size_t>(std::max(options_.text_threads, 1))),
       started_(seconds_now()) {

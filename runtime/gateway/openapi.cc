@@ -54,6 +54,20 @@ JsonObject response(std::string_view description, JsonObject content) {
   return object;
 }
 
+// Each event of a stream; the last is [DONE].
+JsonObject event_of(std::string_view chunk) {
+  JsonObject data, properties, event;
+  data["type"] = "string";
+  data["description"] = "An object of the schema, one with an error, or [DONE].";
+  data["contentMediaType"] = "application/json";
+  data["contentSchema"] = reference(chunk);
+  properties["data"] = std::move(data);
+  event["type"] = "object";
+  event["required"] = JsonArray{"data"};
+  event["properties"] = std::move(properties);
+  return event;
+}
+
 JsonObject success(const Operation& o) {
   if (o.answer.empty())
     return response("Text format 0.0.4", content("text/plain", JsonObject{{"type", "string"}}));
@@ -61,7 +75,7 @@ JsonObject success(const Operation& o) {
   std::string description(o.summary);
   if (!o.chunk.empty()) {
     description = fmt::format("The answer, or with stream events of {}", o.chunk);
-    JsonObject events = content("text/event-stream", JsonObject{{"type", "string"}});
+    JsonObject events = content("text/event-stream", event_of(o.chunk));
     forms["text/event-stream"] = events["text/event-stream"];
   }
   return response(description, std::move(forms));
@@ -103,21 +117,20 @@ JsonObject bearer() {
 
 }  // namespace
 
-JsonObject openapi_document(const std::string& version, const ApiLimits& limits,
-                            bool metrics_page) {
+JsonObject openapi_document(const OpenApiOptions& options) {
   JsonObject document, info, paths, components;
   info["title"] = "Trireme";
-  info["version"] = version;
+  info["version"] = options.version;
   info["description"] =
       "OpenAI's API over a distributed engine. Fields that are not listed are ignored; null is "
       "absent. /completions, /chat/completions and /models are there without /v1, too.";
   for (const Operation& o : kOperations) {
-    if (o.name == "metrics" && !metrics_page) continue;
+    if (o.name == "metrics" && !options.metrics_page) continue;
     JsonObject path;
     path[o.method] = operation_object(o);
     paths[o.path] = std::move(path);
   }
-  JsonObject schemas = openapi_requests(limits);
+  JsonObject schemas = openapi_requests(options);
   for (auto& [name, schema] : openapi_answers()) schemas[name] = std::move(schema);
   components["schemas"] = std::move(schemas);
   components["securitySchemes"] = bearer();

@@ -11,7 +11,7 @@ namespace trireme {
 namespace {
 
 constexpr std::string_view kCommon = R"json({
-  "model": {"type": "string", "description": "One of /v1/models; the first where it is not said."},
+  "model": {"$ref": "#/components/schemas/ServedModel"},
   "stream": {"type": "boolean", "description": "Answer as server-sent events; the last is [DONE]."},
   "stream_options": {"type": "object", "properties": {
     "include_usage": {"type": ["boolean", "null"]},
@@ -138,7 +138,7 @@ constexpr std::string_view kShared = R"json({
       "parameters": {"type": ["object", "null"]}}}}},
   "TokenizeRequest": {"type": "object",
     "properties": {
-      "model": {"type": ["string", "null"]},
+      "model": {"anyOf": [{"$ref": "#/components/schemas/ServedModel"}, {"type": "null"}]},
       "return_token_strs": {"type": ["boolean", "null"]}},
     "anyOf": [
       {"$ref": "#/components/schemas/ChatCompletionRequest"},
@@ -153,7 +153,7 @@ constexpr std::string_view kShared = R"json({
         "add_special": {"type": ["boolean", "null"]},
         "parse_special": {"type": ["boolean", "null"]}}}]},
   "DetokenizeRequest": {"type": "object", "required": ["tokens"], "properties": {
-    "model": {"type": ["string", "null"]},
+    "model": {"anyOf": [{"$ref": "#/components/schemas/ServedModel"}, {"type": "null"}]},
     "tokens": {"type": "array", "items": {"$ref": "#/components/schemas/Token"},
       "maxItems": 16777216}}}
 })json";
@@ -201,8 +201,14 @@ JsonObject request(std::string_view own, std::string_view required) {
 
 }  // namespace
 
-JsonObject openapi_requests(const ApiLimits& limits) {
+JsonObject openapi_requests(const OpenApiOptions& options) {
+  const ApiLimits& limits = options.limits;
   JsonObject schemas = literal(kShared);
+  JsonObject& model = schemas["ServedModel"].emplace_object();
+  model["type"] = "string";
+  model["description"] = "One of /v1/models; the first where it is not said, or empty.";
+  model["enum"] = JsonArray(options.model_names.begin(), options.model_names.end());
+  model["enum"].as_array().emplace_back("");
   schemas["CompletionRequest"] = request(kCompletion, "prompt");
   schemas["ChatCompletionRequest"] = request(kChat, "messages");
   for (const char* name : {"CompletionRequest", "ChatCompletionRequest"}) {

@@ -133,7 +133,8 @@ StepResult random_result(Random& random) {
     StepResult::Sampled s;
     s.seq = number<uint64_t>(random);
     s.tokens = some(random, 3, token);
-    s.failure = text(random);
+    if (s.tokens.empty())
+      s.failure = Status(static_cast<StatusCode>(1 + random() % 8), text(random));
     return s;
   });
   r.scores = some(random, 2, [&] {

@@ -344,6 +344,20 @@ TEST(Gateway, KeepsOutputsToTheirForm) {
   EXPECT_NE(bad.body.find("'date' is no type of JSON"), std::string::npos) << bad.body;
 }
 
+// What a request asks for leaves no token at all: found when one is to be chosen, and its own fault.
+TEST(Gateway, RefusesWhatLeavesNoToken) {
+  GatewayHarness server(gateway_harness());
+  for (const char* n : {"1", "2"}) {
+    const HttpReply reply = server.post(
+        "/v1/completions",
+        fmt::format(R"({{"prompt": "And", "n": {}, "structured_outputs": {{"choice": ["Moses"]}},
+                         "allowed_token_ids": [300]}})",
+                    n));
+    EXPECT_EQ(reply.status, 400) << reply.body;
+    EXPECT_NE(reply.body.find("no token may come"), std::string::npos) << reply.body;
+  }
+}
+
 TEST(Gateway, ChoosesAmongAllowedTokensAndAvoidsBadWords) {
   GatewayHarness server(gateway_harness());
   const auto ids = [](const JsonObject& answer) {
