@@ -19,7 +19,9 @@ constexpr int64_t kSpinNs = 100'000;
 // running: only long enough to catch news that is already on its way.
 constexpr int64_t kCrowdedSpinNs = 5'000;
 constexpr int kPausesPerLook = 8;
-constexpr int64_t kYieldAfterNs = 2'000;  // from here on, offer the core to others while looking
+// Between two looks lies less than a microsecond, unless somebody else has had the core meanwhile.
+constexpr int64_t kInterruptedNs = 30'000;
+constexpr int64_t kCrowdedForNs = 20'000'000;
 
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
 
@@ -42,22 +44,6 @@ int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-// Looks for done() for at most budget_ns. Returns whether it came true.
-template <class Done>
-bool spin_until(int64_t budget_ns, Done done) {
-  if (done()) return true;
-  const int64_t begin = now_ns();
-  for (;;) {
-    for (int i = 0; i < kPausesPerLook; ++i) {
-      pause();
-      if (done()) return true;
-    }
-    const int64_t waited = now_ns() - begin;
-    if (waited > budget_ns) return false;
-    if (waited > kYieldAfterNs) sched_yield();
-  }
 }
 
 void bind_to(pthread_t thread, int core) {
@@ -86,7 +72,8 @@ ThreadPool::ThreadPool(int threads, bool pin, int first_core)
     : size_(threads),
       pin_(pin && threads > 1 && threads <= allowed_cores()),
       first_core_(first_core),
-      spin_ns_(threads <= allowed_cores() ? kSpinNs : kCrowdedSpinNs) {
+      spin_ns_(threads <= allowed_cores() ? kSpinNs : kCrowdedSpinNs),
+      turns_(static_cast<size_t>(threads)) {
   CHECK(threads >= 1 && first_core >= 0) << threads << " threads from core " << first_core;
   threads_.reserve(static_cast<size_t>(size_ - 1));
   for (int worker = 1; worker < size_; ++worker) {
@@ -114,6 +101,35 @@ void ThreadPool::pin_caller() {
   bind_to(self, core_of(0, first_core_));
 }
 
+// Looks for done() until it comes true or the patience ends. Returns whether it came true.
+template <class Done>
+bool ThreadPool::spin_until(Patience& patience, Done done) const {
+  if (done()) return true;
+  const int64_t begin = now_ns();
+  for (int64_t last = begin;;) {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      pause();
+      if (done()) return true;
+    }
+    const int64_t now = now_ns();
+    if (now - last > kInterruptedNs) patience.crowded_until_ns = now + kCrowdedForNs;
+    last = now;
+    const int64_t budget_ns =
+        now < patience.crowded_until_ns ? std::min(spin_ns_, kCrowdedSpinNs) : spin_ns_;
+    if (now - begin > budget_ns) return false;
+  }
+}
+
+// Whether this thread, and no other, does the worker's part of that run. The caller leaves no part
+// that nobody has taken, so who takes one does it while run() waits. A worker that comes late,
+// maybe when several runs have gone by, finds that, and may not touch what those were about.
+bool ThreadPool::take_part(int worker, uint32_t epoch) {
+  std::atomic<uint32_t>& turn = turns_[static_cast<size_t>(worker)].epoch;
+  uint32_t last = turn.load(std::memory_order_relaxed);
+  const bool late = static_cast<int32_t>(epoch - last) <= 0;  // the count may wrap around
+  return !late && turn.compare_exchange_strong(last, epoch, std::memory_order_acq_rel);
+}
+
 // The hand-shake. A worker that is about to sleep raises sleepers_ and then looks at epoch_; the
 // caller raises epoch_ and then looks at sleepers_. Both in the one order of seq_cst operations, so
 // one of them sees the other, and a wake-up is never lost nor paid for when nobody sleeps. The same
@@ -123,12 +139,18 @@ void ThreadPool::run_all(Call call, void* context) {
   call_ = call;
   context_ = context;
   pending_.store(static_cast<uint32_t>(size_ - 1), std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  const uint32_t epoch = epoch_.fetch_add(1, std::memory_order_seq_cst) + 1;
   if (sleepers_.load(std::memory_order_seq_cst) != 0) futex_wake_all(epoch_);
 
   call(context, 0);
 
-  if (spin_until(spin_ns_, [&] { return pending_.load(std::memory_order_acquire) == 0; })) return;
+  for (int worker = 1; worker < size_; ++worker) {
+    if (!take_part(worker, epoch)) continue;
+    call(context, worker);
+    pending_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  if (spin_until(caller_patience_, [&] { return pending_.load(std::memory_order_acquire) == 0; }))
+    return;
   caller_asleep_.store(1, std::memory_order_seq_cst);
   for (;;) {
     const uint32_t pending = pending_.load(std::memory_order_seq_cst);
@@ -140,15 +162,17 @@ void ThreadPool::run_all(Call call, void* context) {
 
 void ThreadPool::work(int worker) {
   uint32_t seen = 0;
+  Patience patience;
   for (;;) {
     const auto news = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
-    if (!spin_until(spin_ns_, news)) {
+    if (!spin_until(patience, news)) {
       sleepers_.fetch_add(1, std::memory_order_seq_cst);
       while (epoch_.load(std::memory_order_seq_cst) == seen) futex_wait(epoch_, seen);
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
-    ++seen;  // run() returns only when all have finished, so no epoch is ever skipped
-    if (stop_) return;
+    seen = epoch_.load(std::memory_order_acquire);  // some may have gone by: the caller did them
+    if (stop_.load(std::memory_order_relaxed)) return;
+    if (!take_part(worker, seen)) continue;
     call_(context_, worker);
     if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
         caller_asleep_.load(std::memory_order_seq_cst) != 0) {

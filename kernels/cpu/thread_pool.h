@@ -4,6 +4,15 @@
 // step forks some two hundred times for a few microseconds each, so workers spin briefly before
 // they sleep; a pool that is idle sleeps and burns nothing.
 //
+// Other processes may want the same cores: then a worker gets its core a time slice late, some
+// milliseconds, a hundred times what a fork takes. Three things keep a step from waiting so:
+//   - a caller that is done takes the parts that no worker has begun;
+//   - nobody yields while it looks for news: since Linux 6.6 a thread that yields gives its slice
+//     away, whatever is left of it, so that one look in vain costs milliseconds;
+//   - who is interrupted while it spins knows that the core is wanted, and sleeps sooner for a
+//     while: a sleeper keeps its share of the core, and the busy process runs meanwhile.
+// scripts/bench thread_pool measures it beside busy processes.
+//
 // INVARIANT: between two calls of run() no worker touches anything of the caller's.
 // INVARIANT: a pool of size 1 starts no thread and never synchronises.
 #pragma once
@@ -44,7 +53,8 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Calls f(worker) once for each worker in [0, size()), each on its own thread; returns when all
+  // Calls f(worker) once for each worker in [0, size()): 0 on the caller, each other one on its own
+  // thread, or on the caller's after f(0), where its thread has not begun by then. Returns when all
   // have returned, and what they wrote is visible to the caller.
   // REQUIRES: called by one thread at a time, not from within f; f does not throw.
   template <class F>
@@ -61,7 +71,19 @@ class ThreadPool {
  private:
   using Call = void (*)(void* context, int worker);
 
+  // How long a thread looks for news before it sleeps.
+  struct Patience {
+    int64_t crowded_until_ns = 0;  // the core was wanted by others a while ago
+  };
+  // The last run in which somebody took a worker's part. One cache line each.
+  struct alignas(64) Turn {
+    std::atomic<uint32_t> epoch{0};
+  };
+
   void run_all(Call call, void* context);
+  bool take_part(int worker, uint32_t epoch);
+  template <class Done>
+  bool spin_until(Patience& patience, Done done) const;
   void work(int worker);
   void pin_caller();
 
@@ -70,14 +92,16 @@ class ThreadPool {
   const int first_core_;
   const int64_t spin_ns_;  // how long to look for news before sleeping
 
-  Call call_ = nullptr;  // written before epoch_ is raised, read after it is seen
+  Call call_ = nullptr;  // written before epoch_ is raised, read by who has taken a part of it
   void* context_ = nullptr;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
+  std::vector<Turn> turns_;   // by worker
+  Patience caller_patience_;  // of whoever calls
 
   // One cache line each: workers read epoch_, finish on pending_.
   alignas(64) std::atomic<uint32_t> epoch_{0};     // raised once per run()
   alignas(64) std::atomic<uint32_t> sleepers_{0};  // workers asleep, or about to be, on epoch_
-  alignas(64) std::atomic<uint32_t> pending_{0};   // workers that have not finished this run
+  alignas(64) std::atomic<uint32_t> pending_{0};   // parts of this run that are not done
   alignas(64) std::atomic<uint32_t> caller_asleep_{0};
 
   std::vector<std::thread> threads_;

@@ -1,5 +1,6 @@
 // The pool calls every worker once per run, run after run, with more threads than cores too, and
-// what workers wrote is there when run() returns. ThreadSanitizer runs the same tests.
+// what workers wrote is there when run() returns. A part that no worker has begun is done by the
+// caller; a worker that comes late touches nothing. ThreadSanitizer runs the same tests.
 #include "kernels/cpu/thread_pool.h"
 
 #include <atomic>
@@ -51,12 +52,46 @@ TEST(ThreadPool, EachRunCallsEachWorkerOnceAndItsWritesAreVisible) {
   }
 }
 
+// Runs f with each worker on its own thread: part 0 waits until all others have begun, so that the
+// caller cannot take them.
+template <class F>
+void run_each_on_its_own(ThreadPool& pool, F f) {
+  std::atomic<int> begun{0};
+  pool.run([&](int worker) {
+    ++begun;
+    while (worker == 0 && begun < pool.size()) std::this_thread::yield();
+    f(worker);
+  });
+}
+
 TEST(ThreadPool, TheCallerIsWorkerZeroAndWorkersAreDistinctThreads) {
   ThreadPool pool(3);
-  std::vector<std::thread::id> ids(3);
-  pool.run([&](int worker) { ids[static_cast<size_t>(worker)] = std::this_thread::get_id(); });
+  std::vector<std::thread::id> ids(3), again(3);
+  const auto tell = [](std::vector<std::thread::id>& of) {
+    return [&of](int worker) { of[static_cast<size_t>(worker)] = std::this_thread::get_id(); };
+  };
+  run_each_on_its_own(pool, tell(ids));
   EXPECT_EQ(ids[0], std::this_thread::get_id());
   EXPECT_EQ(std::set<std::thread::id>(ids.begin(), ids.end()).size(), 3u);
+  run_each_on_its_own(pool, tell(again));
+  EXPECT_EQ(again, ids);
+  for (int run = 0; run < 200; ++run) {  // on its own thread, or on the caller's
+    pool.run(tell(again));
+    ASSERT_EQ(again[0], ids[0]);
+    for (size_t i = 1; i < 3; ++i) ASSERT_TRUE(again[i] == ids[i] || again[i] == ids[0]);
+  }
+}
+
+// Far more workers than cores, so that most come late, when the caller has done their parts and the
+// run is over, with all that it was about.
+TEST(ThreadPool, AWorkerThatComesLateTouchesNothing) {
+  const int threads = 4 * allowed_cores() + 2;
+  ThreadPool pool(threads);
+  for (int run = 0; run < 2000; ++run) {
+    std::vector<int> calls(static_cast<size_t>(threads), run);  // of this run alone
+    pool.run([&calls](int worker) { ++calls[static_cast<size_t>(worker)]; });
+    ASSERT_EQ(calls, std::vector<int>(static_cast<size_t>(threads), run + 1));
+  }
 }
 
 TEST(ThreadPool, WakesAfterItsWorkersHaveGoneToSleep) {
@@ -73,7 +108,7 @@ TEST(ThreadPool, WakesAfterItsWorkersHaveGoneToSleep) {
 TEST(ThreadPool, TheCallerWaitsForAWorkerThatTakesLong) {
   ThreadPool pool(2);
   int written = 0;
-  pool.run([&](int worker) {
+  run_each_on_its_own(pool, [&](int worker) {
     if (worker == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
       written = 1;
@@ -124,7 +159,7 @@ TEST(ThreadPool, PinningBindsWorkersToTheirCoresAndIsUndoneForTheCaller) {
   {
     ThreadPool pool(2, /*pin=*/true, /*first_core=*/1);
     std::vector<cpu_set_t> sets(2);
-    pool.run([&](int worker) {
+    run_each_on_its_own(pool, [&](int worker) {
       sched_getaffinity(0, sizeof(cpu_set_t), &sets[static_cast<size_t>(worker)]);
     });
     const std::vector<int>& ids = allowed_core_ids();

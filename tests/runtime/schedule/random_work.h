@@ -1,7 +1,8 @@
 // Random layouts and numbers for the planner's tests. A test replays one seed with
-// TRIREME_SEED=<seed>.
+// TRIREME_SEED=<seed>, and runs n times as many with TRIREME_TIMES=n.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <vector>
@@ -21,9 +22,11 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-// The seeds 1 to `count`, or the one of TRIREME_SEED.
+// The seeds 1 to `count`, or to n * count with TRIREME_TIMES=n, or the one of TRIREME_SEED.
 inline std::vector<uint64_t> seeds(uint64_t count) {
   if (const char* only = std::getenv("TRIREME_SEED")) return {std::strtoull(only, nullptr, 10)};
+  if (const char* times = std::getenv("TRIREME_TIMES"))
+    count *= std::max<uint64_t>(std::strtoull(times, nullptr, 10), 1);
   std::vector<uint64_t> all;
   for (uint64_t seed = 1; seed <= count; ++seed) all.push_back(seed);
   return all;
