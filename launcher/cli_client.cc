@@ -69,15 +69,16 @@ struct ClientCommands::Options {
     top_app->add_flag("--plain", top.plain, "one line per interval instead of a screen");
     top_app->add_flag("--once", top.once, "one look, after one interval");
     trace_app = app.add_subcommand("trace", "records what a server does, for ui.perfetto.dev");
-    add_url(*trace_app, trace.url);
+    add_url(*trace_app, trace.url, "the server's admin address [http://127.0.0.1:8001]");
     add_key(*trace_app);
     trace_app->add_option("-o,--output", trace.file, "the file to write")->type_name("FILE.json");
     for (CLI::App* sub : {group, bench_app, chat_app, top_app, trace_app}) sub->allow_extras(false);
     trace_app->add_option("--seconds", trace.seconds, "how long [10]")->type_name("N");
   }
 
-  static void add_url(CLI::App& app, std::string& url) {
-    app.add_option("URL", url, "the server [http://127.0.0.1:8000]")->type_name("URL");
+  static void add_url(CLI::App& app, std::string& url,
+                      const std::string& what = "the server [http://127.0.0.1:8000]") {
+    app.add_option("URL", url, what)->type_name("URL");
   }
   void add_key(CLI::App& app) {
     app.add_option("--api-key", api_key, "sent as a bearer token [OPENAI_API_KEY]")

@@ -46,8 +46,6 @@ class [[nodiscard]] Status {
   // The same status with "<where>: " before its message; an ok status stays as it is.
   Status at(std::string_view where) const;
 
-  bool operator==(const Status&) const = default;
-
  private:
   StatusCode code_ = StatusCode::kOk;
   std::string message_;

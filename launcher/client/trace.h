@@ -8,7 +8,7 @@
 namespace trireme {
 
 struct TraceOptions {
-  std::string url = "http://127.0.0.1:8000";  // of the admin port
+  std::string url = "http://127.0.0.1:8001";  // of the admin address
   std::string api_key;
   std::string file;
   int64_t seconds = 10;  // 1 to 3600

@@ -19,7 +19,10 @@ struct StepResult {
     std::vector<SampledToken> tokens;  // by choice; empty: failed
     Status failure;                    // why there is none; kInvalidArgument: what was asked for
                                        // leaves none
-    bool operator==(const Sampled&) const = default;
+    bool operator==(const Sampled& o) const {
+      return seq == o.seq && tokens == o.tokens && failure.code() == o.failure.code() &&
+             failure.message() == o.failure.message();
+    }
   };
   // The scores of all tokens of a prompt but the first.
   struct PromptScores {

@@ -134,7 +134,7 @@ StepResult random_result(Random& random) {
     s.seq = number<uint64_t>(random);
     s.tokens = some(random, 3, token);
     if (s.tokens.empty())
-      s.failure = Status(static_cast<StatusCode>(1 + random() % 8), text(random));
+      s.failure = Status(static_cast<StatusCode>(1 + random.up_to(7)), text(random));
     return s;
   });
   r.scores = some(random, 2, [&] {

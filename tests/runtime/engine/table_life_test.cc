@@ -283,7 +283,7 @@ class World {
       s.tokens.resize(book_.forked(run.seq) ? 1 : book_.request_of(run.seq)->choices);
       for (SampledToken& t : s.tokens)
         t.token = random_.one_in(12) ? 2 : static_cast<int32_t>(random_.up_to(1));
-      if (random_.one_in(500)) s.tokens.clear(), s.failure = "no token is allowed";
+      if (random_.one_in(500)) s.tokens.clear(), s.failure = data_loss("no token is allowed");
       counts_.failures += s.tokens.empty();
       result.sampled.push_back(std::move(s));
     }
