@@ -344,7 +344,8 @@ TEST(Gateway, KeepsOutputsToTheirForm) {
   EXPECT_NE(bad.body.find("'date' is no type of JSON"), std::string::npos) << bad.body;
 }
 
-// What a request asks for leaves no token at all: found when one is to be chosen, and its own fault.
+// What a request asks for leaves no token at all: found when one is to be chosen, and its own
+// fault.
 TEST(Gateway, RefusesWhatLeavesNoToken) {
   GatewayHarness server(gateway_harness());
   for (const char* n : {"1", "2"}) {
