@@ -1,7 +1,5 @@
 #include "tests/runtime/engine/load_clients.h"
 
-#include <thread>
-
 namespace trireme::test {
 namespace {
 
@@ -59,25 +57,36 @@ std::vector<Job> make_jobs(const Load& load, Random& random) {
 
 void LoadClient::run() {
   while (ended_ < jobs_.size()) {
-    if (next_ < jobs_.size() && next_ - ended_ < open_max_) submit(jobs_[next_]);
+    const uint64_t rings = bell_.rings();
+    const bool open = next_ < jobs_.size() && next_ - ended_ < open_max_;
+    const bool entered = open && submit(jobs_[next_]);
+    bool patient = false;  // something lies in a mailbox that it does not look into yet
     for (Job& job : jobs_.first(next_)) {
-      if (!job.ended() && job.rounds++ >= job.lag) look_at(job);
+      if (job.ended() || job.mailbox->empty()) continue;
+      if (job.rounds++ >= job.lag) {
+        look_at(job);
+      } else {
+        patient = true;
+      }
     }
-    std::this_thread::yield();
+    // One of its own requests that is not over has news to come.
+    if (!entered && !patient && next_ > ended_) bell_.wait_past(rings);
   }
 }
 
-void LoadClient::submit(Job& job) {
-  const auto mailbox = std::make_shared<LateMailbox>(job.request.choices);
+bool LoadClient::submit(Job& job) {
+  const auto mailbox = std::make_shared<LateMailbox>(job.request.choices, bell_);
   const Result<RequestId> id = engine_.submit(job.request, mailbox);
   if (!id.ok()) {  // it tries again
     CHECK(id.status().code() == StatusCode::kResourceExhausted) << id.status().message();
-    return;
+    return false;
   }
   job.id = *id;
   job.mailbox = mailbox;
   if (++next_ == crowd_) gate_.arrive_and_wait();
   if (random_.one_in(30)) engine_.reset_prefix_cache();
+  act(job);  // maybe before it has begun
+  return true;
 }
 
 void LoadClient::look_at(Job& job) {
@@ -95,6 +104,10 @@ void LoadClient::look_at(Job& job) {
     }
   }
   ended_ += job.ended();
+  act(job);
+}
+
+void LoadClient::act(Job& job) {
   if (job.manner == Manner::kWhole || job.acted || job.read < job.after) return;
   job.acted = true;  // maybe of one that has ended meanwhile
   if (job.manner == Manner::kCancel) {

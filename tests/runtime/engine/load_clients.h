@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <condition_variable>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -15,10 +16,35 @@
 
 namespace trireme::test {
 
+// Rings when there is something new in one of a client's mailboxes.
+class Bell {
+ public:
+  void ring() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++rings_;
+    }
+    rung_.notify_one();
+  }
+  uint64_t rings() {
+    const std::lock_guard lock(mutex_);
+    return rings_;
+  }
+  void wait_past(uint64_t seen) {
+    std::unique_lock lock(mutex_);
+    rung_.wait(lock, [&] { return rings_ != seen; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable rung_;
+  uint64_t rings_ = 0;
+};
+
 // What a client that reads late has not read yet.
 class LateMailbox final : public EventSink {
  public:
-  explicit LateMailbox(uint32_t choices) : unfinished_(choices) {}
+  LateMailbox(uint32_t choices, Bell& bell) : bell_(bell), unfinished_(choices) {}
   void on_events(std::span<const Event> events) override {
     const std::lock_guard lock(mutex_);
     for (const Event& e : events) {
@@ -26,6 +52,11 @@ class LateMailbox final : public EventSink {
       unfinished_ -= e.kind == Event::Kind::kFinished;
       unread_.push_back(e);
     }
+    bell_.ring();
+  }
+  bool empty() {
+    const std::lock_guard lock(mutex_);
+    return unread_.empty();
   }
   std::vector<Event> read() {
     const std::lock_guard lock(mutex_);
@@ -33,6 +64,7 @@ class LateMailbox final : public EventSink {
   }
 
  private:
+  Bell& bell_;
   std::mutex mutex_;
   std::vector<Event> unread_;
   uint32_t unfinished_;
@@ -45,7 +77,7 @@ struct Job {
   Request request;
   Manner manner = Manner::kWhole;
   uint32_t after = 0;  // tokens that the client has read when it cancels, or ends the last choice
-  uint32_t lag = 0;    // rounds between two looks into the mailbox
+  uint32_t lag = 0;    // rounds that something lies in the mailbox before it looks
   RequestId id = 0;
   std::shared_ptr<LateMailbox> mailbox;
   uint32_t rounds = 0, read = 0, scheduled = 0;
@@ -85,14 +117,16 @@ class LoadClient {
   void run();
 
  private:
-  void submit(Job& job);
+  bool submit(Job& job);  // whether it was let in
   void look_at(Job& job);
+  void act(Job& job);
 
   Engine& engine_;
   const std::span<Job> jobs_;
   const size_t open_max_, crowd_;
   std::latch& gate_;
   Random random_;
+  Bell bell_;
   size_t next_ = 0, ended_ = 0;
 };
 

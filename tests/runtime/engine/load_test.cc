@@ -7,6 +7,7 @@
 // failed (but for the order in which threads come).
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <latch>
 #include <thread>
 
@@ -167,7 +168,7 @@ TEST(EngineLoad, EveryRequestEndsOnceWithTheTokensThatItGetsAlone) {
       std::latch gate(static_cast<std::ptrdiff_t>(load.clients));
       worker.engine().ping([&gate](const Status&) { gate.wait(); });  // holds the engine up
       const size_t share = jobs.size() / load.clients;
-      std::vector<LoadClient> clients;
+      std::deque<LoadClient> clients;
       for (size_t c = 0; c < load.clients; ++c)
         clients.emplace_back(worker.engine(), std::span(jobs).subspan(c * share, share), 24,
                              load.crowd, gate, seed + c);
