@@ -18,14 +18,18 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// Small numbers and the ends of the range.
+// Small numbers and the ends of the range; of reals never zero, which equals itself with another
+// sign.
 template <class T>
 T number(Random& random) {
   using Limits = std::numeric_limits<T>;
   if (random.one_in(8)) return Limits::max();
   if (random.one_in(8)) return Limits::lowest();
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(random.up_to(1000));
-  return static_cast<T>(random.up_to(1000)) / T{8} - T{50};
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(random.up_to(1000));
+  } else {
+    return static_cast<T>(random.up_to(1000)) / 8 - static_cast<T>(50.0625);
+  }
 }
 
 std::string text(Random& random) {
