@@ -171,6 +171,22 @@ Result<jinja::Text> cut_after_last(const jinja::Text& prompt, const Json& last) 
 
 }  // namespace
 
+namespace {
+
+// A role is one of a few words that the gateway has checked: the template's own, not the user's.
+Value messages_value(const JsonArray& messages) {
+  jinja::List list;
+  for (const Json& json : messages) {
+    jinja::Dict message = Value::from_json(json, true).as_dict();
+    if (const Value* role = message.find("role"); role != nullptr && role->is_text())
+      message.set("role", Value::text(role->str()));
+    list.push_back(Value::dict(std::move(message)));
+  }
+  return Value::list(std::move(list));
+}
+
+}  // namespace
+
 Result<jinja::Text> ChatTemplate::render(const ChatPrompt& prompt) const {
   JsonArray messages = *prompt.messages;
   const bool knows_developer = source_.text.find("developer") != std::string::npos;
@@ -185,18 +201,13 @@ Result<jinja::Text> ChatTemplate::render(const ChatPrompt& prompt) const {
   }
   const bool tools = prompt.tools != nullptr && !prompt.tools->empty();
   jinja::Template::Globals globals = {
-      {"messages", Value::from_json(Json(messages), true)},
+      {"messages", messages_value(messages)},
       {"tools", tools ? Value::from_json(Json(*prompt.tools), true) : Value::none()},
       {"documents", Value::none()},
       {"add_generation_prompt", Value::boolean(prompt.add_generation_prompt)},
       {"bos_token", Value::text(source_.bos_token)},
       {"eos_token", Value::text(source_.eos_token)},
       {"strftime_now", strftime_now(now_)}};
-  // A role is one of a few words that the gateway has checked: the template's own, not the user's.
-  for (const Value& message : globals[0].second.as_list()) {
-    if (const Value* role = message.as_dict().find("role"); role != nullptr && role->is_text())
-      message.mutable_dict().set("role", Value::text(role->str()));
-  }
   if (prompt.kwargs != nullptr) {
     for (const auto& [key, value] : *prompt.kwargs)
       globals.emplace_back(std::string(key), Value::from_json(value, true));

@@ -85,7 +85,7 @@ class Run final : public Caller {
       throw Raised{a.positional.empty() ? "" : a.positional[0].to_text().str()};
     });
     add("range", [this](Arguments& a) { return range(a); });
-    add("namespace", [](Arguments& a) { return Value::dict(made_dict(a), true); });
+    add("namespace", [](Arguments& a) { return Value::name_space(made_dict(a)); });
     add("dict", [](Arguments& a) { return Value::dict(made_dict(a)); });
   }
 
@@ -175,7 +175,7 @@ class Run final : public Caller {
     } else if (target.kind == Kind::kAttribute) {
       const Value object = eval(*target.children[0], frame);
       if (!object.is_namespace()) throw Failure{"only a namespace's members can be set"};
-      object.mutable_dict().set(target.text, std::move(value));
+      object.set_member(target.text, std::move(value));
     } else {
       const List items = items_of(value);
       if (items.size() != target.children.size())
@@ -240,23 +240,31 @@ class Run final : public Caller {
                                 return a.positional[i % a.positional.size()];
                               }));
     if (n.flag) {
-      loop.entries.emplace_back("__call__",
-                                Value::callable("loop", [this, &n, frame, depth](Arguments& a) {
-                                  if (a.positional.size() != 1)
-                                    throw Failure{"loop() takes one list"};
-                                  Text inner;
-                                  exec_for(n, frame, inner, a.positional[0], depth + 1);
-                                  return Value::text(std::move(inner));
-                                }));
+      loop.entries.emplace_back(
+          "__call__", Value::callable("loop", [this, &n, kept = keep(frame), depth](Arguments& a) {
+            if (a.positional.size() != 1) throw Failure{"loop() takes one list"};
+            Text inner;
+            exec_for(n, kept.lock(), inner, a.positional[0], depth + 1);
+            return Value::text(std::move(inner));
+          }));
     }
-    return Value::dict(std::move(loop), true);
+    return Value::loop(std::move(loop));
+  }
+
+  // For callables, which stand in frames: a frame that they held would never go. This run keeps it.
+  std::weak_ptr<Frame> keep(const FramePtr& frame) {
+    constexpr size_t kKeptMax = 100'000;
+    if (kept_.empty() || kept_.back() != frame) kept_.push_back(frame);
+    if (kept_.size() > kKeptMax)
+      throw Failure{fmt::format("it defines more than {} macros", kKeptMax)};
+    return frame;
   }
 
   // Parameters of a macro or of a call block's body, bound to arguments, and its output.
   Value macro(const Node& n, const FramePtr& frame, size_t body = 0) {
-    return Value::callable(n.text, [this, &n, frame, body](Arguments& a) {
+    return Value::callable(n.text, [this, &n, kept = keep(frame), body](Arguments& a) {
       const Deeper deeper(*this);
-      const FramePtr scope = inside(frame);
+      const FramePtr scope = inside(kept.lock());
       if (a.positional.size() > n.named.size())
         throw Failure{fmt::format("macro '{}' takes {} arguments, {} were given", n.text,
                                   n.named.size(), a.positional.size())};
@@ -572,6 +580,7 @@ class Run final : public Caller {
 
   const Limits& limits_;
   const FramePtr globals_;
+  std::vector<FramePtr> kept_;
   size_t steps_ = 0, said_ = 0, depth_ = 0;
   uint32_t line_ = 0;
 };

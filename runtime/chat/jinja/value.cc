@@ -24,6 +24,54 @@ void Dict::set(const std::string& key, Value value) {
   entries.emplace_back(key, std::move(value));
 }
 
+Value::Nesting Value::nesting() const {
+  if (is_list()) return std::get<ListRef>(data_).nesting;
+  if (!is_dict()) return {};
+  Nesting nesting = std::get<DictRef>(data_).nesting;
+  nesting.holds_namespace = nesting.holds_namespace || is_namespace();
+  return nesting;
+}
+
+void Value::Nesting::take_in(const Value& value) {
+  const Nesting inner = value.nesting();
+  holds_namespace = holds_namespace || inner.holds_namespace;
+  depth = std::max(depth, inner.depth + 1);
+  if (depth > kNestingMax)
+    throw Failure{fmt::format("lists and dicts are nested deeper than {}", kNestingMax)};
+}
+
+Value Value::list(List items, bool tuple) {
+  Nesting nesting;
+  for (const Value& item : items) nesting.take_in(item);
+  return Value(Data(ListRef{std::make_shared<List>(std::move(items)), tuple, nesting}));
+}
+
+namespace {
+constexpr const char* kInItself = "a namespace cannot hold a namespace";
+}  // namespace
+
+Value Value::dict(Dict d, bool is_namespace) {
+  Nesting nesting;
+  for (const auto& [key, value] : d.entries) nesting.take_in(value);
+  return Value(Data(DictRef{std::make_shared<Dict>(std::move(d)), is_namespace, nesting}));
+}
+
+Value Value::name_space(Dict d) {
+  const Value made = dict(std::move(d), true);
+  if (std::get<DictRef>(made.data_).nesting.holds_namespace) throw Failure{kInItself};
+  return made;
+}
+
+// Who holds the namespace already keeps the depth that it had: as a namespace is in no other, what
+// is real is at most twice as deep.
+void Value::set_member(const std::string& name, Value value) const {
+  CHECK(is_namespace());
+  Nesting nesting;
+  nesting.take_in(value);
+  if (nesting.holds_namespace) throw Failure{kInItself};
+  std::get<DictRef>(data_).dict->set(name, std::move(value));
+}
+
 Value Value::from_json(const Json& json, bool from_user) {
   switch (json.kind()) {
     case boost::json::kind::null:

@@ -46,13 +46,23 @@ class Value {
     std::string name;  // for messages
   };
   struct None {};
+  // How deep what is in a list or dict nests, and whether a namespace is among it: what walks
+  // through values calls itself, so nothing may be too deep, nor be in itself.
+  struct Nesting {
+    uint32_t depth = 0;
+    bool holds_namespace = false;
+    void take_in(const Value& value);  // fails beyond kNestingMax
+  };
+  static constexpr uint32_t kNestingMax = 500;
   struct ListRef {
     std::shared_ptr<List> items;
     bool tuple = false;
+    Nesting nesting;
   };
   struct DictRef {
     std::shared_ptr<Dict> dict;
     bool is_namespace = false;
+    Nesting nesting;
   };
   struct Callable {
     std::shared_ptr<Function> function;
@@ -67,12 +77,11 @@ class Value {
   static Value number(double d) { return Value(Data(d)); }
   static Value text(Text t) { return Value(Data(std::make_shared<const Text>(std::move(t)))); }
   static Value text(std::string s) { return text(Text(std::move(s))); }
-  static Value list(List items, bool tuple = false) {
-    return Value(Data(ListRef{std::make_shared<List>(std::move(items)), tuple}));
-  }
-  static Value dict(Dict d, bool is_namespace = false) {
-    return Value(Data(DictRef{std::make_shared<Dict>(std::move(d)), is_namespace}));
-  }
+  // These fail where they would nest too deep; a namespace, where another is in it.
+  static Value list(List items, bool tuple = false);
+  static Value dict(Dict d) { return dict(std::move(d), false); }
+  static Value name_space(Dict d);
+  static Value loop(Dict d) { return dict(std::move(d), true); }  // members are as of a namespace
   static Value callable(std::string name, Function f) {
     return Value(Data(Callable{std::make_shared<Function>(std::move(f)), std::move(name)}));
   }
@@ -98,7 +107,8 @@ class Value {
   const std::string& str() const { return as_text().str(); }
   const List& as_list() const { return *std::get<ListRef>(data_).items; }
   const Dict& as_dict() const { return *std::get<DictRef>(data_).dict; }
-  Dict& mutable_dict() const { return *std::get<DictRef>(data_).dict; }
+  // REQUIRES: it is a namespace.
+  void set_member(const std::string& name, Value value) const;
   const Callable& as_callable() const { return std::get<Callable>(data_); }
   const std::string& undefined_name() const { return std::get<Undefined>(data_).name; }
 
@@ -122,6 +132,8 @@ class Value {
   using Data =
       std::variant<Undefined, None, bool, int64_t, double, TextRef, ListRef, DictRef, Callable>;
   explicit Value(Data data) : data_(std::move(data)) {}
+  static Value dict(Dict d, bool is_namespace);
+  Nesting nesting() const;
   Data data_;
 };
 

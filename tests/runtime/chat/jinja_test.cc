@@ -150,5 +150,51 @@ TEST(Jinja, KnowsWhatAUserSaid) {
   EXPECT_EQ(user("{{ '%s/%s' % ('a', m.strip()) }}"), "a/Hi <x>|..uuuuuu");
 }
 
+// Whatever it builds, it ends with a sentence, and what it built is freed.
+TEST(Jinja, NestsNothingTooDeepAndNothingInItself) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"{% set ns = namespace(x=0) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}"
+       "{{ ns.x }}",
+       "nested deeper than 500"},
+      {"{% set ns = namespace(x=0) %}{% for i in range(90000) %}{% set ns.x = {'a': ns.x} %}"
+       "{% endfor %}{{ ns.x | tojson }}",
+       "nested deeper than 500"},
+      {"{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}", "cannot hold a namespace"},
+      {"{% set a = namespace() %}{% set ns = namespace(x=[a]) %}", "cannot hold a namespace"},
+      {"{% set ns = namespace() %}{% for i in range(3) %}{% set ns.x = loop %}{% endfor %}",
+       "cannot hold a namespace"},
+  };
+  for (const auto& [source, sentence] : cases) {
+    const Result<Text> made = render(source, {});
+    ASSERT_FALSE(made.ok()) << source;
+    EXPECT_NE(made.status().message().find(sentence), std::string::npos) << made.status().message();
+  }
+  const Result<Text> many = render(
+      "{% for i in range(100000) %}{% for j in range(2) %}{% macro f() %}{% endmacro %}{% endfor %}"
+      "{% endfor %}",
+      {});
+  ASSERT_FALSE(many.ok());
+  EXPECT_NE(many.status().message().find("macros"), std::string::npos) << many.status().message();
+}
+
+// A macro stands in the frame that it sees: once neither the other way round, nothing of a
+// rendering stays behind.
+TEST(Jinja, ARenderingLeavesNothingBehind) {
+  auto said = std::make_shared<int>(0);
+  for (const char* source :
+       {"{% macro f(x) %}{{ probe() }}{{ x }}{% endmacro %}{{ f(1) }}",
+        "{% for i in [1, [2]] recursive %}{{ probe() }}{% endfor %}",
+        "{% set ns = namespace() %}{% macro g() %}{{ ns.f }}{% endmacro %}{% set ns.f = g %}"
+        "{{ probe() }}",
+        "{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}{{ probe() }}{% endcall %}"}) {
+    const Result<Text> made = render(
+        source, {{"probe", Value::callable(
+                               "probe", [said](Arguments&) { return Value::integer(++*said); })}});
+    ASSERT_TRUE(made.ok()) << made.status().message();
+    EXPECT_EQ(said.use_count(), 1) << source;
+  }
+  EXPECT_GE(*said, 4);
+}
+
 }  // namespace
 }  // namespace trireme::jinja
