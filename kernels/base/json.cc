@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -27,7 +29,8 @@ struct Builder {
   bj::value_stack stack;
   std::vector<std::unordered_set<std::string>> keys;
   std::string key;
-  std::optional<std::string> duplicate;
+  std::string number;
+  std::optional<std::string> duplicate, too_large;
 
   bool on_document_begin(bj::error_code&) {
     stack.reset();
@@ -72,16 +75,34 @@ struct Builder {
     stack.push_string(s);
     return true;
   }
-  bool on_number_part(bj::string_view, bj::error_code&) { return true; }
+  bool on_number_part(bj::string_view s, bj::error_code&) {
+    number.append(s.data(), s.size());
+    return true;
+  }
   bool on_int64(int64_t i, bj::string_view, bj::error_code&) {
+    number.clear();
     stack.push_int64(i);
     return true;
   }
   bool on_uint64(uint64_t u, bj::string_view, bj::error_code&) {
+    number.clear();
     stack.push_uint64(u);
     return true;
   }
-  bool on_double(double d, bj::string_view, bj::error_code&) {
+  // The parser's own reading may be off by the last digit, and knows infinity.
+  bool on_double(double roughly, bj::string_view s, bj::error_code& error) {
+    number.append(s.data(), s.size());
+    double d = 0;
+    const auto read = std::from_chars(number.data(), number.data() + number.size(), d);
+    if (read.ec == std::errc::result_out_of_range) {
+      if (std::abs(roughly) > 1) {
+        too_large = number.substr(0, 40);
+        error = bj::make_error_code(bj::error::syntax);
+        return false;
+      }
+      d = 0;
+    }
+    number.clear();
     stack.push_double(d);
     return true;
   }
@@ -121,6 +142,10 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   if (parser.handler().duplicate.has_value()) {
     return invalid_argument(fmt::format("duplicate JSON key '{}' at {}: remove one of them",
                                         *parser.handler().duplicate, where));
+  }
+  if (parser.handler().too_large.has_value()) {
+    return invalid_argument(fmt::format("the JSON number {} at {} is larger than a double holds",
+                                        *parser.handler().too_large, where));
   }
   if (error)
     return invalid_argument(fmt::format("not valid JSON at {}: {}", where, error.message()));

@@ -45,11 +45,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   boost::system::error_code error;
   const Json other = boost::json::parse(text, error);
   CHECK(!error) << "what is no JSON was read: " << error.message();
-  CHECK(other == *value) << "another reader sees something else";
+  if (!has_real(*value)) CHECK(other == *value) << "another reader sees something else";
   const std::string written = boost::json::serialize(*value);
   const Result<Json> again = parse_json(written, limits);
   CHECK(again.ok()) << again.status().message();
-  // Reals are read to the last digit but one or two.
-  if (!has_real(*value)) CHECK(*again == *value);
+  CHECK(*again == *value);
   return 0;
 }

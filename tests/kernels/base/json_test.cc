@@ -1,10 +1,15 @@
 #include "kernels/base/json.h"
 
+#include <bit>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <random>
 #include <string>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -156,6 +161,26 @@ TEST_F(JsonFile, ErrorsStartWithThePath) {
   EXPECT_EQ(large.status().message().rfind(path_ + ": longer than the limit of 7 bytes", 0), 0u);
   EXPECT_TRUE(read_json_file(path_, {.bytes_max = 8}).ok());
   EXPECT_FALSE(read_file(testing::TempDir()).ok());  // a directory
+}
+
+TEST(Json, ReadsRealsToTheLastBitAndRefusesThoseThatNoDoubleHolds) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 20000; ++i) {
+    const double d = std::bit_cast<double>(random());
+    if (!std::isfinite(d)) continue;
+    const std::string text = fmt::format("{:.{}e}", d, 12 + i % 8);
+    const Result<Json> value = parse_json(text);
+    ASSERT_TRUE(value.ok()) << text << ": " << value.status().message();
+    EXPECT_EQ(value->to_number<double>(), std::strtod(text.c_str(), nullptr)) << text;
+  }
+  for (const char* text : {"1e999", "-1e999", "[5e36666]", "1.8e308", "123e400"}) {
+    const Result<Json> value = parse_json(text);
+    ASSERT_FALSE(value.ok()) << text;
+    EXPECT_NE(value.status().message().find("larger than a double holds"), std::string::npos)
+        << value.status().message();
+  }
+  EXPECT_EQ(parse_json("1e-999")->to_number<double>(), 0);
+  EXPECT_EQ(parse_json("[0.1, 5, 1.25e2]")->as_array()[2].to_number<double>(), 125);
 }
 
 }  // namespace
