@@ -180,6 +180,32 @@ TEST(ServeStart, WhatIsWrongIsOneSentence) {
         "choose another port");
 }
 
+// The admin address of a worker of several processes, and `trireme trace` and `top` against it.
+TEST(ServeAdmin, TellsOfEveryRank) {
+  Server server({demo("gqa"), "--pipeline-parallel-size", "2", "--threads", "1",
+                 "--cpu-kv-cache-space", "64MiB", "--set", "admin.enabled=true", "--set",
+                 "admin.port=0"});
+  ASSERT_NE(server.port(), 0) << server.said();
+  server.wait_for(" shows how it fares");
+  const size_t at = server.said().find("http://", server.said().find("admin     "));
+  const std::string url = server.said().substr(at, server.said().find("/ shows", at) - at);
+  const TempFolder folder;
+  const std::string file = folder.path() + "/trace.json";
+  const Ended traced = run_trireme({"trace", url, "-o", file, "--seconds", "1"});
+  ASSERT_EQ(traced.code, 0) << traced.error;
+  const Result<Json> trace = read_json_file(file);
+  ASSERT_TRUE(trace.ok()) << trace.status().message();
+  EXPECT_EQ(trace->at("otherData").at("ranks").as_array().size(), 2u);
+  const Ended watched = run_trireme({"top", url, "--once", "--plain", "--interval", "0.1"});
+  EXPECT_EQ(watched.code, 0) << watched.error;
+  const Ended refused =
+      run_trireme({"trace", fmt::format("http://127.0.0.1:{}", server.port()), "-o", file});
+  EXPECT_EQ(refused.code, kExitRuntime);
+  EXPECT_NE(refused.error.find("is it the admin port"), std::string::npos) << refused.error;
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.exit_code(), 0) << server.said();
+}
+
 std::vector<int> children_of(int pid) {
   std::ifstream list(fmt::format("/proc/{0}/task/{0}/children", pid));
   std::vector<int> children;
