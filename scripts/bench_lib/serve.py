@@ -105,7 +105,7 @@ class Server:
 
 def throughput(server, args):
     print(f"{'streams':>8} {'output tok/s':>13} {'TPOT ms':>9} {'not in a step':>14} {'client CPU':>11}")
-    rates = {}
+    rates, decoding = {}, {}
     for streams in (1, 4, 16):
         runs = []
         for repetition in range(args.repetitions):
@@ -117,8 +117,10 @@ def throughput(server, args):
                          max(0.0, 1 - stepping / result["duration"]), result["client_cpu_share"]))
         rate, tpot, outside, cpu = (statistics.median(column) for column in zip(*runs))
         rates[streams] = rate
+        decoding[streams] = streams / tpot
         print(f"{streams:>8} {rate:>13.2f} {tpot:>9.1f} {outside:>13.1%} {cpu:>10.1%}", flush=True)
-    print(f"16 streams give {rates[16] / rates[1]:.2f} times the output of one")
+    print(f"16 streams give {rates[16] / rates[1]:.2f} times the output of one, prompts included; "
+          f"{decoding[16] / decoding[1]:.2f} times while they decode")
 
 
 def prefix(server, args):
