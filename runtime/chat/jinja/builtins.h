@@ -25,6 +25,9 @@ bool apply_test(const std::string& name, const Value& input, Arguments& argument
 // A method of a string, list or dict, bound to it; undefined where there is none of this name.
 Value method_of(const Value& object, const std::string& name);
 
+// get, keys, values or items of a dict.
+Value dict_method(const Value& object, const std::string& name, Arguments& arguments);
+
 // object[key] and object.key; undefined where there is nothing.
 Value item_of(const Value& object, const Value& key);
 
