@@ -1,6 +1,7 @@
 #include "runtime/gateway/http/auth.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include <fmt/format.h>
 #include <openssl/crypto.h>
@@ -9,6 +10,20 @@
 #include "kernels/base/json.h"
 
 namespace trireme {
+
+namespace {
+
+// Of "Bearer TOKEN"; the scheme's case is nobody's matter. "": there is none.
+std::string_view bearer_token(std::string_view header) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (header.size() < kScheme.size()) return {};
+  const bool bears = std::equal(
+      kScheme.begin(), kScheme.end(), header.begin(),
+      [](char wanted, char c) { return wanted == std::tolower(static_cast<unsigned char>(c)); });
+  return bears ? header.substr(kScheme.size()) : std::string_view();
+}
+
+}  // namespace
 
 ApiKeys::Digest ApiKeys::digest(std::string_view key) {
   Digest digest{};
@@ -45,9 +60,7 @@ bool ApiKeys::admits(const HttpRequest& request, HttpResponse& refusal) const {
   const std::string& path = request.path;
   if (open() || path == "/health" || path == "/metrics" || path == "/version") return true;
   const std::string_view header = request.header("authorization");
-  constexpr std::string_view kBearer = "Bearer ";
-  const Digest brought =
-      digest(header.starts_with(kBearer) ? header.substr(kBearer.size()) : std::string_view());
+  const Digest brought = digest(bearer_token(header));
   int matches = 0;
   for (const Digest& known : digests_)
     matches |= CRYPTO_memcmp(known.data(), brought.data(), known.size()) == 0;

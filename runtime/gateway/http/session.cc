@@ -59,10 +59,21 @@ class Deadline {
   asio::steady_timer timer_;
 };
 
+// "http://host/path?query" is "/path?query", as a proxy's client writes it.
+std::string_view without_authority(std::string_view target) {
+  const size_t scheme = target.find("://");
+  if (target.starts_with('/') || scheme == std::string_view::npos) return target;
+  const size_t path = target.find_first_of("/?", scheme + 3);
+  if (path == std::string_view::npos || target[path] == '?') return "/";
+  return target.substr(path);
+}
+
+// All but the body.
 HttpRequest request_of(const http::request<http::string_body>& message, bool& path_ok) {
   HttpRequest request;
   request.method = std::string(message.method_string());
-  const std::string_view target(message.target().data(), message.target().size());
+  const std::string_view target =
+      without_authority({message.target().data(), message.target().size()});
   const size_t question = target.find('?');
   path_ok = decode_path(target.substr(0, question), request.path) && !request.path.empty();
   if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
@@ -90,6 +101,26 @@ HttpResponse preflight(const Core& core, const HttpRequest& request) {
   return response;
 }
 
+// Who answers a request; null, with what it is refused with. Looks at the header alone.
+const HttpRoute* route_of(const Core& core, const HttpRequest& request, bool path_ok,
+                          HttpResponse& refusal) {
+  if (!path_ok) {
+    refusal = error_response(api_error(400, "bad_request", "the path has a malformed escape"));
+  } else if (request.method == "OPTIONS" && !core.routes.allowed(request.path).empty()) {
+    refusal = preflight(core, request);
+  } else if (!core.gate || core.gate(request, refusal)) {
+    return core.routes.find(request, refusal);
+  }
+  return nullptr;
+}
+
+// Whether so much follows the header that nobody reads it for a request that is refused.
+bool body_is_large(const Parser& parser) {
+  constexpr uint64_t kReadAnyway = 64 << 10;
+  const auto length = parser.content_length();
+  return length.has_value() ? *length > kReadAnyway : parser.chunked();
+}
+
 // Runs the handler of a request; afterwards the exchange has an answer, or its connection is lost.
 asio::awaitable<void> answer(Core& core, SocketExchange& exchange, bool path_ok) {
   const HttpRequest& request = exchange.request();
@@ -98,15 +129,8 @@ asio::awaitable<void> answer(Core& core, SocketExchange& exchange, bool path_ok)
   ++core.exchanges_open;
   const Leave leave(core.exchanges_open);
   HttpResponse refusal;
-  const HttpRoute* route = nullptr;
+  const HttpRoute* const route = route_of(core, request, path_ok, refusal);
   std::string_view name;
-  if (!path_ok) {
-    refusal = error_response(api_error(400, "bad_request", "the path has a malformed escape"));
-  } else if (request.method == "OPTIONS" && !core.routes.allowed(request.path).empty()) {
-    refusal = preflight(core, request);
-  } else if (!core.gate || core.gate(request, refusal)) {
-    route = core.routes.find(request, refusal);
-  }
   if (route == nullptr) {
     (void)(co_await exchange.send(std::move(refusal))).ok();
   } else {
@@ -194,6 +218,17 @@ asio::awaitable<void> HttpServer::Core::session(tcp::socket socket) {
     if (!error && parser.content_length().has_value() &&
         *parser.content_length() > options.body_bytes_max)
       error = http::error::body_limit;
+    if (!error && body_is_large(parser)) {
+      bool path_ok = false;
+      HttpRequest request = request_of(parser.get(), path_ok);
+      HttpResponse refusal;
+      if (route_of(*this, request, path_ok, refusal) == nullptr) {
+        SocketExchange exchange(*this, stream, std::move(request), parser.get().version(), false);
+        co_await answer(*this, exchange, path_ok);
+        co_await linger(stream);
+        break;
+      }
+    }
     if (!error && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       stream.expires_after(options.write_timeout);

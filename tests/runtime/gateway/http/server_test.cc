@@ -258,6 +258,33 @@ TEST_F(HttpServerTest, ContinuesWhenAsked) {
   EXPECT_TRUE(client.until("\r\n\r\nok").starts_with("HTTP/1.1 200"));
 }
 
+// The answer comes before a byte of the body does.
+TEST_F(HttpServerTest, RefusesLargeBodiesByTheirHeader) {
+  serve();
+  for (const char* length : {"Content-Length: 9000000", "Transfer-Encoding: chunked"}) {
+    for (const auto& [header, code] :
+         {std::pair{"POST /nowhere HTTP/1.1\r\n", "404"},
+          std::pair{"GET /echo HTTP/1.1\r\n", "405"},
+          std::pair{"POST /json HTTP/1.1\r\nContent-Type: text/plain\r\n", "415"}}) {
+      const std::string answer =
+          ask(fmt::format("{}Expect: 100-continue\r\n{}\r\n\r\n", header, length));
+      EXPECT_TRUE(answer.starts_with(fmt::format("HTTP/1.1 {} ", code))) << answer;
+      EXPECT_TRUE(says(answer, "Connection: close")) << answer;
+    }
+  }
+  Client client(server_->port());
+  client.send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 90000\r\n\r\n");
+  EXPECT_EQ(client.until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+TEST_F(HttpServerTest, TakesTheWholeAddressForThePath) {
+  serve();
+  for (const char* target : {"http://a/hello", "http://a:8000/hello?x=/y", "/hello"})
+    EXPECT_TRUE(says(ask(fmt::format("GET {}{}", target, kClose)), "hello")) << target;
+  for (const char* target : {"http://a", "http://a?/hello", "hello://"})
+    EXPECT_TRUE(ask(fmt::format("GET {}{}", target, kClose)).starts_with("HTTP/1.1 404")) << target;
+}
+
 TEST_F(HttpServerTest, TellsThatTheClientHasGone) {
   Client client(serve().port());
   client.send("GET /wait HTTP/1.1\r\n\r\n");
@@ -311,6 +338,8 @@ TEST(ApiKeys, AdmitOnlyTheirOwners) {
     return in;
   };
   EXPECT_TRUE(admits("/v1/models", "Bearer second-key"));
+  EXPECT_TRUE(admits("/v1/models", "bearer second-key"));
+  EXPECT_TRUE(admits("/v1/models", "BEARER first-key"));
   EXPECT_TRUE(admits("/health", ""));
   for (const char* wrong : {"", "Bearer ", "Bearer second-ke", "second-key", "Bearer second-keys"})
     EXPECT_FALSE(admits("/v1/models", wrong)) << wrong;
