@@ -34,6 +34,7 @@ class AdminHarness {
   Admin& admin() { return admin_; }
   GatewayHarness& gateway() { return gateway_; }
   uint16_t port() const { return server_.port(); }
+  uint32_t exchanges_open() const { return server_.counts().exchanges_open; }
   HttpReply get(std::string_view path, const std::vector<std::string>& headers = {}) {
     return http(port(), "GET", path, "", headers);
   }
@@ -145,7 +146,7 @@ TEST(Admin, TracesWhatHappensAndWhatHappened) {
   server.complete(4, "before");
   std::future<HttpReply> next =
       std::async(std::launch::async, [&] { return server.get("/admin/trace?seconds=1"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  while (server.exchanges_open() == 0) std::this_thread::yield();
   server.complete(6, "within");
   for (HttpReply reply : {next.get(), server.get("/admin/trace?last=3600")}) {
     ASSERT_EQ(reply.status, 200) << reply.body;
