@@ -145,7 +145,7 @@ def main():
     parser.add_argument("--config", type=pathlib.Path, help="a deployment instead of the random model")
     parser.add_argument("--repetitions", type=int, default=3, help="medians are of so many [3]")
     parser.add_argument("--input-len", type=int, default=32, help="tokens of a prompt [32]")
-    parser.add_argument("--output-len", type=int, default=32, help="tokens of an answer [32]")
+    parser.add_argument("--output-len", type=int, default=64, help="tokens of an answer [64]")
     parser.add_argument("--prefix-len", type=int, default=2000, help="tokens of the cached prompt [2000]")
     args = parser.parse_args()
     if args.repetitions < 1:
