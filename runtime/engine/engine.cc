@@ -128,10 +128,10 @@ void Engine::drain(std::function<void()> done) {
   if (!inbox_.push(DrainCommand{done})) done();
 }
 void Engine::reset_prefix_cache() { inbox_.push(ResetCacheCommand{}); }
-void Engine::trace(uint64_t last_us, TraceAnswer done) {
+void Engine::trace(int64_t since_ns, TraceAnswer done) {
   if (runner_.trace() == nullptr) {
     done(unavailable("this server keeps no traces: give it tracing.ring_events"));
-  } else if (!inbox_.push(TraceCommand{last_us, done})) {
+  } else if (!inbox_.push(TraceCommand{since_ns, done})) {
     done(unavailable("the engine has ended"));
   }
 }

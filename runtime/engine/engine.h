@@ -67,7 +67,7 @@ class Engine final : public EngineClient, public EngineMonitor {
   void reset_prefix_cache() override;
   EngineStats stats() const override;
   std::vector<RequestTimeline> timelines(int64_t since_ns, size_t count) const override;
-  void trace(uint64_t last_us, TraceAnswer done) override;
+  void trace(int64_t since_ns, TraceAnswer done) override;
 
   // How often the plan that was made ahead fitted; for tests and benchmarks.
   const AheadPlanner& ahead_planner() const { return ahead_; }

@@ -14,9 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Beyond a month nobody looks back.
-constexpr uint64_t kTraceMax = uint64_t{30} * 86400 * 1000000;
-
 int64_t nanoseconds_since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
@@ -132,20 +129,17 @@ Status Engine::answer_traces() {
     if (Status s = collect(); !s.ok()) return s;
   }
   for (const TraceCommand& command : std::exchange(traces_, {})) {
-    const int64_t since_ns =
-        trace_now() - static_cast<int64_t>(std::min<uint64_t>(command.last_us, kTraceMax) * 1000);
     StepMessage message;
     message.kind = StepMessage::Kind::kTrace;
     message.step = step_;
-    message.trace_us = command.last_us;
     watchdog_.arm();
     if (Status s = tell_all(world_, message); !s.ok()) return s;
     std::vector<RankTrace> traces(1);
-    TraceRing::Cut mine = runner_.trace()->since(since_ns);
+    TraceRing::Cut mine = runner_.trace()->since(command.since_ns);
     traces[0].events = std::move(mine.events);
     traces[0].lost_until_ns = mine.lost_until_ns;
     for (int rank = 1; rank < world_.size(); ++rank) {
-      Result<RankTrace> trace = receive_trace(world_, rank);
+      Result<RankTrace> trace = receive_trace(world_, rank, command.since_ns);
       if (!trace.ok()) return trace.status();
       traces.push_back(trace.take());
     }

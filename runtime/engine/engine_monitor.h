@@ -21,11 +21,11 @@ class EngineMonitor {
   // The newest `count` requests that had not ended at `since_ns` of trace_now(), by id.
   virtual std::vector<RequestTimeline> timelines(int64_t since_ns, size_t count) const = 0;
 
-  // What every rank did in the last `last_us` microseconds, by rank; the steps that are under way
-  // end first. `done` is called on the engine's thread. kUnavailable: it keeps no traces, or has
+  // What every rank did since `since_ns` of trace_now(), by rank; the steps that are under way end
+  // first. `done` is called on the engine's thread. kUnavailable: it keeps no traces, or has
   // ended.
   using TraceAnswer = std::function<void(Result<std::vector<RankTrace>>)>;
-  virtual void trace(uint64_t last_us, TraceAnswer done) = 0;
+  virtual void trace(int64_t since_ns, TraceAnswer done) = 0;
 };
 
 }  // namespace trireme

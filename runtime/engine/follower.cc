@@ -35,7 +35,7 @@ class Follower {
       waited_us_ -= std::min(waited_us_, message->idle_us);
       if (message->kind == StepMessage::Kind::kStop) return {};
       const Status done = message->kind == StepMessage::Kind::kTrace
-                              ? send_trace(world_, runner_.trace(), message->trace_us)
+                              ? send_trace(world_, runner_.trace())
                               : obey(*message);
       if (!done.ok()) return done;
     }

@@ -39,7 +39,7 @@ struct DrainCommand {
 };
 struct ResetCacheCommand {};
 struct TraceCommand {
-  uint64_t last_us = 0;
+  int64_t since_ns = 0;
   std::function<void(Result<std::vector<RankTrace>>)> done;
 };
 

@@ -25,11 +25,6 @@ std::vector<std::byte> write_clock(int64_t clock) {
   return {out.bytes().begin(), out.bytes().end()};
 }
 
-int64_t ago(uint64_t us) {
-  const int64_t now = trace_now();
-  return us >= static_cast<uint64_t>(now) / 1000 ? 0 : now - static_cast<int64_t>(us) * 1000;
-}
-
 }  // namespace
 
 std::vector<std::byte> write_trace_cut(const TraceRing::Cut& cut) {
@@ -71,17 +66,21 @@ Result<TraceRing::Cut> read_trace_cut(std::span<const std::byte> bytes) {
   return cut;
 }
 
-Status send_trace(Communicator& world, const TraceRing* ring, uint64_t last_us) {
+Status send_trace(Communicator& world, const TraceRing* ring) {
   for (int round = 0; round < kClockRounds; ++round) {
     const auto asked = receive_message(world, 0);
     if (!asked.ok()) return asked.status();
     if (Status s = send_message(world, 0, write_clock(trace_now())); !s.ok()) return s;
   }
-  const TraceRing::Cut cut = ring == nullptr ? TraceRing::Cut{} : ring->since(ago(last_us));
+  const auto bytes = receive_message(world, 0);
+  if (!bytes.ok()) return bytes.status();
+  const Result<int64_t> since_ns = read_clock(*bytes);
+  if (!since_ns.ok()) return since_ns.status();
+  const TraceRing::Cut cut = ring == nullptr ? TraceRing::Cut{} : ring->since(*since_ns);
   return send_message(world, 0, write_trace_cut(cut));
 }
 
-Result<RankTrace> receive_trace(Communicator& world, int rank) {
+Result<RankTrace> receive_trace(Communicator& world, int rank, int64_t since_ns) {
   RankTrace trace;
   trace.rank = rank;
   int64_t quickest = std::numeric_limits<int64_t>::max();
@@ -99,6 +98,8 @@ Result<RankTrace> receive_trace(Communicator& world, int rank) {
   }
   // Clocks that differ by less than the way takes may be the same: those of one host are.
   if (std::abs(trace.clock_ahead_ns) <= quickest / 2) trace.clock_ahead_ns = 0;
+  if (Status s = send_message(world, rank, write_clock(since_ns + trace.clock_ahead_ns)); !s.ok())
+    return s;
   const auto bytes = receive_message(world, rank);
   if (!bytes.ok()) return bytes.status();
   Result<TraceRing::Cut> cut = read_trace_cut(*bytes);

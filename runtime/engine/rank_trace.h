@@ -1,8 +1,8 @@
 // The traces of all ranks of a worker, on the clock of its leader.
 //
 // After a message of kind kTrace the leader and one follower after another talk alone: a few
-// rounds of the clock, of which the quickest tells how far the clocks are apart, then the
-// follower's events.
+// rounds of the clock, of which the quickest tells how far the clocks are apart; then the leader
+// says since when, on the follower's clock, and gets the events.
 #pragma once
 
 #include <span>
@@ -20,10 +20,10 @@ struct RankTrace {
   int64_t clock_ahead_ns = 0;      // the rank's clock before it was moved; 0: no telling them apart
 };
 
-// The follower's part: what ended in the last `last_us` microseconds. `ring` may be null: nothing.
-Status send_trace(Communicator& world, const TraceRing* ring, uint64_t last_us);
-// The leader's part.
-Result<RankTrace> receive_trace(Communicator& world, int rank);
+// The follower's part. `ring` may be null: nothing.
+Status send_trace(Communicator& world, const TraceRing* ring);
+// The leader's part: what ended at or after `since_ns` of its own clock.
+Result<RankTrace> receive_trace(Communicator& world, int rank, int64_t since_ns);
 
 // A cut as bytes, and back: kDataLoss where they are none.
 std::vector<std::byte> write_trace_cut(const TraceRing::Cut& cut);

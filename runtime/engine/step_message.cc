@@ -113,7 +113,6 @@ std::vector<std::byte> write_step_message(const StepMessage& message) {
   out.number(message.step);
   out.number(message.digest);
   out.number(message.idle_us);
-  out.number(message.trace_us);
   out.number(static_cast<uint32_t>(message.ops.size()));
   for (const SequenceOp& op : message.ops) write(out, op);
   out.number(static_cast<uint32_t>(message.runs.size()));
@@ -134,7 +133,6 @@ Result<StepMessage> read_step_message(std::span<const std::byte> bytes) {
   message.step = in.number<uint64_t>();
   message.digest = in.number<uint64_t>();
   message.idle_us = in.number<uint64_t>();
-  message.trace_us = in.number<uint64_t>();
   bool known = kind <= static_cast<uint8_t>(StepMessage::Kind::kStop);
   for (uint32_t n = in.count(kOpBytesMin); n > 0 && !in.failed(); --n) {
     message.ops.push_back(read_op(in));

@@ -50,14 +50,13 @@ struct StepMessage {
   enum class Kind : uint8_t {
     kStep,   // apply, compute
     kProbe,  // apply, then all ranks meet: shows that all are alive and agree
-    kTrace,  // send the leader the events of the last `trace_us` microseconds
+    kTrace,  // each rank tells the leader what it did: rank_trace.h
     kStop,   // the worker ends
   };
   Kind kind = Kind::kStep;
   uint64_t step = 0;     // counts messages of kind kStep
   uint64_t digest = 0;   // of the leader's tables after `ops` and the blocks of `runs`
   uint64_t idle_us = 0;  // before this step the leader had nothing to run for so long
-  uint64_t trace_us = 0;
   std::vector<SequenceOp> ops;
   std::vector<StepPlan::Run> runs;
   bool operator==(const StepMessage&) const = default;

@@ -168,8 +168,7 @@ asio::awaitable<HttpResponse> Admin::traced(HttpExchange& exchange, int64_t from
   const auto brought = std::make_shared<Brought>(exchange.executor());
   const asio::any_io_executor strand = exchange.executor();
   EngineMonitor* const monitor = monitor_;
-  const auto back_us = static_cast<uint64_t>((trace_now() - from_ns) / 1000);
-  monitor->trace(back_us, [brought, strand](Result<std::vector<RankTrace>> traces) {
+  monitor->trace(from_ns, [brought, strand](Result<std::vector<RankTrace>> traces) {
     auto shared = std::make_shared<Result<std::vector<RankTrace>>>(std::move(traces));
     asio::post(strand, [brought, shared] {
       brought->traces = std::move(*shared);

@@ -103,7 +103,6 @@ StepMessage random_message(Random& random) {
   m.step = number<uint64_t>(random);
   m.digest = number<uint64_t>(random);
   m.idle_us = number<uint64_t>(random);
-  m.trace_us = number<uint64_t>(random);
   m.ops = some(random, 4, [&] { return random_op(random); });
   m.runs = some(random, 4, [&] {
     StepPlan::Run run;
@@ -222,12 +221,15 @@ TEST(StepResult, IsReadAsItWasWrittenOrNotAtAll) {
   EXPECT_GT(refused, 10000u);
 }
 
+// Bytes before the count of ops: kind, step, digest, idle_us.
+constexpr size_t kHead = 1 + 3 * 8;
+
 // No list is made longer than the bytes that are left could fill, whatever its count says.
 TEST(StepMessage, ACountThatTheBytesCannotHoldIsRefused) {
   StepMessage message;
   message.ops.emplace_back();
   Bytes bytes = write_step_message(message);
-  const size_t count_of_ops = 1 + 4 * 8;
+  const size_t count_of_ops = kHead;
   for (size_t i = 0; i < 4; ++i) bytes[count_of_ops + i] = std::byte{0xff};
   const Result<StepMessage> got = read_step_message(bytes);
   EXPECT_EQ(got.status().code(), StatusCode::kDataLoss);
@@ -238,7 +240,7 @@ TEST(StepMessage, ACountThatTheBytesCannotHoldIsRefused) {
 TEST(StepMessage, AKindThatNobodyKnowsIsRefused) {
   StepMessage message;
   message.ops.emplace_back();
-  for (const size_t where : {size_t{0}, size_t{1 + 4 * 8 + 4}}) {  // of the message, of its op
+  for (const size_t where : {size_t{0}, size_t{kHead + 4}}) {  // of the message, of its op
     Bytes bytes = write_step_message(message);
     bytes[where] = std::byte{0x7f};
     const Result<StepMessage> got = read_step_message(bytes);

@@ -2,7 +2,6 @@
 #include "runtime/gateway/admin/admin.h"
 
 #include <future>
-#include <thread>
 
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
@@ -34,7 +33,6 @@ class AdminHarness {
   Admin& admin() { return admin_; }
   GatewayHarness& gateway() { return gateway_; }
   uint16_t port() const { return server_.port(); }
-  uint32_t exchanges_open() const { return server_.counts().exchanges_open; }
   HttpReply get(std::string_view path, const std::vector<std::string>& headers = {}) {
     return http(port(), "GET", path, "", headers);
   }
@@ -57,7 +55,7 @@ class AdminHarness {
 
  private:
   static GatewayHarnessOptions with_traces(GatewayHarnessOptions options) {
-    options.engine.trace_events = 1 << 14;
+    options.engine.trace_events = 1 << 18;
     options.engine.engine.requests_logged = 50;
     return options;
   }
@@ -146,9 +144,11 @@ TEST(Admin, TracesWhatHappensAndWhatHappened) {
   server.complete(4, "before");
   std::future<HttpReply> next =
       std::async(std::launch::async, [&] { return server.get("/admin/trace?seconds=1"); });
-  while (server.exchanges_open() == 0) std::this_thread::yield();
-  server.complete(6, "within");
-  for (HttpReply reply : {next.get(), server.get("/admin/trace?last=3600")}) {
+  while (next.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+    server.complete(6, "within");
+  for (const bool all : {false, true}) {
+    SCOPED_TRACE(all ? "all there was" : "a window");
+    const HttpReply reply = all ? server.get("/admin/trace?last=3600") : next.get();
     ASSERT_EQ(reply.status, 200) << reply.body;
     const Result<Json> trace = parse_json(reply.body);
     ASSERT_TRUE(trace.ok()) << trace.status().message();
@@ -162,7 +162,10 @@ TEST(Admin, TracesWhatHappensAndWhatHappened) {
         requests.insert(std::string(args->at("request_id").as_string()));
     }
     EXPECT_EQ(steps.size(), 4u) << "a lane for each rank";
-    for (const auto& [rank, count] : steps) EXPECT_EQ(count, steps[0]);
+    // A window may begin between a step's end on one rank and its end on another.
+    if (all) {
+      for (const auto& [rank, count] : steps) EXPECT_EQ(count, steps[0]);
+    }
     EXPECT_GE(steps[0], 6);
     EXPECT_TRUE(requests.contains("within"));
   }
