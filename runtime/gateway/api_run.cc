@@ -15,9 +15,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-// A prompt of so many bytes is tokenised in well under a millisecond.
-constexpr size_t kInlineBytes = 8 << 10;
-
 size_t text_bytes(const ApiCall& call) {
   size_t bytes = 0;
   for (const PromptInput& input : call.prompts) {

@@ -20,6 +20,10 @@
 
 namespace trireme {
 
+// So many bytes are read, or made tokens of, in well under a millisecond: on the exchange's own
+// strand; more than that on the text pool.
+inline constexpr size_t kInlineBytes = 8 << 10;
+
 // What a run needs of the server. All outlive it.
 struct ApiContext {
   EngineClient& engine;

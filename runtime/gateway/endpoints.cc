@@ -18,9 +18,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-// A body of so many bytes is read and answered in well under a millisecond.
-constexpr size_t kInlineBytes = 8 << 10;
-
 HttpResponse json_response(const JsonObject& object) {
   HttpResponse response;
   response.body = boost::json::serialize(object);

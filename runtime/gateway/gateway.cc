@@ -2,6 +2,8 @@
 
 #include <random>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
@@ -107,21 +109,34 @@ AnswerHead Gateway::answer_head(const ApiCall& call) const {
 }
 
 asio::awaitable<void> Gateway::completions(HttpExchange& exchange) {
-  auto body = parse_body(exchange.request().body);
-  if (const auto* object = std::get_if<JsonObject>(&body)) {
-    co_await serve(exchange, parse_completion_call(*object, options_.defaults, options_.limits));
-  } else {
-    co_await serve(exchange, std::get<ApiError>(body));
-  }
+  return generate(exchange, parse_completion_call);
 }
 
 asio::awaitable<void> Gateway::chat_completions(HttpExchange& exchange) {
-  auto body = parse_body(exchange.request().body);
-  if (const auto* object = std::get_if<JsonObject>(&body)) {
-    co_await serve(exchange, parse_chat_call(*object, options_.defaults, options_.limits));
+  return generate(exchange, parse_chat_call);
+}
+
+ParsedCall Gateway::read_call(const std::string& body, CallParser parser) const {
+  const auto read = parse_body(body);
+  if (const auto* error = std::get_if<ApiError>(&read)) return *error;
+  return parser(std::get<JsonObject>(read), options_.defaults, options_.limits);
+}
+
+// A large body is read where no other exchange waits for it.
+asio::awaitable<void> Gateway::generate(HttpExchange& exchange, CallParser parser) {
+  const std::string& body = exchange.request().body;
+  ParsedCall parsed;
+  if (body.size() <= kInlineBytes) {
+    parsed = read_call(body, parser);
   } else {
-    co_await serve(exchange, std::get<ApiError>(body));
+    parsed = co_await asio::co_spawn(
+        text_pool_,
+        [this, &body, parser]() -> asio::awaitable<ParsedCall> {
+          co_return read_call(body, parser);
+        },
+        asio::use_awaitable);
   }
+  co_await serve(exchange, std::move(parsed));
 }
 
 asio::awaitable<void> Gateway::serve(HttpExchange& exchange, ParsedCall parsed) {

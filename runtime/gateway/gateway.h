@@ -77,6 +77,9 @@ class Gateway {
   HttpResponse reset_prefix_cache(const HttpRequest& request) const;
   HttpResponse openapi(const HttpRequest& request) const;
 
+  using CallParser = ParsedCall (*)(const JsonObject&, const SamplingParams&, const ApiLimits&);
+  boost::asio::awaitable<void> generate(HttpExchange& exchange, CallParser parser);
+  ParsedCall read_call(const std::string& body, CallParser parser) const;
   boost::asio::awaitable<void> serve(HttpExchange& exchange, ParsedCall parsed);
   boost::asio::awaitable<void> answer_whole(HttpExchange& exchange, ApiRun& run);
   boost::asio::awaitable<void> answer_stream(HttpExchange& exchange, ApiRun& run);

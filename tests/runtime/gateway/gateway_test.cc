@@ -60,6 +60,29 @@ TEST(Gateway, CompletesAPrompt) {
   }
 }
 
+// Where a body is read is nobody's business: a large one is answered as a small one is.
+TEST(Gateway, LargeBodiesSayWhatSmallOnesSay) {
+  GatewayHarness server(gateway_harness());
+  const std::string padding = fmt::format(R"(, "user": "{}")", std::string(100'000, 'x'));
+  for (const bool is_chat : {false, true}) {
+    const std::string path = is_chat ? "/v1/chat/completions" : "/v1/completions";
+    std::vector<JsonArray> choices;
+    for (const std::string& more :
+         {std::string(R"("max_tokens": 9)"), R"("max_tokens": 9)" + padding}) {
+      const HttpReply reply = server.post(path, is_chat ? chat(more) : completion(more));
+      ASSERT_EQ(reply.status, 200) << reply.body.substr(0, 300);
+      choices.push_back(parsed(reply.body).at("choices").as_array());
+    }
+    EXPECT_EQ(choices[0], choices[1]);
+    for (const std::string& wrong : {R"("max_tokens": -1)" + padding, R"("n": [])" + padding}) {
+      const HttpReply reply = server.post(path, is_chat ? chat(wrong) : completion(wrong));
+      EXPECT_EQ(reply.status, 400);
+      EXPECT_FALSE(parsed(reply.body).at("error").at("param").is_null()) << reply.body;
+    }
+    EXPECT_EQ(server.post(path, std::string(50'000, '[')).status, 400);
+  }
+}
+
 // Every way to ask, once whole and once as a stream: the deltas put together are the whole.
 TEST(Gateway, StreamsSayWhatWholesSay) {
   GatewayHarness server(gateway_harness());
