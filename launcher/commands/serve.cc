@@ -57,8 +57,7 @@ void print_banner(const Deployment& deployment, const Worker& worker, const Engi
   print_message(fmt::format("cache     {} per rank: {} blocks, prefix caching {}",
                             format_size(bytes), blocks, info.prefix_caching ? "on" : "off"));
   const std::string url = front.api_url();
-  if (front.open() && deployment.gateway.host != "127.0.0.1" && deployment.gateway.host != "::1" &&
-      deployment.gateway.host != "localhost")
+  if (front.open() && !is_loopback(deployment.gateway.host))
     print_message("warning: open to everybody who reaches " + url +
                   ": give --api-keys-file, or --host 127.0.0.1");
   print_message("serving   " + url);

@@ -95,10 +95,6 @@ struct Wait {
   bool left = false;
 };
 
-bool is_this_machine(std::string_view host) {
-  return host == "127.0.0.1" || host == "::1" || host == "[::1]" || host == "localhost";
-}
-
 struct Counted {
   explicit Counted(std::atomic<int>& count) : count_(count), before(count.fetch_add(1)) {}
   ~Counted() { count_.fetch_sub(1); }
@@ -209,12 +205,12 @@ asio::awaitable<HttpResponse> Admin::traced(HttpExchange& exchange, int64_t from
 
 bool admits_admin(std::string_view listens_at, const ApiKeys& keys, const HttpRequest& request,
                   HttpResponse& refusal) {
-  if (is_this_machine(listens_at)) {
+  if (is_loopback(listens_at)) {
     std::string_view host = request.header("host");
     const size_t colon = host.rfind(':');
     if (colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos)
       host = host.substr(0, colon);
-    if (!is_this_machine(host)) {
+    if (!is_loopback(host)) {
       refusal =
           error_response(api_error(421, "misdirected",
                                    fmt::format("this address is called localhost or {}, not '{}'",

@@ -25,6 +25,10 @@ std::string_view bearer_token(std::string_view header) {
 
 }  // namespace
 
+bool is_loopback(std::string_view host) {
+  return host == "127.0.0.1" || host == "::1" || host == "[::1]" || host == "localhost";
+}
+
 ApiKeys::Digest ApiKeys::digest(std::string_view key) {
   Digest digest{};
   unsigned int size = 0;

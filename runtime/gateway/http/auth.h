@@ -11,6 +11,9 @@
 
 namespace trireme {
 
+// Whether a host's name or address, in brackets or not, is of this machine alone.
+bool is_loopback(std::string_view host);
+
 class ApiKeys {
  public:
   // Without keys everybody may come in.

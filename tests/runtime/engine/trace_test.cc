@@ -1,6 +1,5 @@
 // What a worker tells of itself: the ring of each rank, all ranks on one clock, the lives of
 // requests.
-#include <algorithm>
 #include <future>
 #include <map>
 #include <random>
@@ -10,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/engine_harness.h"
+#include "tests/support/nested_spans.h"
 
 namespace trireme::test {
 namespace {
@@ -121,21 +121,6 @@ std::vector<RankTrace> traces_of(EngineHarness& worker) {
   return traces.take();
 }
 
-// Of two spans of one thread, one is in the other or they do not meet.
-void expect_nested(std::vector<TraceEvent> spans) {
-  std::sort(spans.begin(), spans.end(), [](const TraceEvent& a, const TraceEvent& b) {
-    return a.begin_ns != b.begin_ns ? a.begin_ns < b.begin_ns : a.end_ns > b.end_ns;
-  });
-  std::vector<int64_t> open;
-  for (const TraceEvent& e : spans) {
-    while (!open.empty() && open.back() <= e.begin_ns) open.pop_back();
-    if (!open.empty()) {
-      EXPECT_LE(e.end_ns, open.back()) << trace_name(e.name);
-    }
-    open.push_back(e.end_ns);
-  }
-}
-
 TEST(RankTrace, EveryRankTellsOfEveryStep) {
   for (const Mesh mesh : {Mesh{1, 1}, Mesh{1, 2}, Mesh{2, 1}, Mesh{2, 2}}) {
     SCOPED_TRACE(fmt::format("pp {} tp {}", mesh.stages, mesh.shards));
@@ -150,9 +135,9 @@ TEST(RankTrace, EveryRankTellsOfEveryStep) {
       EXPECT_EQ(trace.lost_until_ns, 0);
       std::set<uint64_t> steps;
       std::map<Name, size_t> counts;
-      std::vector<TraceEvent> spans;
+      std::vector<std::pair<int64_t, int64_t>> spans;
       for (const TraceEvent& e : trace.events) {
-        if (e.kind == Kind::kSpan) spans.push_back(e);
+        if (e.kind == Kind::kSpan) spans.emplace_back(e.begin_ns, e.end_ns);
         if (e.name == Name::kStep) steps.insert(e.step);
         ++counts[e.name];
       }

@@ -1,12 +1,13 @@
 #include "tests/runtime/gateway/admin/trace_rules.h"
 
-#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/nested_spans.h"
 
 namespace trireme::test {
 namespace {
@@ -18,20 +19,6 @@ double number(const Json& event, const char* key) { return event.at(key).to_numb
 
 // Times have three decimals: half of the last one is lost in reading.
 constexpr double kSlack = 0.0006;
-
-void expect_nested(std::vector<std::pair<double, double>> spans) {
-  std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first < b.first : a.second > b.second;
-  });
-  std::vector<double> open;
-  for (const auto& [begin, end] : spans) {
-    while (!open.empty() && open.back() <= begin + kSlack) open.pop_back();
-    if (!open.empty()) {
-      EXPECT_LE(end, open.back() + kSlack) << "from " << begin;
-    }
-    open.push_back(end);
-  }
-}
 
 }  // namespace
 
@@ -70,7 +57,7 @@ void expect_trace_rules(const Json& trace) {
       EXPECT_EQ(phase, "C");
     }
   }
-  for (auto& [lane, spans] : lanes) expect_nested(std::move(spans));
+  for (auto& [lane, spans] : lanes) expect_nested(std::move(spans), kSlack);
   for (const auto& [id, phases] : open) EXPECT_TRUE(phases.empty()) << "request " << id;
   EXPECT_TRUE(arrows.empty());
   for (const int pid : seen) EXPECT_TRUE(named.contains(pid)) << pid;
