@@ -31,6 +31,10 @@ class Device {
   virtual int threads() const = 0;
   virtual Ops& ops() = 0;
 
+  // The queue that ops and copies go to, for communicators that put work of their own between
+  // them: a cudaStream_t. Null where calls have taken effect when they return.
+  virtual void* queue() { return nullptr; }
+
   // Zeroed, aligned to 64 bytes. Called at start-up only.
   virtual Result<Buffer> allocate(size_t bytes) = 0;
 

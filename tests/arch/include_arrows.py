@@ -20,11 +20,12 @@ MODULES = {
     "kernels": ["kernels/base"],  # ops.h, device.h, checked_ops: the interface of a device
     "kernels/ref": ["kernels"],
     "kernels/cpu": ["kernels"],
-    "kernels/cuda": ["kernels"],
+    "kernels/cuda/plugin": ["kernels"],  # the door of the CUDA library, which knows no CUDA
+    "kernels/cuda": ["kernels/cuda/plugin"],
     "comm": ["kernels"],  # communicator.h, and what communicators share
     "comm/in_process": ["comm"],
     "comm/mpi": ["comm"],
-    "comm/nccl": ["comm"],
+    "comm/nccl": ["comm", "kernels/cuda/plugin"],
     "comm/wire": ["comm"],
     "comm/net": ["comm/wire"],
     "comm/transfer": ["comm", "comm/net"],
@@ -48,7 +49,8 @@ MODULES = {
     "runtime/gateway": ["runtime/cluster", "runtime/chat", "runtime/grammar", "runtime/gateway/http"],
     "runtime/config": ["runtime/gateway"],  # fills every component's Options
     "launcher/client": ["kernels/base"],  # talks to servers over HTTP, ours or others
-    "launcher": ["launcher/client", "runtime/config", "kernels/ref", "kernels/cpu", "comm/in_process", "comm/mpi"],
+    "launcher": ["launcher/client", "runtime/config", "kernels/ref", "kernels/cpu", "kernels/cuda/plugin",
+                 "comm/in_process", "comm/mpi"],
 }
 
 FLOORS = sorted({module.split("/")[0] for module in MODULES})

@@ -1,0 +1,50 @@
+// What libtrireme_cuda.so offers the main program, which links no CUDA library: the devices of this
+// host, and a Device on one of them. The same types on both sides of the door, so both must come
+// from one build: `abi` says so.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+
+namespace trireme {
+
+struct GpuInfo {
+  int ordinal = 0;   // as the CUDA runtime counts those this process may see
+  std::string name;  // "NVIDIA H200"
+  int capability_major = 0, capability_minor = 0;
+  uint64_t memory_bytes = 0, memory_bytes_free = 0;
+  int multiprocessors = 0;
+};
+
+struct CudaOptions {
+  int ordinal = 0;
+};
+
+class CudaPlugin {
+ public:
+  virtual ~CudaPlugin() = default;
+
+  // Of the libraries it was built with and of the driver it finds, one line: "CUDA 13.0, cuBLAS
+  // 13.0.2, driver 13.0".
+  virtual std::string versions() const = 0;
+
+  // At least one. kUnavailable: one sentence that says why there is none (no driver, no GPU, or
+  // none that this build has kernels for).
+  virtual Result<std::vector<GpuInfo>> gpus() const = 0;
+
+  // kInvalidArgument: no such ordinal. kUnavailable: the GPU does not answer, or is too old.
+  virtual Result<std::unique_ptr<Device>> make_device(const CudaOptions& options) const = 0;
+};
+
+// What the library exports under the name "trireme_cuda_plugin". INVARIANT: `abi` comes first and
+// stays a C string, so that a library of another build can still be asked for it.
+struct CudaPluginEntry {
+  const char* abi = nullptr;
+  const CudaPlugin* plugin = nullptr;  // lives as long as the library
+};
+
+}  // namespace trireme
