@@ -21,6 +21,7 @@ class CheckedDevice final : public Device {
   int threads() const override { return device_->threads(); }
   Ops& ops() override { return ops_; }
   void* queue() override { return device_->queue(); }
+  DeviceMemory memory() const override { return device_->memory(); }
   Result<Buffer> allocate(size_t bytes) override { return device_->allocate(bytes); }
   void copy(void* target, const void* source, size_t bytes) override {
     CHECK(bytes == 0 || (target != nullptr && source != nullptr))

@@ -4,6 +4,7 @@
 // time.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +24,11 @@ struct Matrix {
   WeightView view() const { return {buffer.data(), rows, cols, dtype, {}}; }
 };
 
+struct DeviceMemory {
+  uint64_t bytes_total = 0;  // 0: not known
+  uint64_t bytes_free = 0;   // what nobody uses, whoever asks
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -34,6 +40,9 @@ class Device {
   // The queue that ops and copies go to, for communicators that put work of their own between
   // them: a cudaStream_t. Null where calls have taken effect when they return.
   virtual void* queue() { return nullptr; }
+
+  // As the device says now; where its memory is the host's, not known.
+  virtual DeviceMemory memory() const { return {}; }
 
   // Zeroed, aligned to 64 bytes. Called at start-up only.
   virtual Result<Buffer> allocate(size_t bytes) = 0;
