@@ -1,11 +1,10 @@
 // The door of libtrireme_cuda.so: see plugin/plugin.h.
-#include "kernels/cuda/plugin/plugin.h"
-
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/plugin/plugin.h"
 
 #ifndef TRIREME_PLUGIN_ABI
 #define TRIREME_PLUGIN_ABI ""
