@@ -10,6 +10,7 @@
 #include "kernels/base/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gemm.h"
 
 namespace trireme {
 namespace {
@@ -172,7 +173,9 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaOptions& options) {
   }
   Result<Context> context = Context::make(options.ordinal);
   if (!context.ok()) return context.status();
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(context.take(), nullptr));
+  Result<std::unique_ptr<cuda::Gemm>> gemm = cuda::make_gemm();
+  if (!gemm.ok()) return gemm.status();
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(context.take(), gemm.take()));
 }
 
 }  // namespace trireme
