@@ -181,6 +181,7 @@ class Ops {
 
   // y = x transpose(w) + bias. Each output is the sum over fixed blocks of k, each block summed in
   // order of k by fused multiply-adds: the same bits for any rows, threads and instruction set.
+  // A device with tensor cores may round x to the format of a 16-bit w first.
   // REQUIRES: x is [rows, w.cols], y is [rows, w.rows].
   virtual void linear(ConstTensorView x, const WeightView& w, TensorView y) = 0;
 

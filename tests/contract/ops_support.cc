@@ -10,6 +10,8 @@
 
 #include "kernels/base/random.h"
 #include "kernels/cpu/features.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulator/emulator.h"
 
 namespace trireme::contract {
 namespace {
@@ -30,7 +32,7 @@ std::string DeviceCase::name() const { return isa + "_" + std::to_string(threads
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
 std::vector<DeviceCase> device_cases() {
-  std::vector<DeviceCase> cases = {{"ref", 1}};
+  std::vector<DeviceCase> cases = {{"ref", 1}, {"emulated", 1}, {"emulated", 2}};
   for (const std::string& isa : isas()) {
     for (int threads : {1, 2}) cases.push_back({isa, threads});
   }
@@ -49,6 +51,10 @@ std::string case_name(const testing::TestParamInfo<DeviceCase>& info) { return i
 
 std::unique_ptr<Device> make_device(const DeviceCase& device) {
   if (device.isa == "ref") return make_checked_device(make_ref_device());
+  if (device.isa == "emulated") {
+    emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
+    return make_checked_device(make_cuda_device({}).take());
+  }
   CpuOptions options;
   options.isa = device.isa;
   options.threads = device.threads;
@@ -210,14 +216,35 @@ Weight::Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType
   EXPECT_TRUE(device.synchronize().ok());
 }
 
+std::vector<float> rounded_to(DType dtype, const std::vector<float>& values) {
+  std::vector<float> stored(values.size()), rounded(values.size());
+  convert_floats(values.data(), DType::kF32, stored.data(), dtype, values.size());
+  convert_floats(stored.data(), dtype, rounded.data(), DType::kF32, values.size());
+  return rounded;
+}
+
+namespace {
+
+bool near(float got, double want, double tolerance) {  // false for NaN
+  return std::abs(got - want) <= tolerance * std::max(1.0, std::abs(want));
+}
+
+}  // namespace
+
+bool all_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (!near(got[i], want[i], tolerance)) return false;
+  }
+  return got.size() == want.size();
+}
+
 void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance,
                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   size_t wrong = 0;
   std::ostringstream list;
   for (size_t i = 0; i < got.size(); ++i) {
-    const double error = std::abs(got[i] - want[i]);
-    if (error <= tolerance * std::max(1.0, std::abs(want[i]))) continue;  // false for NaN
+    if (near(got[i], want[i], tolerance)) continue;
     if (++wrong <= 5) list << "\n  [" << i << "] is " << got[i] << ", not " << want[i];
   }
   EXPECT_EQ(wrong, 0u) << what << ": of " << got.size() << " values" << list.str();

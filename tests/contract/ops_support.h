@@ -17,14 +17,18 @@ namespace trireme::contract {
 
 // A device under test. A new backend adds its cases to device_cases() and nothing else.
 struct DeviceCase {
-  std::string isa;  // "ref", or what CpuOptions::isa takes
-  int threads = 1;
+  std::string isa;  // "ref", "emulated" (a CUDA device on the host), or what CpuOptions::isa takes
+  int threads = 1;  // "emulated": in which of two orders a block's threads run
   std::string name() const;
+  // Products of many rows with 16-bit weights may round their rows to the weights' format first.
+  bool tensor_cores() const { return isa == "emulated" || isa == "cuda"; }
 };
 void PrintTo(const DeviceCase& device, std::ostream* stream);
 
-std::vector<DeviceCase> device_cases();  // all: the reference, every instruction set of the machine
-std::vector<DeviceCase> cpu_cases();     // those that promise the Row law, with 1, 2 and 3 threads
+std::vector<DeviceCase>
+device_cases();                       // all: the reference, every instruction set of the machine,
+                                      // the kernels of a CUDA device in two orders of threads
+std::vector<DeviceCase> cpu_cases();  // those that promise the Row law, with 1, 2 and 3 threads
 std::string case_name(const testing::TestParamInfo<DeviceCase>& info);
 std::unique_ptr<Device> make_device(const DeviceCase& device);  // wrapped in the checks
 
@@ -134,6 +138,11 @@ struct Weight {
   Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType dtype);
 };
 
+// `values` as `dtype` holds them.
+std::vector<float> rounded_to(DType dtype, const std::vector<float>& values);
+
+// Whether |got - want| <= tolerance * max(1, |want|) for all.
+bool all_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance);
 // Fails unless |got - want| <= tolerance * max(1, |want|), with the first few offenders.
 void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance,
                  const std::string& what);
