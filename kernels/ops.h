@@ -26,6 +26,10 @@ namespace trireme {
 // INVARIANT: offsets[0] == 0, offsets ascend, offsets[sequences] == rows; a run may be empty.
 // Positions ascend by one within a run wherever an op has a state; attend() takes any ascending
 // ones.
+// Padding: on a device that records (Device::record) rows may be more than offsets[sequences], so
+// that steps of fewer rows have the shape that was recorded. Rows from offsets[sequences] on belong
+// to no sequence: no cache and no state is read or written for them, and what an op leaves in them
+// is nobody's concern. Their positions and ids are valid numbers.
 struct Ragged {
   const int32_t* offsets = nullptr;    // [sequences + 1], on the device
   const int32_t* positions = nullptr;  // [rows], position of each row in its sequence, from 0

@@ -23,8 +23,7 @@ class Linear {
   // y = x W^T + bias. REQUIRES: x is [rows, inputs()], y is [rows, outputs()].
   void forward(ConstTensorView x, TensorView y) const {
     WeightView w = weight_.view();
-    if (bias_.data() != nullptr)
-      w.bias = ConstTensorView(bias_.data(), 1, weight_.rows, DType::kF32);
+    if (bias_.data() != nullptr) w.bias = float_rows(bias_, 1, weight_.rows);
     ops_->linear(x, w, y);
   }
   int64_t inputs() const { return weight_.cols; }

@@ -9,7 +9,6 @@ Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelSpec& 
                                                std::vector<Step> steps, int64_t rows_max) {
   std::unique_ptr<Decoder> decoder(new Decoder());
   decoder->ops_ = &device.ops();
-  decoder->place_ = device.place();
   decoder->dim_ = spec.dim;
   decoder->begin_ = begin;
   decoder->end_ = end;
@@ -50,22 +49,20 @@ Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> st
     ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
     carry.x.rows = batch.logits.rows.rows;
   }
-  if (begin_ < exit_) counters_.rows_before_exit += static_cast<uint64_t>(batch.all.rows.rows);
-  if (end_ > exit_ || begin_ >= exit_)
-    counters_.rows_after_exit += static_cast<uint64_t>(batch.logits.rows.rows);
+  count_step(batch.all.rows.rows - batch.padding, batch.logits.rows.rows - batch.padding);
   return Status::ok_status();
 }
 
 Status Decoder::run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry) {
   const int64_t rows = batch.rows.rows;
   if (rows == 0) return Status::ok_status();  // all shards have the same rows: nobody waits for us
-  const TensorView input = tensor(workspace_.input.data(), rows, dim_, DType::kF32, place_);
-  const TensorView delta = tensor(workspace_.delta.data(), rows, dim_, DType::kF32, place_);
+  const TensorView input = float_rows(workspace_.input, rows, dim_);
+  const TensorView delta = float_rows(workspace_.delta, rows, dim_);
   if (step.normed) ops_->norm(carry.x, step.norm.args, input);
-  SublayerStep call{
-      batch, state, carry,
-      Scratch(static_cast<float*>(workspace_.scratch.data()),
-              static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)), place_)};
+  SublayerStep call{batch, state, carry,
+                    Scratch(static_cast<float*>(workspace_.scratch.data()),
+                            static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)),
+                            workspace_.scratch.place())};
   if (Status s = step.sublayer->forward(input, call, delta); !s.ok()) return s;
   if (step.sublayer->adds()) ops_->add(delta, carry.x);
   return Status::ok_status();

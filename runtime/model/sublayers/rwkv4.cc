@@ -61,8 +61,7 @@ Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   const int64_t rows = input.rows;
   const int64_t channels = key_.outputs();
   const TensorView mixed = step.scratch.take(rows, 3 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 3, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 3, dim_), mixed);
   const TensorView k = step.scratch.take(rows, channels);
   const TensorView v = step.scratch.take(rows, channels);
   const TensorView r = step.scratch.take(rows, channels);
@@ -73,8 +72,8 @@ Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   args.k = k;
   args.v = v;
   args.r = r;
-  args.w = ConstTensorView(decay_.data(), 1, channels, DType::kF32);
-  args.u = ConstTensorView(first_.data(), 1, channels, DType::kF32);
+  args.w = float_rows(decay_, 1, channels);
+  args.u = float_rows(first_, 1, channels);
   StateRows recurrence = step.state.fixed;
   recurrence.offset += shift_state_bytes(dim_);
   const TensorView out = step.scratch.take(rows, channels);
@@ -108,8 +107,7 @@ Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c
 Status Rwkv4ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const int64_t rows = input.rows;
   const TensorView mixed = step.scratch.take(rows, 2 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 2, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 2, dim_), mixed);
   const TensorView k = step.scratch.take(rows, key_.outputs());
   key_.forward(mixed.col_range(0, dim_), k);
   ops_->activate(Activation::kReluSquared, k, k);

@@ -120,8 +120,7 @@ void Rwkv7TimeMix::apply(const Lora& lora, std::optional<Activation> inner, Cons
 Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const int64_t rows = input.rows;
   const TensorView mixed = step.scratch.take(rows, 6 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 6, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 6, dim_), mixed);
   const auto x = [&](int i) { return mixed.col_range(i * dim_, dim_); };  // r w k v a g
   const auto take = [&] { return step.scratch.take(rows, channels_); };
 
@@ -140,8 +139,8 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   prepare.b = b;
   prepare.k = k;
   prepare.v = v;
-  prepare.k_k = ConstTensorView(k_k_.data(), 1, channels_, DType::kF32);
-  prepare.k_a = ConstTensorView(k_a_.data(), 1, channels_, DType::kF32);
+  prepare.k_k = float_rows(k_k_, 1, channels_);
+  prepare.k_a = float_rows(k_a_, 1, channels_);
   prepare.head_dim = head_dim_;
   if (!first_layer_) {
     const TensorView v_gate = take();
@@ -158,13 +157,9 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   ops_->wkv7(Wkv7Args{r, w, k, v, a, b, heads, head_dim_}, step.batch.rows, recurrence, y);
   ops_->norm(y,
              NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_), heads,
-                      ConstTensorView(norm_gain_.data(), 1, channels_, DType::kF32),
-                      ConstTensorView(norm_bias_.data(), 1, channels_, DType::kF32)},
+                      float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)},
              y);
-  ops_->wkv7_finish(
-      Wkv7FinishArgs{r, k, v, g, ConstTensorView(r_k_.data(), 1, channels_, DType::kF32),
-                     head_dim_},
-      y);
+  ops_->wkv7_finish(Wkv7FinishArgs{r, k, v, g, float_rows(r_k_, 1, channels_), head_dim_}, y);
   return output_.forward(y, delta);
 }
 
@@ -189,8 +184,7 @@ Result<std::unique_ptr<Sublayer>> Rwkv7ChannelMix::make(const SublayerContext& c
 
 Status Rwkv7ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const TensorView mixed = step.scratch.take(input.rows, dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 1, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 1, dim_), mixed);
   const TensorView k = step.scratch.take(input.rows, key_.outputs());
   key_.forward(mixed, k);
   ops_->activate(Activation::kReluSquared, k, k);

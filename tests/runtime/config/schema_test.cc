@@ -69,6 +69,8 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
       {"engine.block_size", "9"},
       {"engine.kv_cache_dtype", "fp16"},
       {"engine.cpu_kv_cache_space", "9MiB"},
+      {"engine.gpu_memory_utilization", "0.5"},
+      {"engine.kv_cache_memory_bytes", "9MiB"},
       {"engine.isa", "scalar"},
       {"engine.seed", "9"},
       {"generate.prompt", "a"},
