@@ -14,6 +14,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 
 #include "kernels/base/tensor.h"
 
@@ -63,6 +65,14 @@ enum class Activation : uint8_t {
   kTanh,         //
   kSilu,         // x * sigmoid(x)
   kReluSquared,  // max(x, 0)^2
+};
+
+// One of several products that do not wait for each other.
+struct LinearCall {
+  ConstTensorView x;
+  WeightView w;
+  TensorView y;
+  std::optional<Activation> activation;  // of y, after the bias
 };
 
 enum class RopeStyle : uint8_t {
@@ -237,6 +247,44 @@ class Ops {
   virtual void wkv7_finish(const Wkv7FinishArgs& args, TensorView y) = 0;
   virtual void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
                          TensorView out) = 0;
+
+  // ---- compounds ----
+  //
+  // What some of the ops above do one after the other, as their bodies say. A device overrides one
+  // where doing it at once saves passes over memory, forks of its threads or launches; the Row law
+  // holds for it as it does for its parts.
+
+  // x += delta; y = norm(x). REQUIRES: as add() and norm(); y overlaps neither.
+  virtual void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
+    add(delta, x);
+    norm(x, args, y);
+  }
+
+  // Each call's y = activation(x transpose(w) + bias). REQUIRES: as linear(); no call's y overlaps
+  // another's x or y.
+  virtual void linears(std::span<const LinearCall> calls) {
+    for (const LinearCall& call : calls) {
+      linear(call.x, call.w, call.y);
+      if (call.activation) activate(*call.activation, call.y, call.y);
+    }
+  }
+
+  // y = silu(x transpose(gate)) * (x transpose(up)), where gate_up has the rows of gate, then those
+  // of up, and biases likewise. REQUIRES: y is [rows, gate_up.rows / 2]; `both`, [rows,
+  // gate_up.rows], is working memory; y may be its first half.
+  virtual void linear_swiglu(ConstTensorView x, const WeightView& gate_up, TensorView both,
+                             TensorView y) {
+    linear(x, gate_up, both);
+    swiglu(both.col_range(0, y.cols), both.col_range(y.cols, y.cols), y);
+  }
+
+  // Rotates q and k as rope() does, then stores k and v as store_kv() does. REQUIRES: as those two.
+  virtual void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                          ConstTensorView v, const Ragged& rows, const KvView& cache) {
+    rope(cos_sin, style, cache.head_dim, q);
+    rope(cos_sin, style, cache.head_dim, k);
+    store_kv(k, v, rows, cache);
+  }
 };
 
 }  // namespace trireme
