@@ -21,10 +21,13 @@ class Linear {
       : ops_(&ops), weight_(std::move(weight)), bias_(std::move(bias)) {}
 
   // y = x W^T + bias. REQUIRES: x is [rows, inputs()], y is [rows, outputs()].
-  void forward(ConstTensorView x, TensorView y) const {
+  void forward(ConstTensorView x, TensorView y) const { ops_->linear(x, view(), y); }
+
+  // For those who multiply it together with others: the same weight and bias.
+  WeightView view() const {
     WeightView w = weight_.view();
     if (bias_.data() != nullptr) w.bias = float_rows(bias_, 1, weight_.rows);
-    ops_->linear(x, w, y);
+    return w;
   }
   int64_t inputs() const { return weight_.cols; }
   int64_t outputs() const { return weight_.rows; }

@@ -63,7 +63,10 @@ class Decoder {
 
  private:
   Decoder() = default;
-  Status run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry);
+  // `next`: the step after it, where that takes its norm from the same rows; null otherwise.
+  // `input_ready`: whether the norm of `step` has been taken; becomes that of `next`.
+  Status run(Step& step, const Step* next, const StepBatch& batch, const StateView& state,
+             Carry& carry, bool& input_ready);
 
   Ops* ops_ = nullptr;
   int64_t dim_ = 0;

@@ -65,9 +65,10 @@ Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   const TensorView k = step.scratch.take(rows, channels);
   const TensorView v = step.scratch.take(rows, channels);
   const TensorView r = step.scratch.take(rows, channels);
-  key_.forward(mixed.col_range(0, dim_), k);
-  value_.forward(mixed.col_range(dim_, dim_), v);
-  receptance_.forward(mixed.col_range(2 * dim_, dim_), r);
+  const LinearCall calls[] = {{mixed.col_range(0, dim_), key_.view(), k, {}},
+                              {mixed.col_range(dim_, dim_), value_.view(), v, {}},
+                              {mixed.col_range(2 * dim_, dim_), receptance_.view(), r, {}}};
+  ops_->linears(calls);
   Wkv4Args args;
   args.k = k;
   args.v = v;
@@ -109,11 +110,11 @@ Status Rwkv4ChannelMix::forward(ConstTensorView input, SublayerStep& step, Tenso
   const TensorView mixed = step.scratch.take(rows, 2 * dim_);
   ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 2, dim_), mixed);
   const TensorView k = step.scratch.take(rows, key_.outputs());
-  key_.forward(mixed.col_range(0, dim_), k);
-  ops_->activate(Activation::kReluSquared, k, k);
   const TensorView r = step.scratch.take(rows, dim_);
-  receptance_.forward(mixed.col_range(dim_, dim_), r);
-  ops_->activate(Activation::kSigmoid, r, r);
+  const LinearCall calls[] = {
+      {mixed.col_range(0, dim_), key_.view(), k, Activation::kReluSquared},
+      {mixed.col_range(dim_, dim_), receptance_.view(), r, Activation::kSigmoid}};
+  ops_->linears(calls);
   if (Status s = value_.forward(k, delta); !s.ok()) return s;
   ops_->multiply(r, delta);
   return Status::ok_status();
