@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -68,13 +69,14 @@ __device__ __forceinline__ float finished(Epilogue epilogue, float x) {
   }
 }
 
-// sums[o][r] += the lane's part of row r of x times row o of w.
+// sums[o][r] += the lane's part of row r of x times row o of w. The first weights are asked for
+// before the kernel before has ended.
 template <class W, int kRows, bool kAlignedX>
 __device__ __forceinline__ void stream(const W* const (&w)[kOutputs], const Call& c, int64_t k,
                                        int64_t stride, float (&sums)[kOutputs][kRows]) {
   constexpr int kWide = 16 / static_cast<int>(sizeof(W));
   constexpr int kUnroll = kRows <= 2 ? 4 : 2;
-  for (; k < c.inputs; k += stride * kUnroll) {
+  for (bool waited = false; k < c.inputs; k += stride * kUnroll) {
     Pack<W, kWide> packs[kUnroll][kOutputs];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -83,6 +85,8 @@ __device__ __forceinline__ void stream(const W* const (&w)[kOutputs], const Call
         if (k + u * stride < c.inputs) packs[u][o] = load<kWide>(w[o] + k + u * stride);
       }
     }
+    if (!waited) previous_done();
+    waited = true;
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int64_t at = k + u * stride;
@@ -116,6 +120,7 @@ __device__ __forceinline__ void stream(const W* const (&w)[kOutputs], const Call
 template <class W, int kRows, bool kAlignedX, bool kSplit>
 __global__ void __launch_bounds__(kStreamWarps* kWarpSize)
     stream_kernel(const __grid_constant__ Calls calls) {
+  next_may_start();
   int index = 0;
   while (index + 1 < calls.count && static_cast<int>(blockIdx.x) >= calls.first_block[index + 1])
     ++index;
@@ -186,7 +191,7 @@ void stream_calls(Context& context, std::span<const Call> each) {
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
   }
   const Grid grid{dim3(static_cast<unsigned>(blocks)), dim3(kStreamWarps * kWarpSize),
-                  kWarpSize * sizeof(float)};
+                  kWarpSize * sizeof(float), true};
   if (split) {
     launch(context, "linear", grid,
            aligned ? stream_kernel<W, kRows, true, true> : stream_kernel<W, kRows, false, true>,
