@@ -21,6 +21,7 @@ constexpr KeyFlag kEngineFlags[] = {
     {"--prefill-chunk", "engine.prefill_chunk", Takes::kOne, "N"},
     {"--kv-cache-dtype", "engine.kv_cache_dtype", Takes::kOne, "TYPE"},
     {"--isa", "engine.isa", Takes::kOne, "SET"},
+    {"--enforce-eager", "engine.enforce_eager", Takes::kNothing},
     {"--gpu-memory-utilization", "engine.gpu_memory_utilization", Takes::kOne, "SHARE"},
 };
 constexpr KeyFlag kGenerateFlags[] = {

@@ -120,6 +120,11 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   load.cache_dtype = deployment.engine.kv_cache_dtype;
   load.rows_max = rows_max;
   load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
+  // On a GPU a step waits once for all its logits, and only such a step is recorded.
+  if (worker.choice.kind == DeviceKind::kCuda) {
+    load.logit_rows_max = std::max<int64_t>(
+        load.logit_rows_max, std::min<int64_t>(rows_max, deployment.engine.max_num_seqs));
+  }
   const Result<uint64_t> bytes =
       weight_bytes(files.spec, files.checkpoint.get(), load.dtype, world.mesh, worker.groups->here);
   if (!bytes.ok()) return bytes.status();
@@ -151,6 +156,7 @@ Status start_executor(const EngineOptions& engine, RankWorld& world, uint64_t by
   options.chunk_max = worker.chunk_max;
   options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
   options.prefixes = prefixes;
+  options.record_steps = !engine.enforce_eager;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
   if (!executor.ok()) return executor.status();

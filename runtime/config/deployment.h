@@ -60,6 +60,7 @@ struct EngineOptions {
   uint64_t cpu_kv_cache_space = uint64_t{1} << 30;  // bytes of cache per rank, on the CPU
   float gpu_memory_utilization = 0.9f;              // share of a GPU's memory that is used at all
   std::optional<uint64_t> kv_cache_memory_bytes;  // per rank, on a GPU; nullopt = what that leaves
+  bool enforce_eager = false;                     // no recorded steps
   std::string isa = "auto";                       // "auto", "scalar", "avx2", "avx512"
   uint64_t seed = 0;                              // of dummy weights
 

@@ -70,6 +70,9 @@ std::vector<ConfigKey> engine_keys() {
           "others use of it"),
       key("engine.kv_cache_memory_bytes", size(s, &E::kv_cache_memory_bytes), "null",
           "cuda: memory for the cache, per rank; null = what gpu_memory_utilization leaves"),
+      key("engine.enforce_eager", boolean(s, &E::enforce_eager), "false",
+          "cuda: launch each step op by op; false = steps that only decode are recorded once and "
+          "replayed (CUDA graphs)"),
       key("engine.isa",
           choice<E, std::string>(
               s, &E::isa,

@@ -87,6 +87,7 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
                                    "scalar",
                                    "--device",
                                    "cuda",
+                                   "--enforce-eager",
                                    "--gpu-memory-utilization",
                                    "0.5",
                                    "--json",
@@ -96,6 +97,7 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
   Deployment d;
   d.model = {"m", "t", DType::kBF16, LoadFormat::kDummy, 100, {}, {}};
   d.engine.device = DeviceKind::kCuda;
+  d.engine.enforce_eager = true;
   d.engine.gpu_memory_utilization = 0.5f;
   d.engine.tensor_parallel_size = 2;
   d.engine.pipeline_parallel_size = 3;

@@ -71,6 +71,7 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
       {"engine.cpu_kv_cache_space", "9MiB"},
       {"engine.gpu_memory_utilization", "0.5"},
       {"engine.kv_cache_memory_bytes", "9MiB"},
+      {"engine.enforce_eager", "true"},
       {"engine.isa", "scalar"},
       {"engine.seed", "9"},
       {"generate.prompt", "a"},
