@@ -23,15 +23,15 @@ void CheckedOps::linears(std::span<const LinearCall> calls) {
   ops_->linears(calls);
 }
 
-void CheckedOps::linear_swiglu(ConstTensorView x, const WeightView& gate_up, TensorView both,
-                               TensorView y) {
-  check_linear(x, gate_up, both);
-  CHECK(gate_up.rows % 2 == 0) << "linear_swiglu: " << gate_up.rows << " rows of gate and up";
-  check_matrix("linear_swiglu: y", y, x.rows, gate_up.rows / 2);
-  check_disjoint("linear_swiglu", y, {x, gate_up.bias});
-  CHECK(same(both.col_range(0, y.cols), y) || disjoint(both, y))
-      << "linear_swiglu: y overlaps `both` and is not its first half";
-  ops_->linear_swiglu(x, gate_up, both, y);
+void CheckedOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                              const WeightView& down, TensorView inner, TensorView y) {
+  check_linear(x, up, inner);
+  const bool gated = kind == FeedForward::kSwiglu;
+  CHECK(!gated || up.rows % 2 == 0) << "feed_forward: " << up.rows << " rows of gate and up";
+  check_linear(gated ? inner.col_range(0, inner.cols / 2) : inner, down, y);
+  check_disjoint("feed_forward", inner, {x, down.bias});
+  check_disjoint("feed_forward", y, {x, inner, up.bias});
+  ops_->feed_forward(kind, x, up, down, inner, y);
 }
 
 void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,

@@ -20,6 +20,7 @@ class CheckedDevice final : public Device {
   Place place() const override { return device_->place(); }
   int threads() const override { return device_->threads(); }
   Ops& ops() override { return ops_; }
+  DeviceSampler* sampler() override { return device_->sampler(); }
   void* queue() override { return device_->queue(); }
   DeviceMemory memory() const override { return device_->memory(); }
   Result<Buffer> allocate(size_t bytes) override { return device_->allocate(bytes); }

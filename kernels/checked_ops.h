@@ -48,8 +48,8 @@ class CheckedOps final : public Ops {
 
   void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
   void linears(std::span<const LinearCall> calls) override;
-  void linear_swiglu(ConstTensorView x, const WeightView& gate_up, TensorView both,
-                     TensorView y) override;
+  void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                    const WeightView& down, TensorView inner, TensorView y) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
 

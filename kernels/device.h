@@ -30,6 +30,8 @@ struct DeviceMemory {
   uint64_t bytes_free = 0;   // what nobody uses, whoever asks
 };
 
+class DeviceSampler;
+
 // Work that a device has recorded: Device::record. It ends before the device does.
 class Recording {
  public:
@@ -43,6 +45,9 @@ class Device {
   virtual Place place() const = 0;
   virtual int threads() const = 0;
   virtual Ops& ops() = 0;
+
+  // Chooses tokens from logits in this device's memory; null where the host does it.
+  virtual DeviceSampler* sampler() { return nullptr; }
 
   // The queue that ops and copies go to, for communicators that put work of their own between
   // them: a cudaStream_t. Null where calls have taken effect when they return.

@@ -75,6 +75,8 @@ struct LinearCall {
   std::optional<Activation> activation;  // of y, after the bias
 };
 
+enum class FeedForward : uint8_t { kSwiglu, kReluSquared };
+
 enum class RopeStyle : uint8_t {
   kHalves,       // pairs (i, i + rotary_dim / 2): Llama as Hugging Face has it, GPT-NeoX
   kInterleaved,  // pairs (2 i, 2 i + 1): YOCO, GPT-J
@@ -269,13 +271,23 @@ class Ops {
     }
   }
 
-  // y = silu(x transpose(gate)) * (x transpose(up)), where gate_up has the rows of gate, then those
-  // of up, and biases likewise. REQUIRES: y is [rows, gate_up.rows / 2]; `both`, [rows,
-  // gate_up.rows], is working memory; y may be its first half.
-  virtual void linear_swiglu(ConstTensorView x, const WeightView& gate_up, TensorView both,
-                             TensorView y) {
-    linear(x, gate_up, both);
-    swiglu(both.col_range(0, y.cols), both.col_range(y.cols, y.cols), y);
+  // y = inner transpose(down) + bias, with, by kind:
+  //   kSwiglu        inner = silu(x transpose(gate)) * (x transpose(up)): the rows of `up` are
+  //   those
+  //                  of gate, then those of up, and its biases likewise
+  //   kReluSquared   inner = max(x transpose(up), 0)^2
+  // REQUIRES: as linear(); `inner`, [rows, up.rows], is working memory and overlaps nothing.
+  virtual void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                            const WeightView& down, TensorView inner, TensorView y) {
+    linear(x, up, inner);
+    if (kind == FeedForward::kReluSquared) {
+      activate(Activation::kReluSquared, inner, inner);
+      return linear(inner, down, y);
+    }
+    const int64_t half = inner.cols / 2;
+    const TensorView gate = inner.col_range(0, half);
+    swiglu(gate, inner.col_range(half, half), gate);
+    linear(gate, down, y);
   }
 
   // Rotates q and k as rope() does, then stores k and v as store_kv() does. REQUIRES: as those two.

@@ -51,6 +51,12 @@ class RowParallelLinear {
       : slice_(std::move(slice)), shards_(&shards) {}
   Status forward(ConstTensorView x_slice, TensorView y) const {
     slice_.forward(x_slice, y);
+    return reduce(y);
+  }
+  // The two halves of forward(), for those who multiply it together with others: this shard's
+  // product, and the sum over all shards.
+  WeightView view() const { return slice_.view(); }
+  Status reduce(TensorView y) const {
     return shards_->size() == 1 ? Status::ok_status() : shards_->all_reduce_sum(y);
   }
   int64_t inputs() const { return slice_.inputs(); }

@@ -12,6 +12,7 @@
 #include "kernels/base/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/gemm.h"
 
 namespace trireme {
@@ -51,6 +52,7 @@ class CudaDevice final : public Device {
   Place place() const override { return Place::kCuda; }
   int threads() const override { return 1; }
   Ops& ops() override { return ops_; }
+  DeviceSampler* sampler() override { return &sampler_; }
   void* queue() override { return context_.stream(); }
 
   DeviceMemory memory() const override {
@@ -209,6 +211,7 @@ class CudaDevice final : public Device {
   uint64_t mark_ = 0;  // the next
   std::unique_ptr<cuda::Gemm> gemm_;
   cuda::CudaOps ops_;
+  cuda::CudaSampler sampler_{*this, context_};
   std::string name_;
   std::vector<std::byte> staged_;
 };

@@ -31,7 +31,7 @@ MODULES = {
     "comm/transfer": ["comm", "comm/net"],
     "parallel": ["comm", "kernels"],
     "runtime/text": ["kernels/base"],
-    "runtime/sample": ["kernels/base"],
+    "runtime/sample": ["kernels"],
     "runtime/cache": ["kernels"],
     "runtime/schedule": ["runtime/cache"],
     "runtime/model/weights": ["kernels"],

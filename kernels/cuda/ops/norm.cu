@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -45,6 +46,8 @@ __device__ __forceinline__ Unit unit_of(const NormCall& c, int64_t index) {
 // lanes-th pack of the unit.
 template <bool kBlock, int kWide, int kPacks>
 __global__ void norm_kernel(NormCall c) {
+  next_may_start();
+  previous_done();
   const int lane = static_cast<int>(threadIdx.x) % (kBlock ? 1024 : kWarpSize);
   const int lanes = kBlock ? static_cast<int>(blockDim.x) : kWarpSize;
   const int64_t index =
@@ -101,6 +104,8 @@ __global__ void norm_kernel(NormCall c) {
 
 // A block for each unit that no block's registers hold: passes over memory.
 __global__ void long_norm_kernel(NormCall c) {
+  next_may_start();
+  previous_done();
   float* partial = shared<float>();
   const Unit unit = unit_of(c, blockIdx.x);
   const auto count = static_cast<float>(c.cols);
@@ -134,26 +139,26 @@ constexpr int64_t kBlockColsMax = 16384;  // 16 numbers a thread of 1024
 
 void queue_norm(Context& context, const NormCall& c) {
   if (c.cols <= kWarpColsMax) {
-    launch(
-        context, "norm",
-        {dim3(static_cast<unsigned>(ceil_div(c.units, kWarpUnits))), dim3(kWarpUnits * kWarpSize)},
-        norm_kernel<false, 1, kWarpColsMax / kWarpSize>, c);
+    launch(context, "norm",
+           {dim3(static_cast<unsigned>(ceil_div(c.units, kWarpUnits))),
+            dim3(kWarpUnits * kWarpSize), 0, true},
+           norm_kernel<false, 1, kWarpColsMax / kWarpSize>, c);
     return;
   }
   const auto units = static_cast<unsigned>(c.units);
   constexpr size_t kPartial = kWarpSize * sizeof(float);
   if (c.cols > kBlockColsMax) {
-    launch(context, "norm", {dim3(units), dim3(1024), kPartial}, long_norm_kernel, c);
+    launch(context, "norm", {dim3(units), dim3(1024), kPartial, true}, long_norm_kernel, c);
     return;
   }
   const bool wide = aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
                     aligned4(c.delta.data, c.delta.stride) && c.cols % 4 == 0;
   if (wide) {
     const int64_t threads = std::min<int64_t>(1024, ceil_div(c.cols / 4, kWarpSize) * kWarpSize);
-    launch(context, "norm", {dim3(units), dim3(static_cast<unsigned>(threads)), kPartial},
+    launch(context, "norm", {dim3(units), dim3(static_cast<unsigned>(threads)), kPartial, true},
            norm_kernel<true, 4, 4>, c);
   } else {
-    launch(context, "norm", {dim3(units), dim3(1024), kPartial}, norm_kernel<true, 1, 16>, c);
+    launch(context, "norm", {dim3(units), dim3(1024), kPartial, true}, norm_kernel<true, 1, 16>, c);
   }
 }
 

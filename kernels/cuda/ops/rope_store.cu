@@ -3,6 +3,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/cache.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -33,6 +34,8 @@ __device__ __forceinline__ Pair pair_of(const RopeStore& c, int32_t i) {
 // A thread for each pair of each head of q, of k and of v.
 template <class T>
 __global__ void rope_store_kernel(RopeStore c, Ragged rows, KvView cache) {
+  next_may_start();
+  previous_done();
   const int row = static_cast<int>(blockIdx.x);
   const int32_t unit = static_cast<int32_t>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
   const int32_t head = unit / c.pairs_per_head, i = unit % c.pairs_per_head;
@@ -85,7 +88,7 @@ void CudaOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q,
   const int64_t units = int64_t{c.heads + 2 * cache.kv_heads} * c.pairs_per_head;
   const Grid grid{
       dim3(static_cast<unsigned>(rows.rows), static_cast<unsigned>(ceil_div(units, kThreads))),
-      dim3(kThreads)};
+      dim3(kThreads), 0, true};
   dispatch_floats(cache.dtype, [&](auto zero) {
     launch(context_, "rope_store", grid, rope_store_kernel<decltype(zero)>, c, rows, cache);
   });

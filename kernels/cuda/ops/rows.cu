@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -17,14 +18,16 @@ bool aligned4(const ConstTensorView& x) {
 }
 
 // A block for each row and each 256 words of it.
-Grid elementwise_grid(int64_t rows, int64_t cols, int width) {
+Grid elementwise_grid(int64_t rows, int64_t cols, int width, bool overlaps = false) {
   return {dim3(static_cast<unsigned>(rows),
                static_cast<unsigned>(ceil_div(cols, int64_t{kThreads} * width))),
-          dim3(kThreads), 0};
+          dim3(kThreads), 0, overlaps};
 }
 
 template <int N, class F>
 __global__ void map2_kernel(Matrix32 a, Matrix32 b, MatrixOut32 y, int64_t cols, F f) {
+  next_may_start();
+  previous_done();
   const int64_t row = blockIdx.x;
   const int64_t col = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
   if (col >= cols) return;
@@ -41,10 +44,10 @@ template <class F>
 void map2(Context& context, const char* name, const ConstTensorView& a, const ConstTensorView& b,
           const TensorView& y, F f) {
   if (aligned4(a) && aligned4(b) && aligned4(y)) {
-    launch(context, name, elementwise_grid(y.rows, y.cols, 4), map2_kernel<4, F>, matrix(a),
+    launch(context, name, elementwise_grid(y.rows, y.cols, 4, true), map2_kernel<4, F>, matrix(a),
            matrix(b), matrix(y), y.cols, f);
   } else {
-    launch(context, name, elementwise_grid(y.rows, y.cols, 1), map2_kernel<1, F>, matrix(a),
+    launch(context, name, elementwise_grid(y.rows, y.cols, 1, true), map2_kernel<1, F>, matrix(a),
            matrix(b), matrix(y), y.cols, f);
   }
 }

@@ -196,9 +196,8 @@ Status Rwkv7ChannelMix::forward(ConstTensorView input, SublayerStep& step, Tenso
   const TensorView mixed = step.scratch.take(input.rows, dim_);
   ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 1, dim_), mixed);
   const TensorView k = step.scratch.take(input.rows, key_.outputs());
-  const LinearCall key{mixed, key_.view(), k, Activation::kReluSquared};
-  ops_->linears({&key, 1});
-  return value_.forward(k, delta);
+  ops_->feed_forward(FeedForward::kReluSquared, mixed, key_.view(), value_.view(), k, delta);
+  return value_.reduce(delta);
 }
 
 }  // namespace trireme

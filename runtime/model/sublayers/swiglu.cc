@@ -35,10 +35,9 @@ Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
 }
 
 Status SwiGlu::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView gate_up = step.scratch.take(input.rows, gate_up_.outputs());
-  const TensorView gated = gate_up.col_range(0, gate_up_.outputs() / 2);
-  ops_->linear_swiglu(input, gate_up_.view(), gate_up, gated);
-  return down_.forward(gated, delta);
+  const TensorView inner = step.scratch.take(input.rows, gate_up_.outputs());
+  ops_->feed_forward(FeedForward::kSwiglu, input, gate_up_.view(), down_.view(), inner, delta);
+  return down_.reduce(delta);
 }
 
 }  // namespace trireme

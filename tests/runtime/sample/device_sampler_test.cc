@@ -1,0 +1,155 @@
+// A device's sampler against sample(): the same token for the same row, whatever the parameters,
+// with logits that tie, that are far apart, and that are forbidden.
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "kernels/base/random.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulator/emulator.h"
+#include "kernels/device.h"
+#include "runtime/sample/device_batch.h"
+#include "runtime/sample/sampler.h"
+
+namespace trireme {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+struct Row {
+  std::vector<float> logits;
+  SamplingParams params;
+  PenaltyState penalties;
+  std::vector<uint32_t> allowed;
+};
+
+class DeviceSamplerTest : public testing::TestWithParam<uint64_t> {
+ protected:
+  DeviceSamplerTest() { emulator::set_schedule(GetParam()); }
+
+  // The device's tokens of the rows, choice 3 at position 100 + index.
+  std::vector<int32_t> choose(const std::vector<Row>& rows) {
+    const auto vocab = static_cast<int64_t>(rows.front().logits.size());
+    const auto count = static_cast<int64_t>(rows.size());
+    const size_t row_bytes = static_cast<size_t>(vocab) * sizeof(float);
+    Buffer logits = device_->allocate(row_bytes * rows.size()).take();
+    DeviceBatch batch(static_cast<int32_t>(vocab));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      device_->copy(static_cast<std::byte*>(logits.data()) + i * row_bytes, rows[i].logits.data(),
+                    row_bytes);
+      batch.add(static_cast<int32_t>(i), rows[i].params, rows[i].penalties, kEos, 3,
+                static_cast<uint32_t>(100 + i), rows[i].allowed);
+    }
+    DeviceSampler& sampler = *device_->sampler();
+    EXPECT_TRUE(sampler.sample(float_rows(logits, count, vocab), batch.batch()).ok());
+    EXPECT_TRUE(device_->synchronize().ok());
+    return {sampler.tokens().begin(), sampler.tokens().end()};
+  }
+
+  void expect_host_agrees(const std::vector<Row>& rows) {
+    const std::vector<int32_t> tokens = choose(rows);
+    ASSERT_EQ(tokens.size(), rows.size());
+    SamplerScratch scratch;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const Row& r = rows[i];
+      const Result<SampledToken> want = sample(r.logits, r.params, r.penalties, kEos, 3,
+                                               static_cast<uint32_t>(100 + i), scratch, r.allowed);
+      EXPECT_EQ(tokens[i], want.ok() ? want->token : -1)
+          << "row " << i << ", temperature " << r.params.temperature << ", top_k " << r.params.top_k
+          << ", top_p " << r.params.top_p << ", min_p " << r.params.min_p;
+    }
+  }
+
+  const std::vector<int32_t> kEos = {7, 11};
+  std::unique_ptr<Device> device_ = make_cuda_device({}).take();
+};
+
+INSTANTIATE_TEST_SUITE_P(Orders, DeviceSamplerTest, testing::Values(0, 20261127));
+
+class Draws {
+ public:
+  explicit Draws(uint64_t seed) : seed_(seed) {}
+  double next() { return uniform(seed_, 0, count_++); }
+  int32_t below(int32_t n) { return static_cast<int32_t>(next() * n); }
+
+ private:
+  uint64_t seed_;
+  uint32_t count_ = 0;
+};
+
+// Of a vocabulary of `vocab`, with logits in steps of 1/8, so that many are equal.
+Row random_row(Draws& d, int32_t vocab) {
+  Row row;
+  for (int32_t t = 0; t < vocab; ++t)
+    row.logits.push_back(static_cast<float>(d.below(64)) / 8 - (d.below(50) == 0 ? 100 : 0));
+  SamplingParams& p = row.params;
+  p.seed = static_cast<uint64_t>(d.below(1 << 30));
+  p.temperature = d.below(4) == 0 ? 0.0f : static_cast<float>(0.2 + d.next() * 1.5);
+  if (d.below(2) == 0) p.top_k = 1 + d.below(d.below(2) == 0 ? 8 : vocab);
+  if (d.below(2) == 0) p.top_p = static_cast<float>(0.05 + 0.95 * d.next());
+  if (d.below(3) == 0) p.min_p = static_cast<float>(d.next());
+  if (d.below(3) == 0) {
+    p.repetition_penalty = static_cast<float>(0.5 + d.next());
+    p.frequency_penalty = static_cast<float>(d.next() - 0.5);
+    p.presence_penalty = static_cast<float>(d.next());
+  }
+  for (int i = d.below(4); i > 0; --i)
+    p.logit_bias.push_back({i * 3, static_cast<float>(d.next() * 20 - 10)});
+  if (d.below(4) == 0) p.min_tokens = 100;
+  if (d.below(4) == 0) p.bad_words = {{5}, {3, 4}, {9}};
+  if (d.below(5) == 0) p.stop_token_ids = {2, 7};
+  if (d.below(6) == 0) {
+    for (int i = 0; i < 10; ++i) p.allowed_token_ids.push_back(d.below(vocab));
+  }
+  std::vector<int32_t> prompt;
+  for (int i = d.below(20); i > 0; --i) prompt.push_back(d.below(vocab));
+  row.penalties = PenaltyState(p, prompt);
+  for (int i = d.below(20); i > 0; --i) row.penalties.add_output(d.below(vocab));
+  if (d.below(4) == 0) {
+    row.allowed.resize((static_cast<size_t>(vocab) + 31) / 32);
+    for (uint32_t& word : row.allowed) word = static_cast<uint32_t>(d.below(1 << 30));
+  }
+  return row;
+}
+
+TEST_P(DeviceSamplerTest, ChoosesWhatTheHostChooses) {
+  for (const int32_t vocab : {13, 1000, 2500}) {
+    Draws draws(static_cast<uint64_t>(vocab));
+    std::vector<Row> rows;
+    for (int i = 0; i < 40; ++i) rows.push_back(random_row(draws, vocab));
+    SCOPED_TRACE(testing::Message() << "vocabulary of " << vocab);
+    expect_host_agrees(rows);
+  }
+}
+
+// Every draw of a small distribution comes as often as the host draws it.
+TEST_P(DeviceSamplerTest, EveryPlaceOfTheDistribution) {
+  std::vector<Row> rows;
+  for (int i = 0; i < 60; ++i) {
+    Row row;
+    row.logits = {1.0f, kNever, 0.5f, 0.5f, -2.0f, 1.0f, 0.0f, -30.0f};
+    row.params.seed = static_cast<uint64_t>(i);
+    if (i % 3 == 1) row.params.top_k = 3;
+    if (i % 3 == 2) row.params.top_p = 0.7f;
+    row.penalties = PenaltyState(row.params, {});
+    rows.push_back(row);
+  }
+  expect_host_agrees(rows);
+}
+
+TEST_P(DeviceSamplerTest, RowsThatTheHostMustLookAt) {
+  std::vector<Row> rows(4);
+  for (Row& row : rows) {
+    row.logits.assign(50, 1.0f);
+    row.params.temperature = 0.0f;
+    row.penalties = PenaltyState(row.params, {});
+  }
+  rows[0].logits[49] = NAN;
+  rows[1].logits[0] = std::numeric_limits<float>::infinity();
+  rows[2].logits.assign(50, kNever);
+  EXPECT_EQ(choose(rows), (std::vector<int32_t>{-1, -1, -1, 0}));
+}
+
+}  // namespace
+}  // namespace trireme
