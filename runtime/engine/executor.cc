@@ -60,7 +60,8 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
   if (!builder.ok()) return builder.status();
   executor->builder_ = builder.take();
   if (Status s = executor->allocate_logits(); !s.ok()) return s;
-  if (options.record_steps && device.can_record() && groups.shards->size() == 1) {
+  const bool capturable = groups.shards->size() == 1 || groups.shards->capturable();
+  if (options.record_steps && device.can_record() && capturable) {
     executor->recorded_ = std::make_unique<RecordedSteps>(device);
     executor->padded_max_ = std::min(
         {static_cast<int64_t>(options.sequences_max), model.rows_max(), model.logit_rows_max()});
