@@ -10,6 +10,8 @@
 
 #include "kernels/base/random.h"
 #include "kernels/cpu/features.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulator/emulator.h"
 
 namespace trireme::contract {
 namespace {
@@ -30,7 +32,7 @@ std::string DeviceCase::name() const { return isa + "_" + std::to_string(threads
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
 std::vector<DeviceCase> device_cases() {
-  std::vector<DeviceCase> cases = {{"ref", 1}};
+  std::vector<DeviceCase> cases = {{"ref", 1}, {"emulated", 1}, {"emulated", 2}};
   for (const std::string& isa : isas()) {
     for (int threads : {1, 2}) cases.push_back({isa, threads});
   }
@@ -49,6 +51,10 @@ std::string case_name(const testing::TestParamInfo<DeviceCase>& info) { return i
 
 std::unique_ptr<Device> make_device(const DeviceCase& device) {
   if (device.isa == "ref") return make_checked_device(make_ref_device());
+  if (device.isa == "emulated") {
+    emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
+    return make_checked_device(make_cuda_device({}).take());
+  }
   CpuOptions options;
   options.isa = device.isa;
   options.threads = device.threads;

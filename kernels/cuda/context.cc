@@ -1,0 +1,76 @@
+#include "kernels/cuda/context.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace trireme::cuda {
+
+Status cuda_status(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return {};
+  const std::string message =
+      fmt::format("{} failed: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error));
+  return error == cudaErrorMemoryAllocation ? resource_exhausted(message) : unavailable(message);
+}
+
+Result<Context> Context::make(int ordinal) {
+  Context c;
+  c.ordinal_ = ordinal;
+  if (Status s = cuda_status(cudaSetDevice(ordinal), "choosing the GPU"); !s.ok()) return s;
+  cudaDeviceProp properties;
+  if (Status s = cuda_status(cudaGetDeviceProperties(&properties, ordinal), "asking the GPU");
+      !s.ok())
+    return s;
+  c.multiprocessors_ = properties.multiProcessorCount;
+  c.capability_ = properties.major * 10 + properties.minor;
+  c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
+  if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
+                             "making a stream");
+      !s.ok())
+    return s;
+  return c;
+}
+
+Context::Context(Context&& other) noexcept
+    : ordinal_(other.ordinal_),
+      stream_(std::exchange(other.stream_, nullptr)),
+      multiprocessors_(other.multiprocessors_),
+      capability_(other.capability_),
+      shared_bytes_max_(other.shared_bytes_max_),
+      scratch_(std::exchange(other.scratch_, nullptr)),
+      scratch_bytes_(std::exchange(other.scratch_bytes_, 0)),
+      status_(std::move(other.status_)) {}
+
+Context::~Context() {
+  // Errors of work that nobody waited for are of no interest any more.
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+  if (scratch_ != nullptr) (void)cudaFree(scratch_);
+}
+
+void* Context::scratch(size_t bytes) {
+  if (bytes <= scratch_bytes_) return scratch_;
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  note(cudaStreamIsCapturing(stream_, &capture), "looking at the stream");
+  if (capture != cudaStreamCaptureStatusNone) {
+    note(unavailable("a recorded step asks for more scratch memory than any step before it"));
+    return nullptr;
+  }
+  // cudaFree waits for the work that may still use the old memory.
+  if (scratch_ != nullptr) note(cudaFree(scratch_), "freeing scratch memory");
+  scratch_ = nullptr;
+  scratch_bytes_ = 0;
+  const size_t grown = std::max(bytes, size_t{1} << 20);
+  const cudaError_t error = cudaMalloc(&scratch_, grown);
+  note(error, "allocating scratch memory");
+  if (error != cudaSuccess) return nullptr;
+  scratch_bytes_ = grown;
+  return scratch_;
+}
+
+void Context::note(cudaError_t error, const char* what) { note(cuda_status(error, what)); }
+void Context::note(Status status) {
+  if (status_.ok() && !status.ok()) status_ = std::move(status);
+}
+
+}  // namespace trireme::cuda

@@ -1,0 +1,51 @@
+// What the ops of one CUDA device share: its stream, its limits, scratch memory, the first error.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include <cuda_runtime.h>
+
+#include "kernels/base/status.h"
+
+namespace trireme::cuda {
+
+// One sentence for an error of the CUDA runtime.
+Status cuda_status(cudaError_t error, const char* what);
+
+class Context {
+ public:
+  // The device of `ordinal`, which becomes the calling thread's current one.
+  static Result<Context> make(int ordinal);
+  Context(Context&& other) noexcept;
+  Context& operator=(Context&&) = delete;
+  ~Context();
+
+  cudaStream_t stream() const { return stream_; }
+  int ordinal() const { return ordinal_; }
+  int multiprocessors() const { return multiprocessors_; }
+  int capability() const { return capability_; }                 // 10 * major + minor
+  size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
+
+  // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
+  // Grows at first use, which waits for the device and cannot be recorded; null after an error.
+  void* scratch(size_t bytes);
+
+  // Ops return nothing: the first error is kept, and everything queued after it is lost.
+  void note(cudaError_t error, const char* what);
+  void note(Status status);
+  const Status& status() const { return status_; }
+
+ private:
+  Context() = default;
+  int ordinal_ = 0;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  int capability_ = 0;
+  size_t shared_bytes_max_ = 0;
+  void* scratch_ = nullptr;
+  size_t scratch_bytes_ = 0;
+  Status status_;
+};
+
+}  // namespace trireme::cuda

@@ -1,0 +1,178 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include "kernels/base/check.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/cuda_ops.h"
+
+namespace trireme {
+namespace {
+
+using cuda::Context;
+using cuda::cuda_status;
+using cuda::weight_stride;
+
+// The oldest that kernels are built for.
+constexpr int kCapabilityMin = 80;
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(Context context, std::unique_ptr<cuda::Gemm> gemm)
+      : context_(std::move(context)),
+        gemm_(std::move(gemm)),
+        ops_(context_, gemm_.get()),
+        name_(fmt::format("cuda/{}", context_.ordinal())) {}
+
+  std::string_view name() const override { return name_; }
+  Place place() const override { return Place::kCuda; }
+  int threads() const override { return 1; }
+  Ops& ops() override { return ops_; }
+  void* queue() override { return context_.stream(); }
+
+  Result<Buffer> allocate(size_t bytes) override {
+    void* data = nullptr;
+    if (const cudaError_t error = cudaMalloc(&data, std::max(bytes, size_t{1}));
+        error != cudaSuccess) {
+      size_t free = 0, total = 0;
+      (void)cudaMemGetInfo(&free, &total);
+      return resource_exhausted(
+          fmt::format("GPU {} cannot allocate {} bytes ({} of {} are free): {}; lower "
+                      "gpu_memory_utilization or use more GPUs",
+                      context_.ordinal(), bytes, free, total, cudaGetErrorString(error)));
+    }
+    Buffer buffer(data, bytes, [](void* memory, size_t) { (void)cudaFree(memory); });
+    if (Status s =
+            cuda_status(cudaMemsetAsync(data, 0, bytes, context_.stream()), "clearing memory");
+        !s.ok())
+      return s;
+    return buffer;
+  }
+
+  void copy(void* target, const void* source, size_t bytes) override {
+    if (bytes == 0) return;
+    context_.note(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, context_.stream()),
+                  "copying memory");
+  }
+
+  Status synchronize() override {
+    context_.note(cudaStreamSynchronize(context_.stream()), "waiting for the GPU");
+    return context_.status();
+  }
+
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
+    CHECK(rows >= 0 && cols >= 0);
+    CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16);
+    Result<Buffer> buffer =
+        allocate(static_cast<size_t>(rows * weight_stride(cols)) * dtype_bytes(dtype));
+    if (!buffer.ok()) return buffer.status();
+    Matrix matrix;
+    matrix.buffer = buffer.take();
+    matrix.rows = rows;
+    matrix.cols = cols;
+    matrix.dtype = dtype;
+    return matrix;
+  }
+
+  // Converts on the host, some rows at a time, so that host memory stays bounded.
+  void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
+    CHECK(source.cols == matrix.cols);
+    CHECK(first_row >= 0 && first_row + source.rows <= matrix.rows);
+    const size_t element = dtype_bytes(matrix.dtype);
+    const size_t pitch = static_cast<size_t>(weight_stride(matrix.cols)) * element;
+    const size_t row_bytes = static_cast<size_t>(matrix.cols) * element;
+    if (row_bytes == 0) return;
+    auto* target =
+        static_cast<std::byte*>(matrix.buffer.data()) + static_cast<size_t>(first_row) * pitch;
+    if (source.dtype == matrix.dtype) {
+      const size_t source_pitch =
+          (source.rows > 1 ? static_cast<size_t>(source.row_stride) : 0) * element;
+      put(target, pitch, source.data, std::max(source_pitch, row_bytes), row_bytes,
+          static_cast<size_t>(source.rows));
+      return;
+    }
+    constexpr size_t kStagedBytes = size_t{16} << 20;
+    const auto rows_at_once =
+        static_cast<int64_t>(std::max<size_t>(1, kStagedBytes / std::max<size_t>(1, row_bytes)));
+    staged_.resize(static_cast<size_t>(std::min(rows_at_once, source.rows)) * row_bytes);
+    for (int64_t first = 0; first < source.rows; first += rows_at_once) {
+      const int64_t count = std::min(rows_at_once, source.rows - first);
+      for (int64_t r = 0; r < count; ++r) {
+        convert_floats(source.row_range(first + r, 1).data, source.dtype,
+                       staged_.data() + static_cast<size_t>(r) * row_bytes, matrix.dtype,
+                       static_cast<size_t>(matrix.cols));
+      }
+      // Pageable memory: the call returns when it has been read.
+      put(target + static_cast<size_t>(first) * pitch, pitch, staged_.data(), row_bytes, row_bytes,
+          static_cast<size_t>(count));
+    }
+  }
+
+ private:
+  void put(std::byte* target, size_t pitch, const void* source, size_t source_pitch, size_t bytes,
+           size_t rows) {
+    context_.note(cudaMemcpy2DAsync(target, pitch, source, source_pitch, bytes, rows,
+                                    cudaMemcpyDefault, context_.stream()),
+                  "copying weights");
+  }
+
+  Context context_;
+  std::unique_ptr<cuda::Gemm> gemm_;
+  cuda::CudaOps ops_;
+  std::string name_;
+  std::vector<std::byte> staged_;
+};
+
+}  // namespace
+
+Result<std::vector<GpuInfo>> list_gpus() {
+  int count = 0;  // left as it is where there is no driver
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver)
+    return unavailable(
+        "there is no NVIDIA driver on this machine, or one older than this build needs");
+  if (error != cudaSuccess && error != cudaErrorNoDevice)
+    return cuda_status(error, "counting GPUs");
+  if (count == 0) return unavailable("the NVIDIA driver sees no GPU that this process may use");
+  std::vector<GpuInfo> gpus;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties;
+    if (Status s = cuda_status(cudaGetDeviceProperties(&properties, i), "asking a GPU"); !s.ok())
+      return s;
+    GpuInfo gpu;
+    gpu.ordinal = i;
+    gpu.name = properties.name;
+    gpu.capability_major = properties.major;
+    gpu.capability_minor = properties.minor;
+    gpu.memory_bytes = properties.totalGlobalMem;
+    gpu.multiprocessors = properties.multiProcessorCount;
+    gpus.push_back(std::move(gpu));
+  }
+  return gpus;
+}
+
+Result<std::unique_ptr<Device>> make_cuda_device(const CudaOptions& options) {
+  Result<std::vector<GpuInfo>> gpus = list_gpus();
+  if (!gpus.ok()) return gpus.status();
+  const auto count = static_cast<int>(gpus->size());
+  if (options.ordinal < 0 || options.ordinal >= count) {
+    return invalid_argument(
+        fmt::format("there is no GPU {}: this process sees {}, from 0 on", options.ordinal, count));
+  }
+  const GpuInfo& gpu = (*gpus)[static_cast<size_t>(options.ordinal)];
+  if (gpu.capability_major * 10 + gpu.capability_minor < kCapabilityMin) {
+    return unavailable(fmt::format("GPU {} ({}) has compute capability {}.{}; this build needs 8.0",
+                                   options.ordinal, gpu.name, gpu.capability_major,
+                                   gpu.capability_minor));
+  }
+  Result<Context> context = Context::make(options.ordinal);
+  if (!context.ok()) return context.status();
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(context.take(), nullptr));
+}
+
+}  // namespace trireme

@@ -1,0 +1,55 @@
+// The operations of a CUDA device: each queues its kernels on the context's stream and returns.
+// ops.h says what they compute, ops/*.cu how.
+//
+// Row law: not promised. A row's bits may depend on the number of rows (another kernel is chosen)
+// and on the cut of a context into parts; they do not depend on the time or on other sequences.
+#pragma once
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/formats.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/ops.h"
+
+namespace trireme::cuda {
+
+class CudaOps final : public Ops {
+ public:
+  // `context` and `gemm` outlive it; `gemm` may be null: then matrices are multiplied by a plain
+  // kernel.
+  CudaOps(Context& context, Gemm* gemm) : context_(context), gemm_(gemm) {}
+
+  void embed(const WeightView& table, const int32_t* ids, int32_t count, int32_t first_id,
+             float scale, TensorView y) override;
+  void norm(ConstTensorView x, const NormArgs& args, TensorView y) override;
+  void linear(ConstTensorView x, const WeightView& w, TensorView y) override;
+  void add(ConstTensorView x, TensorView y) override;
+  void multiply(ConstTensorView x, TensorView y) override;
+  void activate(Activation kind, ConstTensorView x, TensorView y) override;
+  void swiglu(ConstTensorView gate, ConstTensorView up, TensorView y) override;
+  void gather_rows(ConstTensorView x, const int32_t* indices, int32_t count, TensorView y) override;
+
+  void rope_table(const int32_t* positions, int32_t rows, ConstTensorView inverse_frequencies,
+                  float scale, TensorView cos_sin) override;
+  void rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) override;
+  void store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
+                const KvView& cache) override;
+  void attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
+              TensorView out) override;
+
+  void shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
+                 ConstTensorView mix, TensorView out) override;
+  void wkv4(const Wkv4Args& args, const Ragged& rows, const StateRows& states,
+            TensorView out) override;
+  void wkv7_prepare(const Wkv7PrepareArgs& args) override;
+  void wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
+            TensorView out) override;
+  void wkv7_finish(const Wkv7FinishArgs& args, TensorView y) override;
+  void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
+                 TensorView out) override;
+
+ private:
+  Context& context_;
+  Gemm* gemm_;
+};
+
+}  // namespace trireme::cuda

@@ -1,0 +1,80 @@
+// Conversions between the formats of formats.h, and loads of several numbers at once.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#endif
+
+#include "kernels/cuda/formats.h"
+
+namespace trireme::cuda {
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(Bf16 x) {
+  return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
+}
+__device__ __forceinline__ float to_float(F16 x) {
+#ifdef __CUDACC__
+  return __half2float(__ushort_as_half(x.bits));
+#else
+  _Float16 h;
+  std::memcpy(&h, &x.bits, sizeof h);
+  return static_cast<float>(h);
+#endif
+}
+
+// Rounds to nearest, ties to even, as kernels/base/dtype.h does.
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ Bf16 from_float<Bf16>(float x) {
+  const unsigned bits = __float_as_uint(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u)  // NaN stays one, and quiet
+    return {static_cast<uint16_t>(bits >> 16 | 0x40u)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+template <>
+__device__ __forceinline__ F16 from_float<F16>(float x) {
+#ifdef __CUDACC__
+  return {__half_as_ushort(__float2half_rn(x))};
+#else
+  const auto h = static_cast<_Float16>(x);
+  F16 result;
+  std::memcpy(&result.bits, &h, sizeof h);
+  return result;
+#endif
+}
+
+// N numbers that are loaded and stored as one word of at most 16 bytes.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T at[N];
+};
+
+template <int N, class T>
+__device__ __forceinline__ Pack<T, N> load(const T* address) {
+#ifndef __CUDACC__
+  // A GPU faults; so does this.
+  CHECK(reinterpret_cast<uintptr_t>(address) % (sizeof(T) * N) == 0)
+      << "a load of " << N << " numbers is not aligned";
+#endif
+  return *reinterpret_cast<const Pack<T, N>*>(address);
+}
+template <int N, class T>
+__device__ __forceinline__ void store(T* address, const Pack<T, N>& value) {
+#ifndef __CUDACC__
+  CHECK(reinterpret_cast<uintptr_t>(address) % (sizeof(T) * N) == 0)
+      << "a store of " << N << " numbers is not aligned";
+#endif
+  *reinterpret_cast<Pack<T, N>*>(address) = value;
+}
+
+}  // namespace trireme::cuda

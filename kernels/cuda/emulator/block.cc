@@ -1,0 +1,216 @@
+#include "kernels/cuda/emulator/block.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/base/check.h"
+#include "kernels/cuda/emulator/fiber.h"
+
+namespace trireme::emulator {
+namespace {
+
+enum class Stand : uint8_t { kDone, kReady, kAtBarrier, kAtCollective };
+
+struct Thread {
+  std::unique_ptr<Fiber> fiber;
+  uint3 index{};
+  int lane = 0;
+  Stand stand = Stand::kDone;
+  uint32_t mask = 0;  // of the collective
+  Combine combine = nullptr;
+  void* mine = nullptr;
+};
+
+// The fibers of one host thread, used again from block to block.
+class Runner {
+ public:
+  void run(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
+           const std::function<void()>& kernel) {
+    CHECK(kernel_ == nullptr) << "a kernel started a kernel";
+    kernel_ = &kernel;
+    count_ = static_cast<int>(block.x * block.y * block.z);
+    shared_bytes_ = shared_bytes;
+    while (static_cast<int>(threads_.size()) < count_) add_thread();
+    order_.resize(static_cast<size_t>(count_));
+    std::iota(order_.begin(), order_.end(), 0);
+    std::mt19937_64 random(seed);
+    for (unsigned int z = 0; z < grid.z; ++z) {
+      for (unsigned int y = 0; y < grid.y; ++y) {
+        for (unsigned int x = 0; x < grid.x; ++x) {
+          if (seed != 0) shuffle(random);
+          run_block({x, y, z}, grid, block);
+        }
+      }
+    }
+    kernel_ = nullptr;
+  }
+
+  int lane() const {
+    CHECK(current_ != nullptr) << "device code runs outside of a kernel";
+    return current_->lane;
+  }
+  void* shared() { return shared_.get(); }
+
+  void wait(Stand stand) {
+    Thread* me = current_;
+    me->stand = stand;
+    me->fiber->yield();
+  }
+  void collective(uint32_t mask, Combine combine, void* mine) {
+    Thread* me = current_;
+    CHECK((mask >> me->lane & 1u) != 0)
+        << "lane " << me->lane << " is not in the mask of its collective";
+    me->mask = mask;
+    me->combine = combine;
+    me->mine = mine;
+    wait(Stand::kAtCollective);
+  }
+
+ private:
+  void add_thread() {
+    threads_.push_back(std::make_unique<Thread>());
+    Thread* thread = threads_.back().get();
+    thread->fiber = std::make_unique<Fiber>([this, thread] {
+      for (;;) {
+        (*kernel_)();
+        thread->stand = Stand::kDone;
+        thread->fiber->yield();
+      }
+    });
+  }
+
+  // Warps in any order; lanes of a warp in any order among themselves.
+  void shuffle(std::mt19937_64& random) {
+    std::vector<int> warps(static_cast<size_t>((count_ + kWarp - 1) / kWarp));
+    std::iota(warps.begin(), warps.end(), 0);
+    std::shuffle(warps.begin(), warps.end(), random);
+    size_t next = 0;
+    for (const int warp : warps) {
+      const size_t first = next;
+      for (int t = warp * kWarp; t < std::min(count_, (warp + 1) * kWarp); ++t) order_[next++] = t;
+      std::shuffle(order_.begin() + static_cast<std::ptrdiff_t>(first),
+                   order_.begin() + static_cast<std::ptrdiff_t>(next), random);
+    }
+  }
+
+  void run_block(uint3 index, dim3 grid, dim3 block) {
+    shared_ = std::make_unique<std::byte[]>(shared_bytes_);
+    std::memset(shared_.get(), 0xff, shared_bytes_);
+    for (int t = 0; t < count_; ++t) {
+      Thread& thread = *threads_[static_cast<size_t>(t)];
+      const auto n = static_cast<unsigned int>(t);
+      thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
+      thread.lane = t % kWarp;
+      thread.stand = Stand::kReady;
+    }
+    blockIdx = index;
+    blockDim = block;
+    gridDim = grid;
+    while (run_to_barrier()) release_barrier();
+    shared_.reset();
+  }
+
+  // Until every thread has ended or stands at the barrier; false when all have ended.
+  bool run_to_barrier() {
+    for (size_t first = 0; first < order_.size();) {
+      const int warp = order_[first] / kWarp;
+      size_t end = first;
+      while (end < order_.size() && order_[end] / kWarp == warp) ++end;
+      run_warp(first, end);
+      first = end;
+    }
+    bool any = false;
+    for (const int t : order_) any = any || at(t).stand == Stand::kAtBarrier;
+    return any;
+  }
+
+  void run_warp(size_t first, size_t end) {
+    for (bool progress = true; progress;) {
+      progress = false;
+      for (size_t i = first; i < end; ++i) {
+        Thread& thread = at(order_[i]);
+        if (thread.stand != Stand::kReady) continue;
+        current_ = &thread;
+        threadIdx = thread.index;
+        thread.fiber->resume();
+        current_ = nullptr;
+        progress = true;
+      }
+      for (size_t i = first; i < end; ++i) {
+        if (at(order_[i]).stand == Stand::kAtCollective)
+          progress = finish_collective(order_[i] / kWarp, at(order_[i])) || progress;
+      }
+    }
+    for (size_t i = first; i < end; ++i) {
+      const Thread& thread = at(order_[i]);
+      CHECK(thread.stand != Stand::kAtCollective)
+          << "thread " << order_[i] << " of block " << blockIdx.x << ", " << blockIdx.y << ", "
+          << blockIdx.z << " waits in a collective of mask " << thread.mask
+          << " for lanes that have ended or stand at a barrier";
+    }
+  }
+
+  // Lets the lanes of `one`'s collective go on if they are all there.
+  bool finish_collective(int warp, const Thread& one) {
+    void* lanes[kWarp] = {};
+    for (int lane = 0; lane < kWarp; ++lane) {
+      if ((one.mask >> lane & 1u) == 0) continue;
+      const int t = warp * kWarp + lane;
+      CHECK(t < count_) << "a collective's mask names lane " << lane << " of a warp that has "
+                        << count_ - warp * kWarp;
+      const Thread& other = at(t);
+      if (other.stand != Stand::kAtCollective) return false;
+      CHECK(other.mask == one.mask && other.combine == one.combine)
+          << "lanes of one warp stand in different collectives";
+      lanes[lane] = other.mine;
+    }
+    one.combine(lanes);
+    for (int lane = 0; lane < kWarp; ++lane) {
+      if (lanes[lane] != nullptr) at(warp * kWarp + lane).stand = Stand::kReady;
+    }
+    return true;
+  }
+
+  void release_barrier() {
+    for (const int t : order_) {
+      if (at(t).stand == Stand::kAtBarrier) at(t).stand = Stand::kReady;
+    }
+  }
+
+  Thread& at(int t) { return *threads_[static_cast<size_t>(t)]; }
+
+  const std::function<void()>* kernel_ = nullptr;
+  int count_ = 0;
+  size_t shared_bytes_ = 0;
+  std::unique_ptr<std::byte[]> shared_;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<int> order_;  // in which threads run; a warp's lie together
+  Thread* current_ = nullptr;
+};
+
+// Fibers cannot move between host threads. A switch may not leave a stale address of a thread_local
+// behind, but fibers here never change their thread.
+Runner& runner() {
+  thread_local Runner runner;
+  return runner;
+}
+
+}  // namespace
+
+int lane() { return runner().lane(); }
+void block_barrier() { runner().wait(Stand::kAtBarrier); }
+void warp_collective(uint32_t mask, Combine combine, void* mine) {
+  runner().collective(mask, combine, mine);
+}
+void* dynamic_shared() { return runner().shared(); }
+
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
+              const std::function<void()>& kernel) {
+  runner().run(grid, block, shared_bytes, seed, kernel);
+}
+
+}  // namespace trireme::emulator

@@ -1,0 +1,19 @@
+// The settings of the emulated CUDA device, for tests. What kernels/cuda runs on where there is no
+// GPU; see README.md of kernels/cuda.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace trireme::emulator {
+
+// The order of threads in kernels that are launched from now on by this host thread; 0: ascending.
+void set_schedule(uint64_t seed);
+
+// The size of the device's memory, for allocations from now on. Default 8 GiB.
+void set_device_bytes(size_t bytes);
+
+// How many devices there are; 0: none, as on a machine without a driver. Default 2.
+void set_device_count(int count);
+
+}  // namespace trireme::emulator

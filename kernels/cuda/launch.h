@@ -1,0 +1,42 @@
+// Queues a kernel on a context's stream. The only place where kernels are launched.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/context.h"
+
+namespace trireme::cuda {
+
+// More shared memory than this must be asked for by kernel.
+inline constexpr size_t kSharedBytesAlways = size_t{48} << 10;
+
+struct Grid {
+  dim3 blocks;
+  dim3 threads;
+  size_t shared_bytes = 0;
+};
+
+// A grid without blocks is nothing to do. `name` is what an error is called by.
+template <class... P, class... A>
+void launch(Context& context, const char* name, const Grid& grid, void (*kernel)(P...),
+            A&&... args) {
+  if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
+  if (grid.shared_bytes > kSharedBytesAlways) {
+    context.note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(grid.shared_bytes)),
+                 name);
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid.blocks;
+  config.blockDim = grid.threads;
+  config.dynamicSmemBytes = grid.shared_bytes;
+  config.stream = context.stream();
+  context.note(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...), name);
+}
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace trireme::cuda
