@@ -7,7 +7,7 @@
 #include <limits>
 #include <list>
 #include <numeric>
-#include <optional>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -27,32 +27,34 @@ Status broken(std::string what) { return data_loss(std::move(what)); }
 // place() returns, and fetch() brings back what the call made of it.
 class Rows {
  public:
-  Rows(Device* device, int64_t rows, int64_t cols, DType dtype = DType::kF32, int64_t gap = 0)
-      : device_(device), rows_(rows), cols_(cols), gap_(gap), dtype_(dtype) {
+  Rows(ContractSite& site, int64_t rows, int64_t cols, DType dtype = DType::kF32, int64_t gap = 0)
+      : site_(site), rows_(rows), cols_(cols), gap_(gap), dtype_(dtype) {
     bytes_.assign(size_t(rows * (cols + gap)) * dtype_bytes(dtype), std::byte{0x5a});
   }
   Rows(const Rows&) = delete;
   Rows& operator=(const Rows&) = delete;
   ~Rows() {
-    if (device_ != nullptr) (void)device_->synchronize();
+    if (site_.device == nullptr) return;
+    (void)site_.device->synchronize();
+    if (memory_.data() != nullptr) site_.spare.push_back(std::move(memory_));
   }
 
   // The tensor where the site wants it, as the host has it now. On a device the copy is queued, and
   // nothing waits for it here.
   TensorView place() {
-    if (device_ == nullptr)
+    if (site_.device == nullptr)
       return {bytes_.data(), rows_, cols_, cols_ + gap_, dtype_, Place::kHost};
-    if (!memory_.has_value()) memory_.emplace(device_->allocate(bytes_.size() + 1).take());
+    if (memory_.data() == nullptr) memory_ = device_memory();
     if (!bytes_.empty()) {
       on_the_way_.push_back(bytes_);
-      device_->copy(memory_->data(), on_the_way_.back().data(), bytes_.size());
+      site_.device->copy(memory_.data(), on_the_way_.back().data(), bytes_.size());
     }
-    return {memory_->data(), rows_, cols_, cols_ + gap_, dtype_, device_->place()};
+    return {memory_.data(), rows_, cols_, cols_ + gap_, dtype_, site_.device->place()};
   }
   Status fetch() {
-    if (device_ == nullptr) return {};
-    if (!bytes_.empty()) device_->copy(bytes_.data(), memory_->data(), bytes_.size());
-    Status status = device_->synchronize();
+    if (site_.device == nullptr) return {};
+    if (!bytes_.empty()) site_.device->copy(bytes_.data(), memory_.data(), bytes_.size());
+    Status status = site_.device->synchronize();
     on_the_way_.clear();
     return status;
   }
@@ -85,16 +87,25 @@ class Rows {
   }
 
  private:
+  Buffer device_memory() {
+    for (auto spare = site_.spare.begin(); spare != site_.spare.end(); ++spare) {
+      if (spare->bytes() < bytes_.size() || spare->bytes() > 4 * bytes_.size() + 4096) continue;
+      Buffer found = std::move(*spare);
+      site_.spare.erase(spare);
+      return found;
+    }
+    return site_.device->allocate(bytes_.size() + 1).take();
+  }
   static std::byte byte_of(uint64_t tag, int64_t row, size_t i) {
     uint64_t h = (tag * 1'000'003 + uint64_t(row)) * 1'000'003 + i;
     h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ull;
     return std::byte(uint8_t(h >> 56));
   }
-  Device* device_;
+  ContractSite& site_;
   int64_t rows_, cols_, gap_;
   DType dtype_;
   std::vector<std::byte> bytes_;
-  std::optional<Buffer> memory_;                  // of the device
+  Buffer memory_;                                 // of the device
   std::list<std::vector<std::byte>> on_the_way_;  // what queued copies will read
 };
 
@@ -158,9 +169,9 @@ Status check_same_on_all(Communicator& world, Rows& x) {
 }
 
 // A sum over `world`, which is the site's world or a group of it.
-Status sum_once(const ContractSite& site, Communicator& world, int64_t rows, int64_t cols,
-                int64_t gap, uint64_t tag) {
-  Rows x(site.device, rows, cols, DType::kF32, gap);
+Status sum_once(ContractSite& site, Communicator& world, int64_t rows, int64_t cols, int64_t gap,
+                uint64_t tag) {
+  Rows x(site, rows, cols, DType::kF32, gap);
   fill_parts(x, tag, world.rank());
   TRY(world.all_reduce_sum(x.place()));
   TRY(x.fetch());
@@ -208,13 +219,13 @@ Status a_row_alone_and_among_512(ContractSite& site) {
   Communicator& world = site.world;
   if (!site.sums_in_rank_order && world.size() > 2) return {};
   constexpr int64_t kRows = 512, kCols = 776;
-  Rows all(site.device, kRows, kCols), before(site.device, kRows, kCols);
+  Rows all(site, kRows, kCols), before(site, kRows, kCols);
   fill_parts(all, 7, world.rank());
   fill_parts(before, 7, world.rank());
   TRY(world.all_reduce_sum(all.place()));
   TRY(all.fetch());
   for (int64_t r : {0, 1, 100, 255, 256, 511}) {
-    Rows alone(site.device, 1, kCols);
+    Rows alone(site, 1, kCols);
     std::memcpy(alone.row(0), before.row(r), alone.row_bytes());
     TRY(world.all_reduce_sum(alone.place()));
     TRY(alone.fetch());
@@ -230,7 +241,7 @@ Status sums_of_special_values(ContractSite& site) {
   const float tiny = std::numeric_limits<float>::denorm_min();
   const bool first = world.rank() == 0;
   const float parts[] = {-0.0f, inf, first ? inf : -inf, first ? tiny : 0.0f, first ? 0.0f : -0.0f};
-  Rows row(site.device, 1, 5);
+  Rows row(site, 1, 5);
   std::memcpy(row.row(0), parts, sizeof parts);
   TRY(world.all_reduce_sum(row.place()));
   TRY(row.fetch());
@@ -254,8 +265,8 @@ Status gathers_in_rank_order(ContractSite& site) {
       {1, 40000, 0, 0, DType::kF32}, {700, 513, 1, 3, DType::kF16}, {1, 700001, 0, 0, DType::kF32}};
   uint64_t tag = 1000;
   for (const auto& c : cases) {
-    Rows mine(site.device, c.rows, c.cols, c.dtype, c.mine_gap);
-    Rows all(site.device, c.rows * world.size(), c.cols, c.dtype, c.all_gap);
+    Rows mine(site, c.rows, c.cols, c.dtype, c.mine_gap);
+    Rows all(site, c.rows * world.size(), c.cols, c.dtype, c.all_gap);
     mine.fill(tag + uint64_t(world.rank()));
     TRY(world.all_gather(mine.place(), all.place()));
     TRY(mine.fetch());
@@ -270,8 +281,8 @@ Status gathers_in_rank_order(ContractSite& site) {
     tag += 100;
   }
   // A rank's rows may already lie at their place in the result.
-  Rows all(site.device, 2 * world.size(), 300);
-  Rows mine(site.device, 2, 300);
+  Rows all(site, 2 * world.size(), 300);
+  Rows mine(site, 2, 300);
   mine.fill(tag + uint64_t(world.rank()));
   std::memcpy(all.row(2 * world.rank()), mine.row(0), 2 * mine.row_bytes());
   const TensorView whole = all.place();
@@ -292,7 +303,7 @@ Status broadcasts_from_each_root(ContractSite& site) {
   uint64_t tag = 2000;
   for (const auto& c : cases) {
     for (int root = 0; root < world.size(); ++root) {
-      Rows x(site.device, c.rows, c.cols, c.dtype, world.rank() % 2 == 0 ? c.gap : 2 * c.gap);
+      Rows x(site, c.rows, c.cols, c.dtype, world.rank() % 2 == 0 ? c.gap : 2 * c.gap);
       x.fill(world.rank() == root ? tag : tag + 1);
       TRY(world.broadcast(x.place(), root));
       TRY(x.fetch());
@@ -316,7 +327,7 @@ Status messages_cross_and_keep_their_order(ContractSite& site) {
     for (size_t i = 0; i < std::size(sizes); ++i) {
       for (int to = 0; to < world.size(); ++to) {
         if (to == world.rank()) continue;
-        Rows x(site.device, 2, sizes[i], DType::kI8, round);
+        Rows x(site, 2, sizes[i], DType::kI8, round);
         x.fill(tag(world.rank(), to, i));
         TRY(world.send(x.place(), to));
         x.fill(999'999);  // the sender may write its tensor again at once
@@ -326,7 +337,7 @@ Status messages_cross_and_keep_their_order(ContractSite& site) {
     for (int from = world.size() - 1; from >= 0; --from) {
       if (from == world.rank()) continue;
       for (size_t i = 0; i < std::size(sizes); ++i) {
-        Rows x(site.device, 2, sizes[i], DType::kI8, 2 - round);
+        Rows x(site, 2, sizes[i], DType::kI8, 2 - round);
         TRY(world.receive(x.place(), from));
         TRY(x.fetch());
         if (!x.filled(tag(from, world.rank(), i)))
@@ -346,7 +357,7 @@ Status sends_of_60_mib_do_not_wait(ContractSite& site) {
   const int next = (world.rank() + 1) % world.size();
   const int previous = (world.rank() + world.size() - 1) % world.size();
   constexpr int kSmall = 20;
-  Rows small(site.device, 1, 1 << 20, DType::kI8), large(site.device, 1, 40 << 20, DType::kI8);
+  Rows small(site, 1, 1 << 20, DType::kI8), large(site, 1, 40 << 20, DType::kI8);
   for (int i = 0; i < kSmall; ++i) {
     std::memset(small.row(0), world.rank() * kSmall + i, small.row_bytes());
     TRY(world.send(small.place(), next));
@@ -399,8 +410,8 @@ Status barriers_hold_everybody(ContractSite& site) {
 }
 
 // Checks that `group` is the given ranks of `world`, in that order, and works.
-Status is_group_of(const ContractSite& site, Communicator& group,
-                   const std::vector<int32_t>& members, uint64_t tag) {
+Status is_group_of(ContractSite& site, Communicator& group, const std::vector<int32_t>& members,
+                   uint64_t tag) {
   if (group.size() != int(members.size()))
     return broken(fmt::format("split: {} ranks, {} expected", group.size(), members.size()));
   const int32_t me = site.world.rank();
@@ -463,7 +474,7 @@ Status groups_do_not_mix(ContractSite& site) {
         TRY(sum_once(site, group, 2, cols, 0, tag));
         break;
       case 1: {
-        Rows x(site.device, 1, cols);
+        Rows x(site, 1, cols);
         x.fill(group.rank() == root ? tag : 0);
         TRY(group.broadcast(x.place(), root));
         TRY(x.fetch());
@@ -471,7 +482,7 @@ Status groups_do_not_mix(ContractSite& site) {
         break;
       }
       case 2: {
-        Rows mine(site.device, 1, cols), all(site.device, group.size(), cols);
+        Rows mine(site, 1, cols), all(site, group.size(), cols);
         mine.fill(tag + 1000 * uint64_t(group.rank()));
         TRY(group.all_gather(mine.place(), all.place()));
         TRY(all.fetch());
@@ -484,7 +495,7 @@ Status groups_do_not_mix(ContractSite& site) {
         if (group.size() == 1) break;
         const int next = (group.rank() + 1) % group.size();
         const int previous = (group.rank() + group.size() - 1) % group.size();
-        Rows out(site.device, 1, cols), in(site.device, 1, cols);
+        Rows out(site, 1, cols), in(site, 1, cols);
         out.fill(tag + 1000 * uint64_t(group.rank()));
         TRY(group.send(out.place(), next));
         TRY(group.receive(in.place(), previous));
@@ -505,11 +516,11 @@ Status a_message_of_the_wrong_size_is_an_error(ContractSite& site) {
     auto group = world.split(0, world.rank());
     if (!group.ok()) return group.status();
     if (world.size() > 1 && world.rank() == 0) {
-      Rows x(site.device, 1, sent);
+      Rows x(site, 1, sent);
       TRY((*group)->send(x.place(), 1));
     }
     if (world.rank() == 1) {
-      Rows x(site.device, 1, 4);
+      Rows x(site, 1, 4);
       const Status status = (*group)->receive(x.place(), 0);
       if (status.code() != StatusCode::kDataLoss)
         return broken(fmt::format("{} floats received as 4: '{}'", sent, status.message()));

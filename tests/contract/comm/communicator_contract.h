@@ -5,6 +5,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "kernels/device.h"
@@ -17,6 +18,9 @@ struct ContractSite {
   Device* device = nullptr;  // where the tensors lie; null: on the host
   // The Row law. Else sums may be in any order that gives the same bits on every rank.
   bool sums_in_rank_order = true;
+  // Device memory that tensors left behind: freeing it may wait for all that the device does, and
+  // what it does may be a send that nobody receives yet.
+  std::vector<Buffer> spare = {};
 };
 
 struct CommunicatorClause {
