@@ -99,17 +99,17 @@ Status NcclRank::wait(NcclLink& link, const NcclWork& work) {
 // call may be queued before that is over.
 Status NcclRank::settle(Lock& lock, NcclLink& link, const NcclWork& work, NcclResult result,
                         bool watch) {
-  const Clock::time_point start = Clock::now();
+  const Clock::time_point start = now();
   Status status;
   for (Pause pause; result == kNcclInProgress && status.ok();) {
     const NcclResult asked = api_.comm_get_async_error(link.comm, &result);
     if (asked != kNcclSuccess) result = asked;
     if (result != kNcclInProgress) break;
-    const Clock::time_point now = Clock::now();
-    if (now - start > options_.connect_deadline)
+    const Clock::time_point at = now();
+    if (at - start > options_.connect_deadline)
       status = overdue_status(work, options_.connect_deadline);
     // What this rank has sent may be what its peers wait for before they come here.
-    if (status.ok()) status = advance_senders(now);
+    if (status.ok()) status = advance_senders(at);
     lock.unlock();
     if (status.ok()) pause();
     lock.lock();
@@ -135,7 +135,7 @@ Status NcclRank::watch_queue(const NcclWork& work) {
 // More pieces of work than the list holds are not queued ahead: the host waits for the oldest.
 Status NcclRank::record_watch(Lock& lock, const NcclWork& work) {
   for (Pause pause; watched_.full();) {
-    if (const cudaError_t error = watched_.look(Clock::now()); error != cudaSuccess)
+    if (const cudaError_t error = watched_.look(now()); error != cudaSuccess)
       return cuda_error_status(watched_.head(), error);
     if (!watched_.full()) break;
     lock.unlock();
@@ -143,7 +143,7 @@ Status NcclRank::record_watch(Lock& lock, const NcclWork& work) {
     lock.lock();
     if (!failure_.ok()) return failure_;
   }
-  const cudaError_t error = watched_.add(queue_, work, Clock::now());
+  const cudaError_t error = watched_.add(queue_, work, now());
   return error == cudaSuccess ? Status() : cuda_error_status(work, error);
 }
 
@@ -172,9 +172,9 @@ void NcclRank::close(NcclLink& link, bool gently) {
 
 // Waits for a communicator that this thread alone knows.
 bool NcclRank::finished(NcclComm* comm) {
-  const Clock::time_point start = Clock::now();
+  const Clock::time_point start = now();
   NcclResult state = kNcclInProgress;
-  for (Pause pause; Clock::now() - start < options_.finish_deadline; pause()) {
+  for (Pause pause; now() - start < options_.finish_deadline; pause()) {
     if (api_.comm_get_async_error(comm, &state) != kNcclSuccess) return false;
     if (state != kNcclInProgress) break;
   }
@@ -214,15 +214,15 @@ void NcclRank::detach(NcclSender* sender) {
   senders_.erase(std::remove(senders_.begin(), senders_.end(), sender), senders_.end());
 }
 
-Status NcclRank::advance_senders(Clock::time_point now) {
+Status NcclRank::advance_senders(Clock::time_point at) {
   for (NcclSender* sender : senders_) {
-    if (Status s = sender->advance(now); !s.ok()) return s;
+    if (Status s = sender->advance(at); !s.ok()) return s;
   }
   return {};
 }
 
 // Everything that can be seen to go wrong.
-Status NcclRank::look(Clock::time_point now) {
+Status NcclRank::look(Clock::time_point at) {
   for (const NcclLink* link : links_) {
     NcclResult state = kNcclSuccess;
     const NcclResult asked = api_.comm_get_async_error(link->comm, &state);
@@ -231,10 +231,10 @@ Status NcclRank::look(Clock::time_point now) {
       return result_status(watched_.empty() ? NcclWork{"between two calls"} : watched_.head(),
                            link->comm, state);
   }
-  if (Status s = advance_senders(now); !s.ok()) return s;
-  if (const cudaError_t error = watched_.look(now); error != cudaSuccess)
+  if (Status s = advance_senders(at); !s.ok()) return s;
+  if (const cudaError_t error = watched_.look(at); error != cudaSuccess)
     return cuda_error_status(watched_.head(), error);
-  if (!watched_.empty() && watched_.head_age(now) > options_.work_deadline)
+  if (!watched_.empty() && watched_.head_age(at) > options_.work_deadline)
     return overdue_status(watched_.head(), options_.work_deadline);
   return {};
 }
@@ -255,7 +255,7 @@ void NcclRank::watchdog() {
     wake_.wait_for(lock, sends_wait ? std::min(options_.poll_interval, std::chrono::milliseconds(1))
                                     : options_.poll_interval);
     if (stop_ || !failure_.ok()) continue;
-    Status status = look(Clock::now());
+    Status status = look(now());
     if (status.ok()) continue;
     lock.unlock();
     (void)fail(status);

@@ -52,6 +52,7 @@ class NcclRank {
   Device& device() { return device_; }
   const NcclOptions& options() const { return options_; }
   cudaStream_t queue() const { return queue_; }
+  Clock::time_point now() const { return options_.now(); }
   bool recording() const;  // the queue's work goes into a graph
 
   // Ok, or the failure; from any thread. enter() also makes the GPU the calling thread's current
@@ -101,8 +102,8 @@ class NcclRank {
 
   Status settle(Lock& lock, NcclLink& link, const NcclWork& work, NcclResult result, bool watch);
   Status record_watch(Lock& lock, const NcclWork& work);
-  Status advance_senders(Clock::time_point now);
-  Status look(Clock::time_point now);
+  Status advance_senders(Clock::time_point at);
+  Status look(Clock::time_point at);
   void watchdog();
   void take_out(NcclLink& link);
   bool finished(NcclComm* comm);

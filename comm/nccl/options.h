@@ -21,6 +21,9 @@ struct NcclOptions {
   // How often the watchdog looks. While sends wait for their turn it looks every millisecond.
   std::chrono::milliseconds poll_interval{10};
 
+  // What deadlines are measured by; asked from the rank's thread and from the watchdog's.
+  std::function<std::chrono::steady_clock::time_point()> now = std::chrono::steady_clock::now;
+
   // Each message is preceded by its length over the control communicator, so that one of the wrong
   // length is a Status at once and not a deadline. The receiver then waits for the sender's call.
   bool check_messages = false;

@@ -26,12 +26,11 @@ Result<std::unique_ptr<NcclSender>> NcclSender::make(NcclRank& rank, const NcclU
 }
 
 NcclSender::~NcclSender() {
-  const auto start = NcclRank::Clock::now();
+  const auto start = rank_.now();
   bool idle = false;
-  for (Pause pause; !idle && NcclRank::Clock::now() - start < rank_.options().finish_deadline;
-       pause()) {
+  for (Pause pause; !idle && rank_.now() - start < rank_.options().finish_deadline; pause()) {
     const auto lock = rank_.lock();
-    idle = !rank_.failure(lock).ok() || !advance(NcclRank::Clock::now()).ok() || oldest_ == nullptr;
+    idle = !rank_.failure(lock).ok() || !advance(rank_.now()).ok() || oldest_ == nullptr;
   }
   rank_.detach(this);
   rank_.close(link_, oldest_ == nullptr);
@@ -53,7 +52,7 @@ Status NcclSender::send(const ConstTensorView& x) {
   if (error == cudaSuccess) error = cudaEventRecord(slot->ready, rank_.queue());
   if (error != cudaSuccess) return rank_.fail(cuda(error));
 
-  const auto now = NcclRank::Clock::now();
+  const NcclRank::Clock::time_point now = rank_.now();
   auto lock = rank_.lock();
   if (!rank_.failure(lock).ok()) return rank_.failure(lock);
   slot->bytes = bytes;
@@ -80,7 +79,7 @@ Status NcclSender::make_room(int64_t bytes) {
   for (Pause pause;; pause()) {
     auto lock = rank_.lock();
     if (!rank_.failure(lock).ok()) return rank_.failure(lock);
-    const Status status = advance(NcclRank::Clock::now());
+    const Status status = advance(rank_.now());
     const bool room = oldest_ == nullptr || bytes_under_way_ + bytes <= kUnderWayBytesMax;
     lock.unlock();
     if (!status.ok()) return rank_.fail(status);

@@ -49,8 +49,8 @@ struct NcclComm {
   int calls = 0, polls = 0;
   std::unique_ptr<FakeNccl::Work> going_on;  // called, not queued yet
   std::vector<std::unique_ptr<FakeNccl::Work>> queued;
-  int begun = 0, ended = 0;  // pieces of work
-  std::string waits_in;      // the function of the piece that waits for other ranks
+  int begun = 0, ended = 0;                   // pieces of work
+  bool hung = false;                          // the piece that runs will never end
   std::vector<std::unique_ptr<int>> buffers;  // what handles point to
 
   bool gone() const { return state == State::kDestroyed || state == State::kAborted; }
@@ -102,6 +102,7 @@ struct FakeNccl::Functions {
     if (fault == Fault::kNone) ++clique.joined;
     *out = comm.get();
     f.comms_.push_back(std::move(comm));
+    f.changed_.notify_all();
     return kNcclInProgress;
   }
   static NcclResult get_async_error(NcclComm* comm, NcclResult* error) {
@@ -127,6 +128,7 @@ struct FakeNccl::Functions {
       f.violation("destroy: the communicator is not finalized");
     if (!comm->buffers.empty()) f.violation("destroy: a buffer is still registered");
     comm->state = NcclComm::State::kDestroyed;
+    f.changed_.notify_all();
     return kNcclSuccess;
   }
   static NcclResult abort(NcclComm* comm) {
@@ -282,11 +284,11 @@ void FakeNccl::run(Work& work) {
     for (const Work* part : meeting.parts) meeting.hangs = meeting.hangs || part->comm->gone();
     if (!meeting.hangs) perform(meeting.parts);
     meeting.done = !meeting.hangs;
+    for (const Work* part : meeting.parts) part->comm->hung = meeting.hangs;
   }
-  comm.waits_in = work.function;
   changed_.notify_all();
   changed_.wait(lock, [&] { return meeting.done || comm.state == NcclComm::State::kAborted; });
-  comm.waits_in.clear();
+  comm.hung = false;
   ++comm.ended;
   if (++meeting.left == clique.size) clique.meetings.erase(number);
 }
@@ -337,11 +339,14 @@ int FakeNccl::made() const {
   const std::scoped_lock lock(mutex_);
   return static_cast<int>(comms_.size());
 }
+int FakeNccl::count_gone() const {
+  int count = 0;
+  for (const auto& comm : comms_) count += comm->gone() ? 1 : 0;
+  return count;
+}
 int FakeNccl::open() const {
   const std::scoped_lock lock(mutex_);
-  int count = 0;
-  for (const auto& comm : comms_) count += comm->gone() ? 0 : 1;
-  return count;
+  return static_cast<int>(comms_.size()) - count_gone();
 }
 int FakeNccl::aborted() const {
   const std::scoped_lock lock(mutex_);
@@ -353,13 +358,21 @@ int FakeNccl::registered() const {
   const std::scoped_lock lock(mutex_);
   return registered_;
 }
-void FakeNccl::wait_until_blocked(const std::string& function, int count) {
+void FakeNccl::wait_until_hung(int count) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] {
-    int blocked = 0;
-    for (const auto& comm : comms_) blocked += comm->waits_in == function ? 1 : 0;
-    return blocked >= count;
+    int hung = 0;
+    for (const auto& comm : comms_) hung += comm->hung ? 1 : 0;
+    return hung >= count;
   });
+}
+void FakeNccl::wait_until_made(int count) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return static_cast<int>(comms_.size()) >= count; });
+}
+void FakeNccl::wait_until_gone(int count) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return count_gone() >= count; });
 }
 
 }  // namespace trireme

@@ -54,9 +54,11 @@ class FakeNccl {
   int open() const;        // of them, neither destroyed nor aborted
   int aborted() const;     // of them
   int registered() const;  // buffers, over all time
-  // Waits until so many pieces of work of "all_reduce" or another function wait on their streams
-  // for other ranks.
-  void wait_until_blocked(const std::string& function, int count);
+  // Waits until so many pieces of work stand on their streams that will never end.
+  void wait_until_hung(int count);
+  // Waits until so many communicators have been made, or are gone.
+  void wait_until_made(int count);
+  void wait_until_gone(int count);
 
  private:
   struct Clique;
@@ -70,6 +72,7 @@ class FakeNccl {
   void perform(const std::vector<Work*>& parts);
   bool usable(NcclComm* comm, const char* function);
   void violation(std::string text);
+  int count_gone() const;  // under the lock
 
   static FakeNccl* current;
 

@@ -29,18 +29,23 @@ Status run_rank(std::unique_ptr<Communicator> control, const FakeNccl& nccl,
 
 std::vector<Status> run_nccl_ranks(int size, const FakeNccl& nccl,
                                    const std::function<NcclOptions(int rank)>& options,
-                                   const std::function<Status(NcclTestRank&)>& body) {
+                                   const std::function<Status(NcclTestRank&)>& body,
+                                   const std::function<void(const std::atomic<bool>&)>& meanwhile) {
   emulator::set_device_count(8);
   auto controls = make_in_process_world(size);
   std::vector<Status> answers(controls.size());
+  std::atomic<int> ended{0};
+  std::atomic<bool> over{false};
   std::vector<std::thread> threads;
   for (size_t r = 0; r < controls.size(); ++r) {
     threads.emplace_back([&, r] {
       NcclOptions mine = options(static_cast<int>(r));
       mine.ordinal = static_cast<int>(r);
       answers[r] = run_rank(std::move(controls[r]), nccl, mine, body);
+      over = ++ended == size;
     });
   }
+  if (meanwhile) meanwhile(over);
   for (std::thread& thread : threads) thread.join();
   return answers;
 }

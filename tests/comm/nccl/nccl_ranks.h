@@ -2,6 +2,7 @@
 // communicator over a FakeNccl.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,10 +21,12 @@ struct NcclTestRank {
 };
 
 // Runs `body` on each of `size` ranks; the answers, by rank. All has been given back when it
-// returns.
-std::vector<Status> run_nccl_ranks(int size, const FakeNccl& nccl,
-                                   const std::function<NcclOptions(int rank)>& options,
-                                   const std::function<Status(NcclTestRank&)>& body);
+// returns. Meanwhile `meanwhile(over)` runs here, until it returns; `over` becomes true when all
+// ranks have ended.
+std::vector<Status> run_nccl_ranks(
+    int size, const FakeNccl& nccl, const std::function<NcclOptions(int rank)>& options,
+    const std::function<Status(NcclTestRank&)>& body,
+    const std::function<void(const std::atomic<bool>& over)>& meanwhile = {});
 
 // The failures that hide in a test that went well: broken rules of NCCL, communicators that were
 // never given back. Empty: none.
