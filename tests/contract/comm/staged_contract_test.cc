@@ -18,6 +18,7 @@ class StagedContract : public testing::TestWithParam<ContractCase> {};
 TEST_P(StagedContract, Holds) {
   const auto& [size, clause] = GetParam();
   for (const bool on_device : {true, false}) {
+    if (!on_device && size != 2) continue;  // those go straight through
     expect_all_ok(make_in_process_world(size), [&, run = clause.run](auto inner) {
       QueuedDevice device;
       const auto rank = make_staged_communicator(std::move(inner), device);
