@@ -21,13 +21,38 @@ class CheckedDevice final : public Device {
   int threads() const override { return device_->threads(); }
   Ops& ops() override { return ops_; }
   void* queue() override { return device_->queue(); }
+  DeviceMemory memory() const override { return device_->memory(); }
   Result<Buffer> allocate(size_t bytes) override { return device_->allocate(bytes); }
+  Result<Buffer> allocate_pinned(size_t bytes) override { return device_->allocate_pinned(bytes); }
   void copy(void* target, const void* source, size_t bytes) override {
     CHECK(bytes == 0 || (target != nullptr && source != nullptr))
         << "copy of " << bytes << " bytes";
     device_->copy(target, source, bytes);
   }
-  Status synchronize() override { return device_->synchronize(); }
+  Status synchronize() override {
+    CHECK(!recording_) << "synchronize() in what is recorded";
+    return device_->synchronize();
+  }
+  uint64_t mark() override {
+    CHECK(!recording_) << "mark() in what is recorded";
+    return device_->mark();
+  }
+  Status wait(uint64_t mark) override {
+    CHECK(!recording_) << "wait() in what is recorded";
+    return device_->wait(mark);
+  }
+  bool can_record() const override { return device_->can_record(); }
+  Result<std::unique_ptr<Recording>> record(const std::function<Status()>& work) override {
+    CHECK(!recording_) << "record() in what is recorded";
+    recording_ = true;
+    Result<std::unique_ptr<Recording>> recorded = device_->record(work);
+    recording_ = false;
+    return recorded;
+  }
+  void replay(Recording& recording) override {
+    CHECK(!recording_) << "replay() in what is recorded";
+    device_->replay(recording);
+  }
 
   Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
     CHECK(rows >= 0 && cols >= 0 && is_float(dtype))
@@ -50,6 +75,7 @@ class CheckedDevice final : public Device {
  private:
   std::unique_ptr<Device> device_;
   CheckedOps ops_;
+  bool recording_ = false;
 };
 
 }  // namespace

@@ -4,47 +4,9 @@
 #include <vector>
 
 #include "kernels/base/check.h"
+#include "kernels/overlap.h"
 
 namespace trireme {
-namespace {
-
-int64_t row_bytes(const ConstTensorView& x) {
-  return x.row_stride * static_cast<int64_t>(dtype_bytes(x.dtype));
-}
-int64_t col_bytes(const ConstTensorView& x) {
-  return x.cols * static_cast<int64_t>(dtype_bytes(x.dtype));
-}
-
-bool same(const ConstTensorView& x, const ConstTensorView& y) {
-  return x.data == y.data && (x.row_stride == y.row_stride || (x.rows <= 1 && y.rows <= 1));
-}
-
-// Whether no element of x is an element of y. Column ranges of one buffer are disjoint although
-// their address ranges interleave.
-bool disjoint(const ConstTensorView& x, const ConstTensorView& y) {
-  if (x.rows == 0 || y.rows == 0 || x.cols == 0 || y.cols == 0) return true;
-  const auto x0 = reinterpret_cast<intptr_t>(x.data), y0 = reinterpret_cast<intptr_t>(y.data);
-  const auto x1 = x0 + (x.rows - 1) * row_bytes(x) + col_bytes(x);
-  const auto y1 = y0 + (y.rows - 1) * row_bytes(y) + col_bytes(y);
-  if (x1 <= y0 || y1 <= x0) return true;
-  const int64_t stride = row_bytes(x.rows > 1 ? x : y);
-  if ((x.rows > 1 && row_bytes(x) != stride) || (y.rows > 1 && row_bytes(y) != stride)) {
-    return false;
-  }
-  if (stride == 0) return false;
-  const int64_t shift = ((y0 - x0) % stride + stride) % stride;  // y's first column seen from x's
-  return shift >= col_bytes(x) && shift + col_bytes(y) <= stride;
-}
-
-void check_disjoint(const char* op, const TensorView& out,
-                    std::initializer_list<ConstTensorView> inputs) {
-  for (const ConstTensorView& in : inputs) {
-    CHECK(disjoint(out, in)) << op << ": an output overlaps an input";
-  }
-}
-
-}  // namespace
-
 void CheckedOps::check_matrix(const char* name, const ConstTensorView& x, int64_t rows,
                               int64_t cols) const {
   CHECK(x.rows == rows && x.cols == cols) << name << " is [" << x.rows << ", " << x.cols
@@ -175,7 +137,8 @@ void CheckedOps::embed(const WeightView& table, const int32_t* ids, int32_t coun
   ops_->embed(table, ids, count, first_id, scale, y);
 }
 
-void CheckedOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
+void CheckedOps::check_norm(const ConstTensorView& x, const NormArgs& args,
+                            const TensorView& y) const {
   check_matrix("norm: x", x, x.rows, x.cols);
   check_matrix("norm: y", y, x.rows, x.cols);
   CHECK(args.groups >= 1 && x.cols % args.groups == 0)
@@ -188,14 +151,23 @@ void CheckedOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
     check_disjoint("norm", y, {*parameter});
   }
   CHECK(same(x, y) || disjoint(x, y)) << "norm: y overlaps x and is not x";
+}
+
+void CheckedOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
+  check_norm(x, args, y);
   ops_->norm(x, args, y);
 }
 
-void CheckedOps::linear(ConstTensorView x, const WeightView& w, TensorView y) {
+void CheckedOps::check_linear(const ConstTensorView& x, const WeightView& w,
+                              const TensorView& y) const {
   check_weight("linear: w", w);
   check_matrix("linear: x", x, x.rows, w.cols);
   check_matrix("linear: y", y, x.rows, w.rows);
   check_disjoint("linear", y, {x, w.bias});
+}
+
+void CheckedOps::linear(ConstTensorView x, const WeightView& w, TensorView y) {
+  check_linear(x, w, y);
   ops_->linear(x, w, y);
 }
 
@@ -255,7 +227,8 @@ void CheckedOps::rope_table(const int32_t* positions, int32_t rows,
   ops_->rope_table(positions, rows, inverse_frequencies, scale, cos_sin);
 }
 
-void CheckedOps::rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) {
+void CheckedOps::check_rope(const ConstTensorView& cos_sin, int32_t head_dim,
+                            const TensorView& x) const {
   CHECK(head_dim > 0 && x.cols % head_dim == 0)
       << "rope: " << x.cols << " columns in heads of " << head_dim;
   CHECK(cos_sin.cols <= head_dim && cos_sin.cols % 2 == 0)
@@ -263,17 +236,26 @@ void CheckedOps::rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim
   check_matrix("rope: x", x, x.rows, x.cols);
   check_matrix("rope: cos_sin", cos_sin, x.rows, cos_sin.cols);
   check_disjoint("rope", x, {cos_sin});
+}
+
+void CheckedOps::rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) {
+  check_rope(cos_sin, head_dim, x);
   ops_->rope(cos_sin, style, head_dim, x);
 }
 
-void CheckedOps::store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
-                          const KvView& cache) {
+void CheckedOps::check_store(const ConstTensorView& k, const ConstTensorView& v, const Ragged& rows,
+                             const KvView& cache) const {
   const int64_t cols = int64_t{cache.kv_heads} * cache.head_dim;
   check_ragged("store_kv", rows, k.rows, false);
   check_matrix("store_kv: k", k, rows.rows, cols);
   check_matrix("store_kv: v", v, rows.rows, cols);
   check_cache("store_kv", rows, cache, false);
   check_slots_distinct(rows, cache);
+}
+
+void CheckedOps::store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
+                          const KvView& cache) {
+  check_store(k, v, rows, cache);
   ops_->store_kv(k, v, rows, cache);
 }
 

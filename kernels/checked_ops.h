@@ -46,7 +46,19 @@ class CheckedOps final : public Ops {
   void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
                  TensorView out) override;
 
+  void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
+  void linears(std::span<const LinearCall> calls) override;
+  void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                    const WeightView& down, TensorView inner, TensorView y) override;
+  void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                  ConstTensorView v, const Ragged& rows, const KvView& cache) override;
+
  private:
+  void check_norm(const ConstTensorView& x, const NormArgs& args, const TensorView& y) const;
+  void check_linear(const ConstTensorView& x, const WeightView& w, const TensorView& y) const;
+  void check_rope(const ConstTensorView& cos_sin, int32_t head_dim, const TensorView& x) const;
+  void check_store(const ConstTensorView& k, const ConstTensorView& v, const Ragged& rows,
+                   const KvView& cache) const;
   // `x`, called `name` in messages, is a [rows, cols] f32 matrix at this device's place.
   void check_matrix(const char* name, const ConstTensorView& x, int64_t rows, int64_t cols) const;
   void check_weight(const char* name, const WeightView& w) const;

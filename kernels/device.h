@@ -4,6 +4,8 @@
 // time.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +25,17 @@ struct Matrix {
   WeightView view() const { return {buffer.data(), rows, cols, dtype, {}}; }
 };
 
+struct DeviceMemory {
+  uint64_t bytes_total = 0;  // 0: not known
+  uint64_t bytes_free = 0;   // what nobody uses, whoever asks
+};
+
+// Work that a device has recorded: Device::record. It ends before the device does.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -35,18 +48,48 @@ class Device {
   // them: a cudaStream_t. Null where calls have taken effect when they return.
   virtual void* queue() { return nullptr; }
 
+  // As the device says now; where its memory is the host's, not known.
+  virtual DeviceMemory memory() const { return {}; }
+
   // Zeroed, aligned to 64 bytes. Called at start-up only.
   virtual Result<Buffer> allocate(size_t bytes) = 0;
 
-  // Copies between host and device memory in any direction; queued, like an op.
+  // Host memory, zeroed, aligned to 64 bytes, that copies of this device read and write at full
+  // speed and without a stop ("pinned"). Called at start-up only.
+  virtual Result<Buffer> allocate_pinned(size_t bytes) { return allocate_host(bytes); }
+
+  // Copies between host and device memory in any direction; queued, like an op. The host's side of
+  // it stays as it is until the copy is done: synchronize(), or wait() for a later mark.
   virtual void copy(void* target, const void* source, size_t bytes) = 0;
   virtual Status synchronize() = 0;  // after this the host sees all earlier work
+
+  // A point in the queue, behind all work so far, and waiting for a point: less than
+  // synchronize(), which waits for what was queued later too. Only the newest few marks are kept
+  // apart; waiting for an older one may wait for a newer one.
+  virtual uint64_t mark() { return 0; }
+  virtual Status wait(uint64_t /*mark*/) { return synchronize(); }
+
+  // Whether record() works: a device without a queue has nothing to gain from it.
+  virtual bool can_record() const { return false; }
+
+  // Runs `work`, which queues ops, copies and collectives here, and keeps what it queues, arguments
+  // and all, without doing it; replay() queues all of it at once. A replay reads and writes the
+  // same memory; the device's own scratch memory that was recorded stays as long as the recording.
+  // Not ok: what `work` said, or kUnavailable where the device could not keep it; then nothing was
+  // queued, and the same work may be run plainly. REQUIRES: can_record(); the same work has been
+  // run plainly, so that scratch memory has its size; it allocates nothing and waits for nothing;
+  // the communicators that it calls are capturable.
+  virtual Result<std::unique_ptr<Recording>> record(const std::function<Status()>& /*work*/) {
+    return unimplemented("this device cannot record");
+  }
+  virtual void replay(Recording& /*recording*/) { CHECK(false) << name() << " cannot record"; }
 
   // An uninitialised [rows, cols] weight of kF32, kBF16 or kF16.
   virtual Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) = 0;
 
-  // Fills rows [first_row, first_row + source.rows) of `matrix`, converting to its dtype.
-  // REQUIRES: source is on the host, floating-point, [n, matrix.cols], maybe strided.
+  // Fills rows [first_row, first_row + source.rows) of `matrix`, converting to its dtype. The
+  // source has been read when it returns. REQUIRES: source is on the host, floating-point, [n,
+  // matrix.cols], maybe strided.
   virtual void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) = 0;
 };
 

@@ -14,6 +14,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 
 #include "kernels/base/tensor.h"
 
@@ -24,6 +26,10 @@ namespace trireme {
 // INVARIANT: offsets[0] == 0, offsets ascend, offsets[sequences] == rows; a run may be empty.
 // Positions ascend by one within a run wherever an op has a state; attend() takes any ascending
 // ones.
+// Padding: on a device that records (Device::record) rows may be more than offsets[sequences], so
+// that steps of fewer rows have the shape that was recorded. Rows from offsets[sequences] on belong
+// to no sequence: no cache and no state is read or written for them, and what an op leaves in them
+// is nobody's concern. Their positions and ids are valid numbers.
 struct Ragged {
   const int32_t* offsets = nullptr;    // [sequences + 1], on the device
   const int32_t* positions = nullptr;  // [rows], position of each row in its sequence, from 0
@@ -60,6 +66,16 @@ enum class Activation : uint8_t {
   kSilu,         // x * sigmoid(x)
   kReluSquared,  // max(x, 0)^2
 };
+
+// One of several products that do not wait for each other.
+struct LinearCall {
+  ConstTensorView x;
+  WeightView w;
+  TensorView y;
+  std::optional<Activation> activation;  // of y, after the bias
+};
+
+enum class FeedForward : uint8_t { kSwiglu, kReluSquared };
 
 enum class RopeStyle : uint8_t {
   kHalves,       // pairs (i, i + rotary_dim / 2): Llama as Hugging Face has it, GPT-NeoX
@@ -177,6 +193,7 @@ class Ops {
 
   // y = x transpose(w) + bias. Each output is the sum over fixed blocks of k, each block summed in
   // order of k by fused multiply-adds: the same bits for any rows, threads and instruction set.
+  // A device with tensor cores may round x to the format of a 16-bit w first.
   // REQUIRES: x is [rows, w.cols], y is [rows, w.rows].
   virtual void linear(ConstTensorView x, const WeightView& w, TensorView y) = 0;
 
@@ -232,6 +249,54 @@ class Ops {
   virtual void wkv7_finish(const Wkv7FinishArgs& args, TensorView y) = 0;
   virtual void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
                          TensorView out) = 0;
+
+  // ---- compounds ----
+  //
+  // What some of the ops above do one after the other, as their bodies say. A device overrides one
+  // where doing it at once saves passes over memory, forks of its threads or launches; the Row law
+  // holds for it as it does for its parts.
+
+  // x += delta; y = norm(x). REQUIRES: as add() and norm(); y overlaps neither.
+  virtual void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
+    add(delta, x);
+    norm(x, args, y);
+  }
+
+  // Each call's y = activation(x transpose(w) + bias). REQUIRES: as linear(); no call's y overlaps
+  // another's x or y.
+  virtual void linears(std::span<const LinearCall> calls) {
+    for (const LinearCall& call : calls) {
+      linear(call.x, call.w, call.y);
+      if (call.activation) activate(*call.activation, call.y, call.y);
+    }
+  }
+
+  // y = inner transpose(down) + bias, with, by kind:
+  //   kSwiglu        inner = silu(x transpose(gate)) * (x transpose(up)): the rows of `up` are
+  //   those
+  //                  of gate, then those of up, and its biases likewise
+  //   kReluSquared   inner = max(x transpose(up), 0)^2
+  // REQUIRES: as linear(); `inner`, [rows, up.rows], is working memory and overlaps nothing.
+  virtual void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                            const WeightView& down, TensorView inner, TensorView y) {
+    linear(x, up, inner);
+    if (kind == FeedForward::kReluSquared) {
+      activate(Activation::kReluSquared, inner, inner);
+      return linear(inner, down, y);
+    }
+    const int64_t half = inner.cols / 2;
+    const TensorView gate = inner.col_range(0, half);
+    swiglu(gate, inner.col_range(half, half), gate);
+    linear(gate, down, y);
+  }
+
+  // Rotates q and k as rope() does, then stores k and v as store_kv() does. REQUIRES: as those two.
+  virtual void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                          ConstTensorView v, const Ragged& rows, const KvView& cache) {
+    rope(cos_sin, style, cache.head_dim, q);
+    rope(cos_sin, style, cache.head_dim, k);
+    store_kv(k, v, rows, cache);
+  }
 };
 
 }  // namespace trireme

@@ -18,19 +18,20 @@ namespace {
 // All subcommands, and what is none of them.
 class Parser {
  public:
-  Parser(CommandLine& line, const std::string& version)
+  Parser(CommandLine& line, const std::function<std::string()>& version)
       : line_(line),
         version_(version),
         app_("Trireme runs large language models: GQA, RWKV and YOCO, sharded over MPI ranks.",
              "trireme") {
     app_.require_subcommand(0, 1)->allow_extras();
-    app_.add_flag("--version", show_version_, "version, compiler, instruction set, MPI library");
+    app_.add_flag("--version", show_version_, "version, compiler, instruction set, MPI, CUDA");
     app_.footer(
         "Examples:\n"
         "  trireme generate --model DIR --prompt \"Once upon a time\" --max-tokens 32\n"
         "  trireme generate --config deployment.yaml --tensor-parallel-size 2 --stats\n"
         "  trireme serve deployment.yaml --port 8000\n"
         "  trireme config check deployment.yaml\n"
+        "  trireme doctor\n"
         "  trireme score --model DIR --text-file text.txt --json\n"
         "  trireme bench serve --base-url http://127.0.0.1:8000 --max-concurrency 16\n"
         "Exit codes: 0 ok, 1 run-time error, 2 usage or configuration, 3 does not fit,\n"
@@ -39,6 +40,7 @@ class Parser {
     add_serve_commands(subcommands_, line_);
     add_file_commands(subcommands_, line_);
     add_config_commands(subcommands_, line_);
+    add_doctor_commands(subcommands_, line_);
     client_ = std::make_unique<ClientCommands>(app_);
   }
 
@@ -61,7 +63,7 @@ class Parser {
     } catch (const CLI::ParseError& e) {
       return usage(e.what());
     }
-    if (show_version_) return print(version_);
+    if (show_version_) return print(version_());
     for (Subcommand& sub : subcommands_) {
       if (!sub.parsed()) continue;
       line_.command = sub.command();
@@ -102,7 +104,7 @@ class Parser {
   }
 
   CommandLine& line_;
-  const std::string& version_;
+  const std::function<std::string()>& version_;
   CLI::App app_;
   bool show_version_ = false;
   Subcommands subcommands_{app_};
@@ -112,7 +114,7 @@ class Parser {
 }  // namespace
 
 Result<CommandLine> parse_command_line(std::span<const std::string> args,
-                                       const std::string& version) {
+                                       const std::function<std::string()>& version) {
   CommandLine line;
   Parser parser(line, version);
   if (Status s = parser.parse(args); !s.ok()) return s;

@@ -3,6 +3,7 @@
 // line wins over the file.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 
@@ -21,6 +22,7 @@ enum class Command : uint8_t {
   kInspect,
   kTokenize,
   kConvert,
+  kDoctor,
   kClient
 };
 
@@ -33,13 +35,14 @@ struct CommandLine {
   InspectFlags inspect;
   TokenizeFlags tokenize;
   ConvertFlags convert;
+  DoctorFlags doctor;
   ClientCommand client;  // kClient: chat, top, trace, bench serve
 };
 
-// `args` without the program's name; `version` is what --version prints. Reads the YAML file that
-// --config names. The error is one sentence, with the flag or file and place, to be answered with
-// exit code 2.
+// `args` without the program's name; `version` makes what --version prints, when it is asked for.
+// Reads the YAML file that --config names. The error is one sentence, with the flag or file and
+// place, to be answered with exit code 2.
 Result<CommandLine> parse_command_line(std::span<const std::string> args,
-                                       const std::string& version);
+                                       const std::function<std::string()>& version);
 
 }  // namespace trireme

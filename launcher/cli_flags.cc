@@ -21,6 +21,8 @@ constexpr KeyFlag kEngineFlags[] = {
     {"--prefill-chunk", "engine.prefill_chunk", Takes::kOne, "N"},
     {"--kv-cache-dtype", "engine.kv_cache_dtype", Takes::kOne, "TYPE"},
     {"--isa", "engine.isa", Takes::kOne, "SET"},
+    {"--enforce-eager", "engine.enforce_eager", Takes::kNothing},
+    {"--gpu-memory-utilization", "engine.gpu_memory_utilization", Takes::kOne, "SHARE"},
 };
 constexpr KeyFlag kGenerateFlags[] = {
     {"-p,--prompt", "generate.prompts", Takes::kList, "TEXT"},
@@ -52,6 +54,7 @@ constexpr KeyFlag kServeFlags[] = {
     {"--max-queue", "engine.max_queue", Takes::kOne, "N"},
     {"--scheduling-policy", "engine.scheduling_policy", Takes::kOne, "POLICY"},
     {"--cpu-kv-cache-space", "engine.cpu_kv_cache_space", Takes::kOne, "SIZE"},
+    {"--kv-cache-memory-bytes", "engine.kv_cache_memory_bytes", Takes::kOne, "SIZE"},
 };
 
 }  // namespace

@@ -121,5 +121,6 @@ void add_model_commands(Subcommands& subcommands, CommandLine& line);   // gener
 void add_serve_commands(Subcommands& subcommands, CommandLine& line);   // serve
 void add_file_commands(Subcommands& subcommands, CommandLine& line);    // tokenize, convert
 void add_config_commands(Subcommands& subcommands, CommandLine& line);  // config
+void add_doctor_commands(Subcommands& subcommands, CommandLine& line);  // doctor
 
 }  // namespace trireme

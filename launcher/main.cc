@@ -64,6 +64,8 @@ int run_alone(const CommandLine& line) {
       return run_tokenize(line.deployment, line.tokenize);
     case Command::kConvert:
       return run_convert(line.convert);
+    case Command::kDoctor:
+      return run_doctor(line.doctor);
     case Command::kClient:
       return run_client(line.client);
     default: {
@@ -75,7 +77,7 @@ int run_alone(const CommandLine& line) {
 
 int run(const std::vector<std::string>& args) {
   const Result<LaunchedAs> launched = launched_as();
-  const Result<CommandLine> line = parse_command_line(args, version_text());
+  const Result<CommandLine> line = parse_command_line(args, version_text);
   const Status& wrong = launched.ok() ? line.status() : launched.status();
   if (!wrong.ok()) {
     if (!launched.ok() || launched->rank == 0) print_error(wrong);

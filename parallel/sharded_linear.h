@@ -21,11 +21,13 @@ class Linear {
       : ops_(&ops), weight_(std::move(weight)), bias_(std::move(bias)) {}
 
   // y = x W^T + bias. REQUIRES: x is [rows, inputs()], y is [rows, outputs()].
-  void forward(ConstTensorView x, TensorView y) const {
+  void forward(ConstTensorView x, TensorView y) const { ops_->linear(x, view(), y); }
+
+  // For those who multiply it together with others: the same weight and bias.
+  WeightView view() const {
     WeightView w = weight_.view();
-    if (bias_.data() != nullptr)
-      w.bias = ConstTensorView(bias_.data(), 1, weight_.rows, DType::kF32);
-    ops_->linear(x, w, y);
+    if (bias_.data() != nullptr) w.bias = float_rows(bias_, 1, weight_.rows);
+    return w;
   }
   int64_t inputs() const { return weight_.cols; }
   int64_t outputs() const { return weight_.rows; }
@@ -49,6 +51,12 @@ class RowParallelLinear {
       : slice_(std::move(slice)), shards_(&shards) {}
   Status forward(ConstTensorView x_slice, TensorView y) const {
     slice_.forward(x_slice, y);
+    return reduce(y);
+  }
+  // The two halves of forward(), for those who multiply it together with others: this shard's
+  // product, and the sum over all shards.
+  WeightView view() const { return slice_.view(); }
+  Status reduce(TensorView y) const {
     return shards_->size() == 1 ? Status::ok_status() : shards_->all_reduce_sum(y);
   }
   int64_t inputs() const { return slice_.inputs(); }

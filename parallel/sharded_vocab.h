@@ -37,22 +37,33 @@ class VocabParallelEmbedding {
 class VocabParallelHead {
  public:
   // Computes at most rows_max rows a call.
-  VocabParallelHead(Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
-                    int64_t rows_max);
+  static Result<std::unique_ptr<VocabParallelHead>> make(Device& device, Communicator& shards,
+                                                         std::shared_ptr<const VocabTable> table,
+                                                         int64_t rows_max);
 
   int64_t rows_max() const { return rows_max_; }
 
-  // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim] on the device,
-  // logits is [rows, vocab] f32 on the host.
+  // logits = x table^T, whole on every shard; there once the device has synchronised. REQUIRES: x
+  // is [rows <= rows_max, dim] on the device, logits is [rows, vocab] f32 on the host, pinned where
+  // the device has memory of its own.
   Status forward(ConstTensorView x, TensorView logits);
 
  private:
+  VocabParallelHead(Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
+                    int64_t rows_max)
+      : device_(device), shards_(shards), table_(std::move(table)), rows_max_(rows_max) {}
+  // The same with logits on the device.
+  Status compute(ConstTensorView x, TensorView logits);
+  void place(ConstTensorView from, TensorView to);
+
   Device& device_;
   Communicator& shards_;
   std::shared_ptr<const VocabTable> table_;
   int64_t rows_max_;
-  Buffer mine_;  // [rows_max, part]
-  Buffer all_;   // [shards * rows_max, part]
+  Buffer mine_;         // [rows_max, part], several shards
+  Buffer all_;          // [shards * rows_max, part], several shards
+  Buffer whole_;        // [rows_max, vocab], where the device's memory is not the host's
+  Buffer row_numbers_;  // 0, 1, 2, ... rows_max - 1, i32: likewise, several shards
 };
 
 }  // namespace trireme

@@ -88,13 +88,13 @@ inline TensorView tensor(void* data, int64_t rows, int64_t cols, DType dtype = D
   return {data, rows, cols, cols, dtype, place};
 }
 
-// Device memory with one owner.
+// Memory with one owner, of the host or of a device.
 class Buffer {
  public:
   using Release = void (*)(void* data, size_t bytes);
   Buffer() = default;
-  Buffer(void* data, size_t bytes, Release release)
-      : data_(data), bytes_(bytes), release_(release) {}
+  Buffer(void* data, size_t bytes, Release release, Place place = Place::kHost)
+      : data_(data), bytes_(bytes), release_(release), place_(place) {}
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     swap(other);
@@ -107,17 +107,28 @@ class Buffer {
   }
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  Place place() const { return place_; }
 
  private:
   void swap(Buffer& other) {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(release_, other.release_);
+    std::swap(place_, other.place_);
   }
   void* data_ = nullptr;
   size_t bytes_ = 0;
   Release release_ = nullptr;
+  Place place_ = Place::kHost;
 };
+
+// The first rows of a buffer as a contiguous matrix of floats; of an empty buffer, one without
+// memory.
+inline TensorView float_rows(const Buffer& buffer, int64_t rows, int64_t cols) {
+  CHECK(buffer.data() == nullptr ||
+        static_cast<size_t>(rows * cols) * sizeof(float) <= buffer.bytes());
+  return tensor(buffer.data(), rows, cols, DType::kF32, buffer.place());
+}
 
 // Host memory aligned to 64 bytes (one cache line, one AVX-512 vector), zeroed.
 // Large buffers ask the kernel for huge pages.

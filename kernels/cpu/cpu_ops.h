@@ -73,6 +73,8 @@ class CpuOps final : public Ops {
     int64_t partials;             // where its partial softmaxes begin, where they are kept
   };
 
+  void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
+
  private:
   // Calls f(first, last) on contiguous parts of [0, n), one per worker; on all of it by the caller
   // alone where the whole work, in floats touched, is too little to be worth a fork.

@@ -40,12 +40,15 @@ Context::Context(Context&& other) noexcept
       shared_bytes_max_(other.shared_bytes_max_),
       scratch_(std::exchange(other.scratch_, nullptr)),
       scratch_bytes_(std::exchange(other.scratch_bytes_, 0)),
+      keeps_scratch_(other.keeps_scratch_),
+      kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}
 
 Context::~Context() {
   // Errors of work that nobody waited for are of no interest any more.
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   if (scratch_ != nullptr) (void)cudaFree(scratch_);
+  for (void* scratch : kept_) (void)cudaFree(scratch);
 }
 
 void* Context::scratch(size_t bytes) {
@@ -57,7 +60,8 @@ void* Context::scratch(size_t bytes) {
     return nullptr;
   }
   // cudaFree waits for the work that may still use the old memory.
-  if (scratch_ != nullptr) note(cudaFree(scratch_), "freeing scratch memory");
+  if (scratch_ != nullptr && !keeps_scratch_) note(cudaFree(scratch_), "freeing scratch memory");
+  if (scratch_ != nullptr && keeps_scratch_) kept_.push_back(scratch_);
   scratch_ = nullptr;
   scratch_bytes_ = 0;
   const size_t grown = std::max(bytes, size_t{1} << 20);

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <cuda_runtime.h>
 
@@ -30,11 +32,16 @@ class Context {
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
   // Grows at first use, which waits for the device and cannot be recorded; null after an error.
   void* scratch(size_t bytes);
+  // From now on scratch memory that has become too small is kept until the end, not freed: some of
+  // it is written down in a recording.
+  void keep_scratch() { keeps_scratch_ = true; }
 
   // Ops return nothing: the first error is kept, and everything queued after it is lost.
   void note(cudaError_t error, const char* what);
   void note(Status status);
   const Status& status() const { return status_; }
+  // For whoever can undo what failed: the device is well again.
+  Status take_status() { return std::exchange(status_, {}); }
 
  private:
   Context() = default;
@@ -45,6 +52,8 @@ class Context {
   size_t shared_bytes_max_ = 0;
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;
+  bool keeps_scratch_ = false;
+  std::vector<void*> kept_;
   Status status_;
 };
 

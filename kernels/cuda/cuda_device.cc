@@ -1,6 +1,8 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "kernels/base/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gemm.h"
 
 namespace trireme {
 namespace {
@@ -21,6 +24,16 @@ using cuda::weight_stride;
 // The oldest that kernels are built for.
 constexpr int kCapabilityMin = 80;
 
+class Graph final : public Recording {
+ public:
+  explicit Graph(cudaGraphExec_t graph) : graph_(graph) {}
+  ~Graph() override { (void)cudaGraphExecDestroy(graph_); }
+  cudaGraphExec_t get() const { return graph_; }
+
+ private:
+  cudaGraphExec_t graph_;
+};
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(Context context, std::unique_ptr<cuda::Gemm> gemm)
@@ -28,12 +41,23 @@ class CudaDevice final : public Device {
         gemm_(std::move(gemm)),
         ops_(context_, gemm_.get()),
         name_(fmt::format("cuda/{}", context_.ordinal())) {}
+  ~CudaDevice() override {
+    for (cudaEvent_t event : marks_) {
+      if (event != nullptr) (void)cudaEventDestroy(event);
+    }
+  }
 
   std::string_view name() const override { return name_; }
   Place place() const override { return Place::kCuda; }
   int threads() const override { return 1; }
   Ops& ops() override { return ops_; }
   void* queue() override { return context_.stream(); }
+
+  DeviceMemory memory() const override {
+    size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return {};
+    return {total, free};
+  }
 
   Result<Buffer> allocate(size_t bytes) override {
     void* data = nullptr;
@@ -46,12 +70,23 @@ class CudaDevice final : public Device {
                       "gpu_memory_utilization or use more GPUs",
                       context_.ordinal(), bytes, free, total, cudaGetErrorString(error)));
     }
-    Buffer buffer(data, bytes, [](void* memory, size_t) { (void)cudaFree(memory); });
+    Buffer buffer(
+        data, bytes, [](void* memory, size_t) { (void)cudaFree(memory); }, Place::kCuda);
     if (Status s =
             cuda_status(cudaMemsetAsync(data, 0, bytes, context_.stream()), "clearing memory");
         !s.ok())
       return s;
     return buffer;
+  }
+
+  Result<Buffer> allocate_pinned(size_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t error = cudaMallocHost(&data, std::max(bytes, size_t{1}));
+    if (error != cudaSuccess)
+      return resource_exhausted(
+          fmt::format("cannot pin {} bytes of host memory: {}", bytes, cudaGetErrorString(error)));
+    std::memset(data, 0, bytes);
+    return Buffer(data, bytes, [](void* memory, size_t) { (void)cudaFreeHost(memory); });
   }
 
   void copy(void* target, const void* source, size_t bytes) override {
@@ -63,6 +98,53 @@ class CudaDevice final : public Device {
   Status synchronize() override {
     context_.note(cudaStreamSynchronize(context_.stream()), "waiting for the GPU");
     return context_.status();
+  }
+
+  uint64_t mark() override {
+    cudaEvent_t& event = marks_[mark_ % marks_.size()];
+    if (event == nullptr)
+      context_.note(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+    context_.note(cudaEventRecord(event, context_.stream()), "marking the stream");
+    return mark_++;
+  }
+  // An event that was recorded again since waits for the newer mark.
+  Status wait(uint64_t mark) override {
+    context_.note(cudaEventSynchronize(marks_[mark % marks_.size()]), "waiting for the GPU");
+    return context_.status();
+  }
+
+  bool can_record() const override { return true; }
+
+  Result<std::unique_ptr<Recording>> record(const std::function<Status()>& work) override {
+    if (!context_.status().ok()) return context_.status();
+    // Thread-local: other threads of the process may go on allocating meanwhile.
+    if (Status s =
+            cuda_status(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal),
+                        "recording");
+        !s.ok())
+      return s;
+    context_.keep_scratch();
+    Status worked = work();
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(context_.stream(), &graph);
+    // Nothing has been queued: what went wrong is no reason not to run the same plainly.
+    Status noted = context_.take_status();
+    if (!worked.ok() || !noted.ok() || ended != cudaSuccess) {
+      if (graph != nullptr) (void)cudaGraphDestroy(graph);
+      (void)cudaGetLastError();
+      if (!worked.ok()) return worked;
+      return noted.ok() ? cuda_status(ended, "recording") : noted;
+    }
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    if (Status s = cuda_status(made, "keeping what was recorded"); !s.ok()) return s;
+    return std::unique_ptr<Recording>(std::make_unique<Graph>(executable));
+  }
+
+  void replay(Recording& recording) override {
+    context_.note(cudaGraphLaunch(static_cast<Graph&>(recording).get(), context_.stream()),
+                  "replaying");
   }
 
   Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
@@ -121,7 +203,10 @@ class CudaDevice final : public Device {
                   "copying weights");
   }
 
+  static constexpr size_t kMarksKept = 4;
   Context context_;
+  std::array<cudaEvent_t, kMarksKept> marks_{};
+  uint64_t mark_ = 0;  // the next
   std::unique_ptr<cuda::Gemm> gemm_;
   cuda::CudaOps ops_;
   std::string name_;
@@ -172,7 +257,9 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaOptions& options) {
   }
   Result<Context> context = Context::make(options.ordinal);
   if (!context.ok()) return context.status();
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(context.take(), nullptr));
+  Result<std::unique_ptr<cuda::Gemm>> gemm = cuda::make_gemm();
+  if (!gemm.ok()) return gemm.status();
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(context.take(), gemm.take()));
 }
 
 }  // namespace trireme

@@ -47,6 +47,13 @@ class CudaOps final : public Ops {
   void retention(const RetentionArgs& args, const Ragged& rows, const StateRows& states,
                  TensorView out) override;
 
+  void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
+  void linears(std::span<const LinearCall> calls) override;
+  void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                    const WeightView& down, TensorView inner, TensorView y) override;
+  void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                  ConstTensorView v, const Ragged& rows, const KvView& cache) override;
+
  private:
   Context& context_;
   Gemm* gemm_;

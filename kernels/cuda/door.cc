@@ -6,10 +6,6 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/plugin/plugin.h"
 
-#ifndef TRIREME_PLUGIN_ABI
-#define TRIREME_PLUGIN_ABI ""
-#endif
-
 namespace trireme {
 namespace {
 
@@ -37,7 +33,9 @@ class Plugin final : public CudaPlugin {
 }  // namespace
 }  // namespace trireme
 
-extern "C" __attribute__((visibility("default"))) trireme::CudaPluginEntry trireme_cuda_plugin() {
+extern "C" __attribute__((visibility("default"))) const trireme::CudaPluginEntry*
+trireme_cuda_plugin() {
   static const trireme::Plugin plugin;
-  return {TRIREME_PLUGIN_ABI, &plugin};
+  static const trireme::CudaPluginEntry entry{trireme::cuda_plugin_abi(), &plugin};
+  return &entry;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "kernels/base/dtype.h"
 #include "kernels/cuda/context.h"
@@ -28,5 +29,9 @@ class Gemm {
   // False where the library has no algorithm for these shapes; errors go to the context.
   virtual bool multiply(Context& context, const Product& product) = 0;
 };
+
+// cuBLASLt on the current device, or what stands for it on the emulated one. kUnavailable: the
+// library does not start. kResourceExhausted: no memory for its workspace.
+Result<std::unique_ptr<Gemm>> make_gemm();
 
 }  // namespace trireme::cuda

@@ -17,6 +17,9 @@ struct Grid {
   dim3 blocks;
   dim3 threads;
   size_t shared_bytes = 0;
+  // The kernel may begin while the one before it ends: it calls previous_done() before it touches
+  // anything but weights (device/overlap.cuh).
+  bool overlaps = false;
 };
 
 // A grid without blocks is nothing to do. `name` is what an error is called by.
@@ -34,6 +37,13 @@ void launch(Context& context, const char* name, const Grid& grid, void (*kernel)
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = context.stream();
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  if (grid.overlaps && context.capability() >= 90) {
+    config.attrs = &overlap;
+    config.numAttrs = 1;
+  }
   context.note(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...), name);
 }
 

@@ -56,4 +56,10 @@ struct ConvertFlags {
 };
 int run_convert(const ConvertFlags& flags);
 
+struct DoctorFlags {
+  bool json = false;
+};
+// What this machine has, and which device `auto` would take; a finding is no error.
+int run_doctor(const DoctorFlags& flags);
+
 }  // namespace trireme

@@ -151,6 +151,12 @@ void print_stats(const Worker& worker, const Generator& generator) {
   print_message(fmt::format("decode   {:.3f} s, {} tokens in {} steps, {:.1f} tokens/s",
                             s.decode_seconds, s.decode_tokens, s.decode_steps,
                             rate(s.decode_tokens, s.decode_seconds)));
+  if (const RecordedSteps* steps = worker.executor->recorded_steps()) {
+    const RecordedSteps::Counts& counts = steps->counts();
+    print_message(fmt::format("recorded {} sizes of steps, replayed {} steps{}", counts.recorded,
+                              counts.replayed,
+                              counts.failure.empty() ? "" : "; no more: " + counts.failure));
+  }
   if (s.preemptions > 0)
     print_message(fmt::format("preempted {} times: the cache is too small for all prompts at once",
                               s.preemptions));

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/features.h"
+#include "launcher/commands/gpu_cache.h"
 #include "launcher/output.h"
 #include "runtime/model/weights/dummy_checkpoint.h"
 #include "runtime/model/weights/load_progress.h"
@@ -25,7 +26,7 @@ Result<std::unique_ptr<Checkpoint>> make_dummy(const Deployment& deployment,
   return make_dummy_checkpoint(std::move(tensors), deployment.engine.seed);
 }
 
-Result<std::unique_ptr<Device>> make_device(const EngineOptions& engine, const RankWorld& world) {
+Result<std::unique_ptr<Device>> make_cpu(const EngineOptions& engine, const RankWorld& world) {
   CpuOptions options;
   options.threads =
       engine.threads > 0 ? engine.threads : std::max(1, allowed_cores() / world.host_size);
@@ -33,11 +34,39 @@ Result<std::unique_ptr<Device>> make_device(const EngineOptions& engine, const R
   options.first_core = world.host_rank * options.threads;
   // Where ranks share cores, a pinned thread would wait for its core while another idles.
   options.pin = options.threads * world.host_size <= allowed_cores();
-  Result<std::unique_ptr<Device>> device = make_cpu_device(options);
+  return make_cpu_device(options);
+}
+
+Result<std::unique_ptr<Device>> make_device(const EngineOptions& engine, const RankWorld& world,
+                                            const DeviceChoice& choice, const CudaFound& found) {
+  Result<std::unique_ptr<Device>> device = choice.kind == DeviceKind::kCuda
+                                               ? found.library->plugin->make_device({choice.gpu})
+                                               : make_cpu(engine, world);
 #ifdef TRIREME_CHECKED_OPS
-  if (device.ok()) return make_checked_device(device.take());
+  if (device.ok()) device = make_checked_device(device.take());
 #endif
+  // A GPU that does not answer is no lost peer: the user chose this machine and this key.
+  if (device.status().code() == StatusCode::kUnavailable)
+    return invalid_argument(device.status().message());
   return device;
+}
+
+// Every rank calls it. Sets worker.choice and worker.device; returns the exit code.
+int open_device(const EngineOptions& engine, RankWorld& world, Worker& worker) {
+  CudaFound found;
+  if (engine.device != DeviceKind::kCpu) found = look_for_cuda(cuda_library_folders());
+  const Result<DeviceChoice> choice =
+      choose_device(engine.device, found, world.host_rank, world.host_size);
+  if (const int code = settle(world, choice.status(), Doing::kConfiguring); code != kExitOk)
+    return code;
+  worker.choice = *choice;
+  if (Status s = agree_on_device(world, worker.choice); !s.ok())
+    return fail(world, s, Doing::kRunning);
+  Result<std::unique_ptr<Device>> device = make_device(engine, world, worker.choice, found);
+  if (const int code = settle(world, device.status(), Doing::kConfiguring); code != kExitOk)
+    return code;
+  worker.device = device.take();
+  return kExitOk;
 }
 
 }  // namespace
@@ -82,19 +111,20 @@ Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& sp
 
 namespace {
 
-// Device and this rank's weights.
+// This rank's weights.
 Status load_model(const Deployment& deployment, const ModelFiles& files, const RankWorld& world,
                   uint32_t rows_max, Worker& worker) {
   const Clock::time_point start = Clock::now();
-  Result<std::unique_ptr<Device>> device = make_device(deployment.engine, world);
-  if (!device.ok()) return device.status();
-  worker.device = device.take();
-
   ModelLoad load;
   load.dtype = deployment.model.dtype;
   load.cache_dtype = deployment.engine.kv_cache_dtype;
   load.rows_max = rows_max;
   load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
+  // On a GPU a step waits once for all its logits, and only such a step is recorded.
+  if (worker.choice.kind == DeviceKind::kCuda) {
+    load.logit_rows_max = std::max<int64_t>(
+        load.logit_rows_max, std::min<int64_t>(rows_max, deployment.engine.max_num_seqs));
+  }
   const Result<uint64_t> bytes =
       weight_bytes(files.spec, files.checkpoint.get(), load.dtype, world.mesh, worker.groups->here);
   if (!bytes.ok()) return bytes.status();
@@ -110,14 +140,23 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   return Status::ok_status();
 }
 
-Status start_executor(const EngineOptions& engine, RankWorld& world, const PrefixRoom& prefixes,
-                      Worker& worker) {
+// REQUIRES: this rank's weights are loaded.
+Result<uint64_t> cache_bytes(const EngineOptions& engine, const Worker& worker) {
+  if (worker.choice.kind == DeviceKind::kCpu) return engine.cpu_kv_cache_space;
+  if (engine.kv_cache_memory_bytes) return *engine.kv_cache_memory_bytes;
+  return gpu_cache_bytes(worker.device->memory(), engine.gpu_memory_utilization,
+                         worker.choice.ranks_on_gpu);
+}
+
+Status start_executor(const EngineOptions& engine, RankWorld& world, uint64_t bytes,
+                      const PrefixRoom& prefixes, Worker& worker) {
   ExecutorOptions options;
-  options.cache_bytes = engine.cpu_kv_cache_space;
+  options.cache_bytes = bytes;
   options.tokens_max = worker.tokens_max;
   options.chunk_max = worker.chunk_max;
   options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
   options.prefixes = prefixes;
+  options.record_steps = !engine.enforce_eager;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
   if (!executor.ok()) return executor.status();
@@ -144,9 +183,13 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   Result<Groups> groups = make_groups(*world.world, world.mesh);
   if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
   worker.groups = std::make_unique<Groups>(groups.take());
+  if (const int code = open_device(engine, world, worker); code != kExitOk) return code;
   const Status loaded = load_model(deployment, files, world, rows_max, worker);
   if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
-  const Status started = start_executor(engine, world, shape.prefixes, worker);
+  const Result<uint64_t> bytes = cache_bytes(engine, worker);
+  if (const int code = settle(world, bytes.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+  const Status started = start_executor(engine, world, *bytes, shape.prefixes, worker);
   if (const int code = settle(world, started, Doing::kLoadingModel); code != kExitOk) return code;
   worker.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return kExitOk;
@@ -157,7 +200,8 @@ std::string describe_mesh(const Worker& worker) {
   const int threads = worker.device->threads();
   return fmt::format("tp {} x pp {} = {} rank{}, {} thread{} each, {}", mesh.shards, mesh.stages,
                      mesh.size(), mesh.size() == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
-                     worker.device->name());
+                     worker.device->name()) +
+         (worker.choice.note.empty() ? "" : fmt::format(" ({})", worker.choice.note));
 }
 
 }  // namespace trireme

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "launcher/device_choice.h"
 #include "launcher/world.h"
 #include "runtime/config/deployment.h"
 #include "runtime/engine/executor.h"
@@ -27,6 +28,7 @@ Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& sp
 // INVARIANT: members are destroyed in the reverse order, executor first.
 struct Worker {
   const ModelSpec* spec = nullptr;
+  DeviceChoice choice;
   std::unique_ptr<Device> device;
   std::unique_ptr<Groups> groups;
   std::unique_ptr<Model> model;
@@ -49,7 +51,7 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
                 const WorkerShape& shape, Worker& worker);
 
 // The mesh and how its ranks are laid out, in one line: "tp 2 x pp 2 = 4 ranks, 1 thread each,
-// cpu/avx512".
+// cpu/avx512", and in brackets why it is the CPU where a CUDA library was found.
 std::string describe_mesh(const Worker& worker);
 
 }  // namespace trireme

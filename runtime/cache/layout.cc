@@ -98,7 +98,7 @@ Result<std::vector<uint32_t>> count_blocks(const CacheLayout& layout, uint64_t b
     return resource_exhausted(
         fmt::format("one sequence of {} tokens needs {} bytes of cache on this rank, the cache has "
                     "{}: lower max_model_len "
-                    "or raise cpu_kv_cache_space",
+                    "or raise cpu_kv_cache_space, on a GPU gpu_memory_utilization",
                     tokens_max, alone_bytes, bytes));
   }
   const uint64_t fit =

@@ -42,8 +42,9 @@ enum class AdmissionKind : uint8_t { kReserve, kOptimistic };
 enum class PreemptionKind : uint8_t { kAuto, kSpill, kRecompute };
 
 enum class DeviceKind : uint8_t {
-  kAuto,  // the best of this build and machine
+  kAuto,  // kCuda where every rank can have a GPU, else kCpu
   kCpu,
+  kCuda,
 };
 
 struct EngineOptions {
@@ -56,9 +57,12 @@ struct EngineOptions {
   int32_t prefill_chunk = 0;  // most prompt tokens of one sequence in one step; 0 = no own limit
   int32_t block_size = 32;    // tokens of one cache block
   std::optional<DType> kv_cache_dtype;              // nullopt = the engine chooses
-  uint64_t cpu_kv_cache_space = uint64_t{1} << 30;  // bytes of cache per rank
-  std::string isa = "auto";                         // "auto", "scalar", "avx2", "avx512"
-  uint64_t seed = 0;                                // of dummy weights
+  uint64_t cpu_kv_cache_space = uint64_t{1} << 30;  // bytes of cache per rank, on the CPU
+  float gpu_memory_utilization = 0.9f;              // share of a GPU's memory that is used at all
+  std::optional<uint64_t> kv_cache_memory_bytes;  // per rank, on a GPU; nullopt = what that leaves
+  bool enforce_eager = false;                     // no recorded steps
+  std::string isa = "auto";                       // "auto", "scalar", "avx2", "avx512"
+  uint64_t seed = 0;                              // of dummy weights
 
   // Of `serve`.
   bool enable_prefix_caching = true;

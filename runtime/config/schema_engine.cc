@@ -40,8 +40,12 @@ std::vector<ConfigKey> engine_keys() {
   return {
       key("engine.device",
           choice<E, DeviceKind>(s, &E::device,
-                                {{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}}),
-          "auto", "where the ranks compute; auto = the best there is"),
+                                {{"auto", DeviceKind::kAuto},
+                                 {"cpu", DeviceKind::kCpu},
+                                 {"cuda", DeviceKind::kCuda}}),
+          "auto",
+          "where the ranks compute: cuda = each on a GPU; auto = cuda where all have one, else "
+          "cpu"),
       key("engine.tensor_parallel_size", integer(s, &E::tensor_parallel_size, 1, 1024), "null",
           "shards of each layer; null = 1, or the whole world under mpirun where "
           "pipeline_parallel_size is null too"),
@@ -60,7 +64,15 @@ std::vector<ConfigKey> engine_keys() {
       key("engine.kv_cache_dtype", dtype(s, &E::kv_cache_dtype), "auto",
           "element type of cached keys and values; auto = the engine chooses"),
       key("engine.cpu_kv_cache_space", size(s, &E::cpu_kv_cache_space), "1GiB",
-          "memory for the cache, per rank"),
+          "cpu: memory for the cache, per rank"),
+      key("engine.gpu_memory_utilization", share(s, &E::gpu_memory_utilization), "0.9",
+          "cuda: share of a GPU's memory that weights, workspaces and cache may fill, with what "
+          "others use of it"),
+      key("engine.kv_cache_memory_bytes", size(s, &E::kv_cache_memory_bytes), "null",
+          "cuda: memory for the cache, per rank; null = what gpu_memory_utilization leaves"),
+      key("engine.enforce_eager", boolean(s, &E::enforce_eager), "false",
+          "cuda: launch each step op by op; false = steps that only decode are recorded once and "
+          "replayed (CUDA graphs)"),
       key("engine.isa",
           choice<E, std::string>(
               s, &E::isa,

@@ -16,6 +16,12 @@ std::string choice_json(const std::vector<std::string_view>& words) {
   return fmt::format(R"({{"enum": ["{}"]}})", fmt::join(words, R"(", ")"));
 }
 
+Result<double> read_share(const ConfigNode& node) {
+  const Result<double> value = read_number(node);
+  if (!value.ok() || (*value > 0 && *value <= 1)) return value;
+  return node.error(fmt::format("expected a number above 0, at most 1, found {}", node.describe()));
+}
+
 Result<std::optional<DType>> read_dtype(const ConfigNode& node) {
   if (node.kind == ConfigNode::Kind::kScalar && node.text == "auto") return std::optional<DType>();
   const std::optional<DType> value = parse_dtype(node.text);

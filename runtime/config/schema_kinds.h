@@ -99,17 +99,34 @@ Kind number(Section Deployment::*section, float Section::*member, std::string_vi
                fmt::format(R"({{"type": "number", {}}})", json), read_number, write_number);
 }
 
+Result<double> read_share(const ConfigNode& node);
+
+// A part of a whole.
+template <class Section>
+Kind share(Section Deployment::*section, float Section::*member) {
+  return field(section, member, "number, above 0, at most 1",
+               R"({"type": "number", "exclusiveMinimum": 0, "maximum": 1})", read_share,
+               write_number);
+}
+
 template <class Section>
 Kind boolean(Section Deployment::*section, bool Section::*member) {
   return field(section, member, "true or false", R"({"type": "boolean"})", read_boolean,
                [](bool value) { return std::string(value ? "true" : "false"); });
 }
 
-template <class Section>
-Kind size(Section Deployment::*section, uint64_t Section::*member) {
+template <class Section, class Field>
+Kind size(Section Deployment::*section, Field Section::*member) {
+  const auto write = [](const Field& value) -> std::string {
+    if constexpr (std::is_arithmetic_v<Field>) {
+      return write_size(value);
+    } else {
+      return value.has_value() ? write_size(*value) : "null";
+    }
+  };
   return field(section, member, "size, as in 512MiB",
                R"({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGT]i?)?B$"})", read_size,
-               write_size);
+               write);
 }
 
 template <class Section>

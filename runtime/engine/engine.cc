@@ -170,6 +170,10 @@ void Engine::update_stats() {
   s.preemptions = preemptions_;
   s.steps = steps_;
   s.step_rows = step_rows_;
+  if (const RecordedSteps* recorded = runner_.executor().recorded_steps()) {
+    s.recordings = recorded->counts().recorded;
+    s.steps_replayed = recorded->counts().replayed;
+  }
   s.step_seconds = step_seconds_;
   s.stage_busy_seconds = stage_busy_;
   s.stage_busy_seconds[0] = runner_.busy_seconds();

@@ -46,6 +46,8 @@ struct EngineStats {
   uint64_t preemptions = 0;
   uint64_t steps = 0;
   uint64_t step_rows = 0;                  // computed rows, of all steps
+  uint64_t recordings = 0;                 // of the leader's device: sizes of steps that it knows
+  uint64_t steps_replayed = 0;             // by them
   double step_seconds = 0;                 // of the leader's rank, with at least one step under way
   std::vector<double> stage_busy_seconds;  // by stage: computing, on its shard 0
   std::vector<double> stage_idle_seconds;  // by stage: waiting for another stage or for work, while

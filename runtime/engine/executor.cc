@@ -59,11 +59,22 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
                                     options.sequences_max, groups.here.shard, groups.mesh.shards);
   if (!builder.ok()) return builder.status();
   executor->builder_ = builder.take();
-  if (groups.last_stage()) {
-    executor->logits_ = allocate_host(
-        static_cast<size_t>(model.logit_rows_max() * model.spec().vocab) * sizeof(float));
+  if (Status s = executor->allocate_logits(); !s.ok()) return s;
+  if (options.record_steps && device.can_record() && groups.shards->size() == 1) {
+    executor->recorded_ = std::make_unique<RecordedSteps>(device);
+    executor->padded_max_ = std::min(
+        {static_cast<int64_t>(options.sequences_max), model.rows_max(), model.logit_rows_max()});
   }
   return executor;
+}
+
+Status Executor::allocate_logits() {
+  if (!groups_.last_stage()) return Status::ok_status();
+  Result<Buffer> logits = device_.allocate_pinned(
+      static_cast<size_t>(model_.logit_rows_max() * model_.spec().vocab) * sizeof(float));
+  if (!logits.ok()) return logits.status();
+  logits_ = logits.take();
+  return Status::ok_status();
 }
 
 template <class Visit>
@@ -104,34 +115,100 @@ Status Executor::restore(std::span<const std::byte> bytes, const SequenceBlocks&
   return device_.synchronize();
 }
 
+void Executor::prepare(std::span<const SequenceRun> runs) {
+  padded_size_ = padded_size(runs);
+  prepared_ = builder_->build(runs, padded_size_);
+}
+
+int32_t Executor::padded_size(std::span<const SequenceRun> runs) const {
+  if (recorded_ == nullptr || runs.empty() || static_cast<int64_t>(runs.size()) > padded_max_)
+    return 0;
+  for (const SequenceRun& run : runs) {
+    if (run.tokens.size() != 1 || run.logits == SequenceRun::Logits::kNone) return 0;
+  }
+  return recorded_size(static_cast<int32_t>(runs.size()), static_cast<int32_t>(padded_max_));
+}
+
 Status Executor::compute(const LogitsSink& sink) {
-  const int32_t rows = builder_->rows();
+  if (!prepared_.ok()) return prepared_;
+  const DecoderBatch& batch = builder_->batch();
   const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
-  Carry carry = model_.carry(rows, after_exit ? builder_->logit_rows() : rows);
-  if (groups_.first_stage()) {
-    if (Status s = model_.embed(builder_->ids(), rows, carry); !s.ok()) return s;
-  } else {
+  Carry carry =
+      model_.carry(batch.all.rows.rows, after_exit ? batch.logits.rows.rows : batch.all.rows.rows);
+  if (!groups_.first_stage()) {
     if (Status s = receive(carry); !s.ok()) return s;
   }
-  {
-    const TraceSpan span(trace_, TraceEvent::Name::kForward);
-    if (Status s = model_.forward(builder_->batch(), builder_->states(), carry); !s.ok()) return s;
-  }
-  if (groups_.last_stage()) return compute_logits(carry, sink);
+  const Status computed =
+      padded_size_ > 0 ? compute_recorded(carry, sink) : compute_plainly(carry, sink);
+  if (!computed.ok() || groups_.last_stage()) return computed;
   return send(carry);
 }
 
-// What crosses a stage boundary: the rows that go on, then the side of all rows. Shard i talks to
-// shard i, so that a sliced side needs no gathering.
-Status Executor::receive(Carry& carry) {
+Status Executor::queue_stage(Carry& carry) {
+  const DecoderBatch& batch = builder_->batch();
+  builder_->compute_ropes();
+  if (groups_.first_stage()) {
+    if (Status s = model_.embed(builder_->ids(), batch.all.rows.rows, carry); !s.ok()) return s;
+  }
+  return model_.forward(batch, builder_->states(), carry);
+}
+
+TensorView Executor::logits_of(int64_t rows) const {
+  return float_rows(logits_, rows, model_.spec().vocab);
+}
+
+Status Executor::compute_plainly(Carry& carry, const LogitsSink& sink) {
+  {
+    const TraceSpan span(trace_, TraceEvent::Name::kForward);
+    if (Status s = queue_stage(carry); !s.ok()) return s;
+  }
+  if (!groups_.last_stage()) return Status::ok_status();
+  const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
+  for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
+    const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
+    const TensorView logits = logits_of(count);
+    if (Status s = model_.head(carry.x.row_range(first, count), logits); !s.ok()) return s;
+    if (Status s = device_.synchronize(); !s.ok()) return s;
+    if (Status s = sink(first, logits); !s.ok()) return s;
+  }
+  return Status::ok_status();
+}
+
+// All rows want logits and have room in one call of the head: padded_size().
+Status Executor::compute_recorded(Carry& carry, const LogitsSink& sink) {
+  const TraceSpan span(trace_, TraceEvent::Name::kForward);
+  bool ran = false;
+  const auto work = [&]() -> Status {
+    Carry queued = carry;
+    if (Status s = queue_stage(queued); !s.ok()) return s;
+    return groups_.last_stage() ? model_.head(queued.x, logits_of(queued.x.rows))
+                                : Status::ok_status();
+  };
+  if (Status s = recorded_->run(padded_size_, work, ran); !s.ok()) return s;
+  if (!ran) model_.count_step(builder_->rows(), builder_->logit_rows());
+  if (!groups_.last_stage()) return Status::ok_status();
+  if (Status s = device_.synchronize(); !s.ok()) return s;
+  return sink(0, logits_of(builder_->logit_rows()));
+}
+
+// What crosses a stage boundary: the rows that go on, then the side of all rows, without padding,
+// which is each stage's own. Shard i talks to shard i, so that a sliced side needs no gathering.
+Carry Executor::without_padding(const Carry& carry) const {
+  const int64_t padding = builder_->batch().padding;
+  return {carry.x.row_range(0, carry.x.rows - padding),
+          carry.side.row_range(0, carry.side.rows - padding)};
+}
+
+Status Executor::receive(const Carry& carry) {
   const TraceSpan span(trace_, TraceEvent::Name::kReceive);
   const auto start = std::chrono::steady_clock::now();
   const int from = groups_.here.stage - 1;
-  if (carry.x.rows > 0) {
-    if (Status s = groups_.stages->receive(carry.x, from); !s.ok()) return s;
+  const Carry real = without_padding(carry);
+  if (real.x.rows > 0) {
+    if (Status s = groups_.stages->receive(real.x, from); !s.ok()) return s;
   }
-  if (model_.side_crosses(model_.stage().begin) && carry.side.rows > 0) {
-    if (Status s = groups_.stages->receive(carry.side, from); !s.ok()) return s;
+  if (model_.side_crosses(model_.stage().begin) && real.side.rows > 0) {
+    if (Status s = groups_.stages->receive(real.side, from); !s.ok()) return s;
   }
   const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
   stage_wait_seconds_ += waited.count();
@@ -140,24 +217,13 @@ Status Executor::receive(Carry& carry) {
 
 Status Executor::send(const Carry& carry) {
   const TraceSpan span(trace_, TraceEvent::Name::kSend);
-  if (Status s = device_.synchronize(); !s.ok()) return s;
   const int to = groups_.here.stage + 1;
-  if (carry.x.rows > 0) {
-    if (Status s = groups_.stages->send(carry.x, to); !s.ok()) return s;
+  const Carry real = without_padding(carry);
+  if (real.x.rows > 0) {
+    if (Status s = groups_.stages->send(real.x, to); !s.ok()) return s;
   }
-  if (model_.side_crosses(model_.stage().end) && carry.side.rows > 0)
-    return groups_.stages->send(carry.side, to);
-  return Status::ok_status();
-}
-
-Status Executor::compute_logits(const Carry& carry, const LogitsSink& sink) {
-  const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
-  for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
-    const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
-    const TensorView logits = tensor(logits_.data(), count, model_.spec().vocab);
-    if (Status s = model_.head(carry.x.row_range(first, count), logits); !s.ok()) return s;
-    if (Status s = sink(first, logits); !s.ok()) return s;
-  }
+  if (model_.side_crosses(model_.stage().end) && real.side.rows > 0)
+    return groups_.stages->send(real.side, to);
   return Status::ok_status();
 }
 

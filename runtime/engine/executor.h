@@ -2,12 +2,17 @@
 // hands the carry on, or computes logits where the stage is the last.
 //
 // Every rank of a worker calls step() with the same runs; each applies them to its own blocks.
+//
+// INVARIANT: a step waits for the device once, on the last stage, before its logits are looked at
+// (once for each logit_rows_max of them), and on no other. Whoever else needs to wait, as a
+// communicator that reads host memory, does so itself.
 #pragma once
 
 #include <functional>
 #include <memory>
 
 #include "parallel/groups.h"
+#include "runtime/engine/recorded_steps.h"
 #include "runtime/engine/step_batch.h"
 #include "runtime/engine/trace_ring.h"
 #include "runtime/model/model.h"
@@ -20,6 +25,7 @@ struct ExecutorOptions {
   uint32_t chunk_max = 512;     // the most tokens of one sequence in one step
   uint32_t sequences_max = 64;  // of one step, and resident at a time
   PrefixRoom prefixes;          // what the cache holds besides sequences
+  bool record_steps = true;     // where the device can and all between its stages can be recorded
 };
 
 class Executor {
@@ -37,7 +43,7 @@ class Executor {
   // A step in two halves. prepare() writes down rows and block tables: afterwards the caller may
   // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
   // sink gave it, means that this worker can no longer serve.
-  void prepare(std::span<const SequenceRun> runs) { builder_->build(runs); }
+  void prepare(std::span<const SequenceRun> runs);
   int32_t rows() const { return builder_->rows(); }
   Status compute(const LogitsSink& sink);
   Status step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
@@ -58,6 +64,8 @@ class Executor {
   uint64_t cache_bytes() const { return store_.bytes(); }
   const Model& model() const { return model_; }
   std::string device_name() const { return std::string(device_.name()); }
+  // Null where steps are not recorded.
+  const RecordedSteps* recorded_steps() const { return recorded_.get(); }
   // Seconds in receive() of the stage before, so far.
   double stage_wait_seconds() const { return stage_wait_seconds_; }
   // Spans of compute() go there from now on; null: nowhere.
@@ -68,9 +76,17 @@ class Executor {
       : device_(device), groups_(groups), model_(model) {}
   template <class Visit>
   void for_each_block(const SequenceBlocks& blocks, const Visit& visit) const;
-  Status receive(Carry& carry);
+  Status allocate_logits();
+  // The size that a step of these runs is padded to, to be recorded; 0: it is not.
+  int32_t padded_size(std::span<const SequenceRun> runs) const;
+  Carry without_padding(const Carry& carry) const;
+  Status receive(const Carry& carry);
   Status send(const Carry& carry);
-  Status compute_logits(const Carry& carry, const LogitsSink& sink);
+  // Queues this stage, from embedding or carry to carry.
+  Status queue_stage(Carry& carry);
+  TensorView logits_of(int64_t rows) const;
+  Status compute_plainly(Carry& carry, const LogitsSink& sink);
+  Status compute_recorded(Carry& carry, const LogitsSink& sink);
 
   Device& device_;
   const Groups& groups_;
@@ -78,7 +94,11 @@ class Executor {
   BlockStore store_;
   std::vector<uint32_t> blocks_total_;
   std::unique_ptr<BatchBuilder> builder_;
-  Buffer logits_;  // [logit_rows_max, vocab], last stage
+  Status prepared_;
+  int64_t padded_max_ = 0;
+  int32_t padded_size_ = 0;  // of the step that is prepared
+  std::unique_ptr<RecordedSteps> recorded_;
+  Buffer logits_;  // [logit_rows_max, vocab], last stage, pinned
   double stage_wait_seconds_ = 0;
   TraceRing* trace_ = nullptr;
 };

@@ -218,6 +218,10 @@ void add_own(Lines& out, const EngineStats& s, const EngineInfo& info) {
   out.one("trireme_spilled_bytes", "gauge", "Of preempted sequences in host memory, on the leader.",
           static_cast<double>(s.spilled_bytes));
   out.one("trireme_steps_total", "counter", "Steps.", static_cast<double>(s.steps));
+  out.one("trireme_recordings", "gauge", "Sizes of steps that the leader's device has recorded.",
+          static_cast<double>(s.recordings));
+  out.one("trireme_steps_replayed_total", "counter", "Steps that were replayed from a recording.",
+          static_cast<double>(s.steps_replayed));
   out.one("trireme_step_rows_total", "counter", "Rows computed.", static_cast<double>(s.step_rows));
   out.one("trireme_step_seconds_total", "counter", "Seconds of steps, from launch to result.",
           s.step_seconds);

@@ -9,7 +9,6 @@ Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelSpec& 
                                                std::vector<Step> steps, int64_t rows_max) {
   std::unique_ptr<Decoder> decoder(new Decoder());
   decoder->ops_ = &device.ops();
-  decoder->place_ = device.place();
   decoder->dim_ = spec.dim;
   decoder->begin_ = begin;
   decoder->end_ = end;
@@ -36,38 +35,50 @@ Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> st
                         Carry& carry) {
   // A stage that begins at or beyond the exit receives only the rows that want logits.
   bool left = begin_ >= exit_;
-  for (Step& step : steps_) {
+  bool input_ready = false;  // the step's norm was taken together with the sum before it
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    Step& step = steps_[i];
     if (!left && step.index >= exit_) {
       ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
       carry.x.rows = batch.logits.rows.rows;
       left = true;
     }
     const bool late = step.index >= exit_;
-    if (Status s = run(step, late ? batch.logits : batch.all, states[step.index], carry); !s.ok())
+    const Step* next = i + 1 < steps_.size() ? &steps_[i + 1] : nullptr;
+    if (next != nullptr && (!next->normed || (!left && next->index >= exit_))) next = nullptr;
+    if (Status s = run(step, next, late ? batch.logits : batch.all, states[step.index], carry,
+                       input_ready);
+        !s.ok())
       return s;
   }
   if (!left && end_ >= exit_) {
     ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
     carry.x.rows = batch.logits.rows.rows;
   }
-  if (begin_ < exit_) counters_.rows_before_exit += static_cast<uint64_t>(batch.all.rows.rows);
-  if (end_ > exit_ || begin_ >= exit_)
-    counters_.rows_after_exit += static_cast<uint64_t>(batch.logits.rows.rows);
+  count_step(batch.all.rows.rows - batch.padding, batch.logits.rows.rows - batch.padding);
   return Status::ok_status();
 }
 
-Status Decoder::run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry) {
+Status Decoder::run(Step& step, const Step* next, const StepBatch& batch, const StateView& state,
+                    Carry& carry, bool& input_ready) {
   const int64_t rows = batch.rows.rows;
   if (rows == 0) return Status::ok_status();  // all shards have the same rows: nobody waits for us
-  const TensorView input = tensor(workspace_.input.data(), rows, dim_, DType::kF32, place_);
-  const TensorView delta = tensor(workspace_.delta.data(), rows, dim_, DType::kF32, place_);
-  if (step.normed) ops_->norm(carry.x, step.norm.args, input);
-  SublayerStep call{
-      batch, state, carry,
-      Scratch(static_cast<float*>(workspace_.scratch.data()),
-              static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)), place_)};
+  const TensorView input = float_rows(workspace_.input, rows, dim_);
+  const TensorView delta = float_rows(workspace_.delta, rows, dim_);
+  if (step.normed && !input_ready) ops_->norm(carry.x, step.norm.args, input);
+  input_ready = false;
+  SublayerStep call{batch, state, carry,
+                    Scratch(static_cast<float*>(workspace_.scratch.data()),
+                            static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)),
+                            workspace_.scratch.place())};
   if (Status s = step.sublayer->forward(input, call, delta); !s.ok()) return s;
-  if (step.sublayer->adds()) ops_->add(delta, carry.x);
+  if (!step.sublayer->adds()) return Status::ok_status();
+  if (next == nullptr) {
+    ops_->add(delta, carry.x);
+  } else {
+    ops_->add_norm(delta, carry.x, next->norm.args, input);
+    input_ready = true;
+  }
   return Status::ok_status();
 }
 

@@ -20,7 +20,8 @@ struct DecoderBatch {
   StepBatch all;
   StepBatch logits;
   const int32_t* logit_rows =
-      nullptr;  // [logits.rows.rows] indices into all rows, ascending; on the device
+      nullptr;          // [logits.rows.rows] indices into all rows, ascending; on the device
+  int32_t padding = 0;  // rows of both at their ends, and runs, that belong to no sequence (ops.h)
 };
 
 class Decoder {
@@ -53,13 +54,21 @@ class Decoder {
     uint64_t rows_after_exit = 0;
   };
   const Counters& counters() const { return counters_; }
+  // What forward() counts: for a step that is replayed and does not come through it.
+  void count_step(int64_t rows, int64_t logit_rows) {
+    if (begin_ < exit_) counters_.rows_before_exit += static_cast<uint64_t>(rows);
+    if (end_ > exit_ || begin_ >= exit_)
+      counters_.rows_after_exit += static_cast<uint64_t>(logit_rows);
+  }
 
  private:
   Decoder() = default;
-  Status run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry);
+  // `next`: the step after it, where that takes its norm from the same rows; null otherwise.
+  // `input_ready`: whether the norm of `step` has been taken; becomes that of `next`.
+  Status run(Step& step, const Step* next, const StepBatch& batch, const StateView& state,
+             Carry& carry, bool& input_ready);
 
   Ops* ops_ = nullptr;
-  Place place_ = Place::kHost;
   int64_t dim_ = 0;
   uint32_t begin_ = 0, end_ = 0, exit_ = 0;
   std::vector<Step> steps_;

@@ -16,12 +16,12 @@ Result<Norm> load_norm(const ModelSpec& spec, WeightReader& weights, const std::
   Result<Buffer> gain = weights.vector(whole_vector(name + ".weight", spec.dim));
   if (!gain.ok()) return gain.status();
   norm.gain = gain.take();
-  norm.args.gain = ConstTensorView(norm.gain.data(), 1, spec.dim, DType::kF32);
+  norm.args.gain = float_rows(norm.gain, 1, spec.dim);
   if (spec.norm_has_bias()) {
     Result<Buffer> bias = weights.vector(whole_vector(name + ".bias", spec.dim));
     if (!bias.ok()) return bias.status();
     norm.bias = bias.take();
-    norm.args.bias = ConstTensorView(norm.bias.data(), 1, spec.dim, DType::kF32);
+    norm.args.bias = float_rows(norm.bias, 1, spec.dim);
   }
   return norm;
 }
@@ -226,14 +226,15 @@ Status Model::load_ends(LoadingReader& weights, const Groups& groups) {
     if (!table.ok()) return table.status();
     head = table.take();
   }
-  head_ = std::make_unique<VocabParallelHead>(device_, *groups.shards, head, logit_rows_max_);
+  auto made = VocabParallelHead::make(device_, *groups.shards, head, logit_rows_max_);
+  if (!made.ok()) return made.status();
+  head_ = made.take();
   return Status::ok_status();
 }
 
 Carry Model::carry(int64_t rows, int64_t x_rows) const {
   CHECK(rows <= rows_max_ && x_rows <= rows);
-  return {tensor(x_.data(), x_rows, spec_.dim, DType::kF32, device_.place()),
-          tensor(side_.data(), rows, side_cols_, DType::kF32, device_.place())};
+  return {float_rows(x_, x_rows, spec_.dim), float_rows(side_, rows, side_cols_)};
 }
 
 Status Model::embed(const int32_t* ids, int32_t count, Carry& carry) {
@@ -245,8 +246,7 @@ Status Model::embed(const int32_t* ids, int32_t count, Carry& carry) {
 
 Status Model::head(ConstTensorView x, TensorView logits) {
   CHECK(head_ != nullptr && x.rows <= logit_rows_max_);
-  const TensorView input =
-      tensor(head_input_.data(), x.rows, spec_.dim, DType::kF32, device_.place());
+  const TensorView input = float_rows(head_input_, x.rows, spec_.dim);
   device_.ops().norm(x, final_norm_->args, input);
   return head_->forward(input, logits);
 }

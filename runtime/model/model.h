@@ -48,13 +48,17 @@ class Model {
   // A carry over this stage's buffers for a step of `rows` rows, of which x has `x_rows`.
   Carry carry(int64_t rows, int64_t x_rows) const;
 
+  // Decoder::count_step.
+  void count_step(int64_t rows, int64_t logit_rows) { decoder_->count_step(rows, logit_rows); }
+
   // This stage's sublayers. states: by sublayer of the whole model.
   Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry) {
     return decoder_->forward(batch, states, carry);
   }
 
-  // Last stage: logits [x.rows, vocab] f32 on the host of rows of the carry, whole on every shard.
-  // REQUIRES: x.rows <= logit_rows_max(); called after forward(), once for each part of carry.x.
+  // Last stage: logits [x.rows, vocab] f32 on the host of rows of the carry, whole on every shard,
+  // there once the device has synchronised (VocabParallelHead::forward). REQUIRES: x.rows <=
+  // logit_rows_max(); called after forward(), once for each part of carry.x.
   Status head(ConstTensorView x, TensorView logits);
 
   // Whether Carry::side is live between sublayer boundary - 1 and boundary.

@@ -38,7 +38,7 @@ Status can_ever_fit(const CacheLayout& layout, std::span<const uint32_t> total,
   const bool fixed = c.growth == StateSpec::Growth::kFixed;
   return invalid_argument(
       fmt::format("the request may hold {} of the cache for {}, and there are {}: {}, or raise "
-                  "cpu_kv_cache_space",
+                  "cpu_kv_cache_space, on a GPU gpu_memory_utilization",
                   amount(c, peak[worst]), class_name(c), amount(c, total[worst]),
                   fixed ? "lower n" : "shorten the prompt, lower max_tokens or n"));
 }

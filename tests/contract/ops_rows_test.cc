@@ -121,6 +121,56 @@ TEST_P(RowOps, NormOfDifficultRows) {
               "variance 1e-6, epsilon 64e-5");
 }
 
+// x transpose(w) + bias, x of whole rows one after the other; no bias: zeros.
+std::vector<double> product(const std::vector<float>& x, const Weight& w,
+                            const std::vector<float>& bias) {
+  const auto inputs = static_cast<size_t>(w.matrix.cols);
+  const auto outputs = static_cast<size_t>(w.matrix.rows);
+  std::vector<double> want;
+  for (size_t t = 0; t < x.size() / inputs; ++t) {
+    for (size_t o = 0; o < outputs; ++o) {
+      double sum = bias.empty() ? 0.0 : bias[o];
+      for (size_t i = 0; i < inputs; ++i)
+        sum += double{x[t * inputs + i]} * w.rounded[o * inputs + i];
+      want.push_back(sum);
+    }
+  }
+  return want;
+}
+
+// Fails unless `got` is the product of x or, on tensor cores, that of x in the weights' format.
+void expect_product(const std::vector<float>& got, const std::vector<float>& x, const Weight& w,
+                    const std::vector<float>& bias, double tolerance) {
+  const DType dtype = w.matrix.dtype;
+  if (dtype != DType::kF32 && testing::TestWithParam<DeviceCase>::GetParam().tensor_cores() &&
+      all_near(got, product(rounded_to(dtype, x), w, bias), tolerance))
+    return;
+  expect_near(got, product(x, w, bias), tolerance, "linear");
+}
+
+// Rows beyond what f16 holds: a device that rounds them to f16 has to scale them.
+TEST_P(RowOps, LinearOfRowsThatF16CannotHold) {
+  Random random(350);
+  const Weight w(*device_, random, 32, 64, DType::kF16);
+  Mat x = Mat::random(*device_, random, 24, 64);
+  for (int64_t i = 0; i < 64; ++i) x.at(5, i) *= 1e7f;
+  x.put();
+  Mat y(*device_, 24, 32);
+  ops_.linear(x.view(), w.matrix.view(), y.view());
+  y.fetch();
+  // Scaled by a power of two, row 5 rounds as it would if f16 had a longer exponent.
+  Mat scaled = x.clone();
+  for (int64_t i = 0; i < 64; ++i) scaled.at(5, i) /= 1024;
+  std::vector<float> rounded = rounded_to(DType::kF16, scaled.values());
+  for (size_t i = 0; i < 64; ++i) rounded[5 * 64 + i] *= 1024;
+  const std::vector<float> exact = x.values();
+  const bool near =
+      all_near(y.values(), product(exact, w, {}), 2e-5) ||
+      (GetParam().tensor_cores() && all_near(y.values(), product(rounded, w, {}), 2e-5));
+  EXPECT_TRUE(near) << "row 5 begins with " << y.at(5, 0) << ", not "
+                    << product(exact, w, {})[5 * 32];
+}
+
 TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
   struct Shape {
     int64_t rows, inputs, outputs;
@@ -136,21 +186,11 @@ TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
       Mat x = Mat::random(*device_, random, s.rows, s.inputs, 7);
       Mat bias = Mat::random(*device_, random, 1, s.outputs);
       Mat y(*device_, s.rows, s.outputs, 2);
-      std::vector<double> want;
-      for (int64_t t = 0; t < s.rows; ++t) {
-        for (int64_t o = 0; o < s.outputs; ++o) {
-          double sum = bias.at(0, o);
-          for (int64_t i = 0; i < s.inputs; ++i) {
-            sum += double{x.at(t, i)} * w.rounded[static_cast<size_t>(o * s.inputs + i)];
-          }
-          want.push_back(sum);
-        }
-      }
       WeightView view = w.matrix.view();
       view.bias = bias.view();
       ops_.linear(x.view(), view, y.view());
       y.fetch();
-      expect_near(y.values(), want, 2e-5, "linear");
+      expect_product(y.values(), x.values(), w, bias.values(), 2e-5);
 
       // A shard that holds ids [10, 10 + outputs), asked for ids on both sides too.
       const std::vector<int32_t> ids = {

@@ -216,14 +216,35 @@ Weight::Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType
   EXPECT_TRUE(device.synchronize().ok());
 }
 
+std::vector<float> rounded_to(DType dtype, const std::vector<float>& values) {
+  std::vector<float> stored(values.size()), rounded(values.size());
+  convert_floats(values.data(), DType::kF32, stored.data(), dtype, values.size());
+  convert_floats(stored.data(), dtype, rounded.data(), DType::kF32, values.size());
+  return rounded;
+}
+
+namespace {
+
+bool near(float got, double want, double tolerance) {  // false for NaN
+  return std::abs(got - want) <= tolerance * std::max(1.0, std::abs(want));
+}
+
+}  // namespace
+
+bool all_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (!near(got[i], want[i], tolerance)) return false;
+  }
+  return got.size() == want.size();
+}
+
 void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance,
                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   size_t wrong = 0;
   std::ostringstream list;
   for (size_t i = 0; i < got.size(); ++i) {
-    const double error = std::abs(got[i] - want[i]);
-    if (error <= tolerance * std::max(1.0, std::abs(want[i]))) continue;  // false for NaN
+    if (near(got[i], want[i], tolerance)) continue;
     if (++wrong <= 5) list << "\n  [" << i << "] is " << got[i] << ", not " << want[i];
   }
   EXPECT_EQ(wrong, 0u) << what << ": of " << got.size() << " values" << list.str();

@@ -20,6 +20,8 @@ struct DeviceCase {
   std::string isa;  // "ref", "emulated" (a CUDA device on the host), or what CpuOptions::isa takes
   int threads = 1;  // "emulated": in which of two orders a block's threads run
   std::string name() const;
+  // Products of many rows with 16-bit weights may round their rows to the weights' format first.
+  bool tensor_cores() const { return isa == "emulated" || isa == "cuda"; }
 };
 void PrintTo(const DeviceCase& device, std::ostream* stream);
 
@@ -136,6 +138,11 @@ struct Weight {
   Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType dtype);
 };
 
+// `values` as `dtype` holds them.
+std::vector<float> rounded_to(DType dtype, const std::vector<float>& values);
+
+// Whether |got - want| <= tolerance * max(1, |want|) for all.
+bool all_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance);
 // Fails unless |got - want| <= tolerance * max(1, |want|), with the first few offenders.
 void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance,
                  const std::string& what);

@@ -37,6 +37,7 @@ Ended run_program(const std::vector<std::string>& argv) {
   setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
   setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
   setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // Open MPI leaks by design
+  setenv("CUDA_VISIBLE_DEVICES", "", 1);        // what is tested here is the CPU, wherever it runs
   const TempFolder folder;
   const std::string out = folder.path() + "/out", error = folder.path() + "/error";
   posix_spawn_file_actions_t actions;

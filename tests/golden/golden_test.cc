@@ -113,6 +113,18 @@ TEST_P(GoldenTest, ReferenceDeviceMatches) {
   EXPECT_LE(max_difference(golden, score(golden, options)), kTolerance);
 }
 
+// A device with a queue, and memory that the host cannot touch; the Row law is not promised there.
+// One golden of each kind of state and attention: emulated threads are slow.
+class EmulatedGpuTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(EmulatedGpuTest, Matches) {
+  const Golden golden = read_golden(GetParam());
+  RankOptions options = options_for(golden, {1, 1});
+  options.isa = "cuda";
+  for (const uint32_t chunk : {0u, 7u})
+    EXPECT_LE(max_difference(golden, score(golden, options, chunk)), 2e-4f) << "chunk " << chunk;
+}
+
 TEST_P(GoldenTest, AnyChunkingAndAnyNumberOfStagesGiveTheSameBytes) {
   const Golden golden = read_golden(GetParam());
   const std::vector<float> whole = score(golden, options_for(golden, {1, 1}));
@@ -156,6 +168,10 @@ std::string test_name(const testing::TestParamInfo<std::string>& parameter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(golden_names()), test_name);
+INSTANTIATE_TEST_SUITE_P(Some, EmulatedGpuTest,
+                         testing::Values("llama-bias", "qwen3", "qwen2-swa-partial", "rwkv4-tiny",
+                                         "rwkv7-tiny", "yoco-gret-tiny", "yoco-swa-tiny"),
+                         test_name);
 
 // ---- negative controls: mistakes must show ----
 

@@ -14,7 +14,9 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-Result<CommandLine> parse(const Words& words) { return parse_command_line(words, "VERSION\n"); }
+Result<CommandLine> parse(const Words& words) {
+  return parse_command_line(words, [] { return std::string("VERSION\n"); });
+}
 
 CommandLine parsed(const Words& words) {
   Result<CommandLine> line = parse(words);
@@ -84,14 +86,19 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
                                    "--isa",
                                    "scalar",
                                    "--device",
-                                   "cpu",
+                                   "cuda",
+                                   "--enforce-eager",
+                                   "--gpu-memory-utilization",
+                                   "0.5",
                                    "--json",
                                    "--stats"});
   EXPECT_EQ(line.command, Command::kGenerate);
   EXPECT_TRUE(line.generate.json && line.generate.stats);
   Deployment d;
   d.model = {"m", "t", DType::kBF16, LoadFormat::kDummy, 100, {}, {}};
-  d.engine.device = DeviceKind::kCpu;
+  d.engine.device = DeviceKind::kCuda;
+  d.engine.enforce_eager = true;
+  d.engine.gpu_memory_utilization = 0.5f;
   d.engine.tensor_parallel_size = 2;
   d.engine.pipeline_parallel_size = 3;
   d.engine.threads = 4;
@@ -153,6 +160,9 @@ TEST(Cli, OtherCommands) {
   line = parsed({"convert", "rwkv-pth", "in", "out"});
   EXPECT_EQ(line.command, Command::kConvert);
   EXPECT_EQ(line.convert.in + line.convert.out, "inout");
+  line = parsed({"doctor", "--json"});
+  EXPECT_EQ(line.command, Command::kDoctor);
+  EXPECT_TRUE(line.doctor.json);
 }
 
 TEST(Cli, HelpAndVersionPrint) {
@@ -161,7 +171,7 @@ TEST(Cli, HelpAndVersionPrint) {
     const CommandLine line = parsed(words);
     EXPECT_EQ(line.command, Command::kPrint);
     for (const char* name :
-         {"generate", "score", "serve", "inspect", "tokenize", "convert", "config"})
+         {"generate", "score", "serve", "inspect", "tokenize", "convert", "config", "doctor"})
       EXPECT_NE(line.text.find(name), std::string::npos) << name;
   }
   const std::string help = parsed({"generate", "--help"}).text;
@@ -194,6 +204,8 @@ TEST(Cli, ServeFlagsFillTheDeployment) {
                                    "priority",
                                    "--cpu-kv-cache-space",
                                    "6MiB",
+                                   "--kv-cache-memory-bytes",
+                                   "7MiB",
                                    "--set",
                                    "engine.preemption=spill",
                                    "--tensor-parallel-size",
@@ -208,6 +220,7 @@ TEST(Cli, ServeFlagsFillTheDeployment) {
   d.engine.max_queue = 5;
   d.engine.scheduling_policy = SchedulingPolicy::kPriority;
   d.engine.cpu_kv_cache_space = 6 << 20;
+  d.engine.kv_cache_memory_bytes = 7 << 20;
   d.engine.preemption = PreemptionKind::kSpill;
   d.engine.tensor_parallel_size = 2;
   d.gateway.host = "0.0.0.0";

@@ -160,7 +160,9 @@ TEST(ShardedVocab, EmbeddingAndHeadAreTheWhole) {
       table->vocab = c.vocab;
       // Tied: one table serves both.
       const VocabParallelEmbedding embedding(device->ops(), shards, table, 3.0f);
-      VocabParallelHead head(*device, shards, table, rows);
+      const auto made = VocabParallelHead::make(*device, shards, table, rows);
+      ASSERT_TRUE(made.ok());
+      VocabParallelHead& head = **made;
       EXPECT_EQ(head.rows_max(), rows);
       std::vector<float> x(static_cast<size_t>(rows * kDim), -7.0f);
       ASSERT_TRUE(

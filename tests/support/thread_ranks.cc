@@ -6,12 +6,18 @@
 #include <thread>
 
 #include "comm/in_process/in_process.h"
+#include "kernels/cuda/cuda_device.h"
 
 namespace trireme::test {
 namespace {
 
 Result<std::unique_ptr<Device>> make_device(const RankOptions& options) {
   if (options.isa == "ref") return make_checked_device(make_ref_device());
+  if (options.isa == "cuda") {
+    Result<std::unique_ptr<Device>> device = make_cuda_device({});
+    if (!device.ok()) return device;
+    return make_checked_device(device.take());
+  }
   CpuOptions cpu;
   cpu.threads = options.threads;
   cpu.isa = options.isa;
@@ -43,6 +49,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   executor_options.chunk_max = options.tokens_max;
   executor_options.sequences_max = options.sequences_max;
   executor_options.prefixes = options.prefixes;
+  executor_options.record_steps = options.record_steps;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(**device, world, *groups, **model, executor_options);
   if (!executor.ok()) return executor.status();

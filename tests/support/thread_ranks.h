@@ -15,7 +15,7 @@ namespace trireme::test {
 
 struct RankOptions {
   Mesh mesh;
-  std::string isa = "";  // of the CPU device; "ref": the reference device
+  std::string isa = "";  // of the CPU device; "ref": the reference device; "cuda": the emulated GPU
   int threads = 1;
   std::optional<DType> dtype, cache_dtype;
   uint32_t block_tokens = 16;
@@ -24,6 +24,7 @@ struct RankOptions {
   uint32_t sequences_max = 8;
   uint64_t cache_bytes = uint64_t{1} << 30;
   PrefixRoom prefixes;
+  bool record_steps = true;
   std::function<void(ModelSpec&)> edit_spec;  // negative controls
 };
 

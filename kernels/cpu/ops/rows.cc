@@ -29,6 +29,21 @@ void CpuOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
   });
 }
 
+// A row is normalised while it is still in the cache of the thread that has added to it.
+void CpuOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
+  const int64_t groups = args.groups, n = x.cols / groups;
+  const auto loop = args.kind == NormKind::kRms ? loops_.norm_rms : loops_.norm_layer;
+  const float *gain = first_column(args.gain), *bias = first_column(args.bias);
+  const int64_t gain_step = args.gain.cols == x.cols ? n : 0;
+  const int64_t bias_step = args.bias.cols == x.cols ? n : 0;
+  share(x.rows, 4 * x.rows * x.cols, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      loops_.add(delta.f32_row(t), x.cols, x.f32_row(t));
+      loop(x.f32_row(t), groups, n, args.epsilon, gain, bias, gain_step, bias_step, y.f32_row(t));
+    }
+  });
+}
+
 void CpuOps::add(ConstTensorView x, TensorView y) {
   share(y.rows, y.rows * y.cols, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t) loops_.add(x.f32_row(t), y.cols, y.f32_row(t));

@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -17,14 +18,16 @@ bool aligned4(const ConstTensorView& x) {
 }
 
 // A block for each row and each 256 words of it.
-Grid elementwise_grid(int64_t rows, int64_t cols, int width) {
+Grid elementwise_grid(int64_t rows, int64_t cols, int width, bool overlaps = false) {
   return {dim3(static_cast<unsigned>(rows),
                static_cast<unsigned>(ceil_div(cols, int64_t{kThreads} * width))),
-          dim3(kThreads), 0};
+          dim3(kThreads), 0, overlaps};
 }
 
 template <int N, class F>
 __global__ void map2_kernel(Matrix32 a, Matrix32 b, MatrixOut32 y, int64_t cols, F f) {
+  next_may_start();
+  previous_done();
   const int64_t row = blockIdx.x;
   const int64_t col = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
   if (col >= cols) return;
@@ -41,10 +44,10 @@ template <class F>
 void map2(Context& context, const char* name, const ConstTensorView& a, const ConstTensorView& b,
           const TensorView& y, F f) {
   if (aligned4(a) && aligned4(b) && aligned4(y)) {
-    launch(context, name, elementwise_grid(y.rows, y.cols, 4), map2_kernel<4, F>, matrix(a),
+    launch(context, name, elementwise_grid(y.rows, y.cols, 4, true), map2_kernel<4, F>, matrix(a),
            matrix(b), matrix(y), y.cols, f);
   } else {
-    launch(context, name, elementwise_grid(y.rows, y.cols, 1), map2_kernel<1, F>, matrix(a),
+    launch(context, name, elementwise_grid(y.rows, y.cols, 1, true), map2_kernel<1, F>, matrix(a),
            matrix(b), matrix(y), y.cols, f);
   }
 }
@@ -85,60 +88,6 @@ __global__ void embed_kernel(const W* table, int64_t table_rows, int64_t table_s
   const int64_t id = int64_t{ids[row]} - first_id;
   const bool mine = id >= 0 && id < table_rows;
   y.data[row * y.stride + col] = mine ? scale * to_float(table[id * table_stride + col]) : 0.0f;
-}
-
-struct NormCall {
-  Matrix32 x;
-  MatrixOut32 y;
-  int64_t cols;  // of one group
-  int32_t groups;
-  int64_t units;  // rows * groups
-  bool layer;     // NormKind::kLayer
-  float epsilon;
-  const float* gain;                 // may be null
-  const float* bias;                 // may be null
-  int64_t gain_stride, bias_stride;  // from one group to the next: 0 where all share
-};
-
-// One warp (kBlock false) or one block for each group of each row. Three passes over data that the
-// L1 cache holds after the first.
-template <bool kBlock>
-__global__ void norm_kernel(NormCall c) {
-  const int lane =
-      kBlock ? static_cast<int>(threadIdx.x) : static_cast<int>(threadIdx.x) % kWarpSize;
-  const int lanes = kBlock ? static_cast<int>(blockDim.x) : kWarpSize;
-  const int64_t unit =
-      kBlock ? int64_t{blockIdx.x}
-             : int64_t{blockIdx.x} * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
-  if (unit >= c.units) return;
-  float* partial = kBlock ? shared<float>() : nullptr;
-  const auto sum = [&](float value) {
-    return kBlock ? block_sum(value, partial) : warp_sum(value);
-  };
-  const int64_t row = unit / c.groups, group = unit % c.groups;
-  const float* x = c.x.data + row * c.x.stride + group * c.cols;
-  float* y = c.y.data + row * c.y.stride + group * c.cols;
-  const float* gain = c.gain == nullptr ? nullptr : c.gain + group * c.gain_stride;
-  const float* bias = c.bias == nullptr ? nullptr : c.bias + group * c.bias_stride;
-  const auto count = static_cast<float>(c.cols);
-  float mean = 0.0f;
-  if (c.layer) {
-    float total = 0.0f;
-    for (int64_t i = lane; i < c.cols; i += lanes) total += x[i];
-    mean = sum(total) / count;
-  }
-  float squares = 0.0f;
-  for (int64_t i = lane; i < c.cols; i += lanes) {
-    const float d = x[i] - mean;
-    squares = fmaf(d, d, squares);
-  }
-  const float inverse = 1.0f / sqrtf(sum(squares) / count + c.epsilon);
-  for (int64_t i = lane; i < c.cols; i += lanes) {
-    float value = (x[i] - mean) * inverse;
-    if (gain != nullptr) value *= gain[i];
-    if (bias != nullptr) value += bias[i];
-    y[i] = value;
-  }
 }
 
 __global__ void gather_kernel(Matrix32 x, const int32_t* indices, MatrixOut32 y, int64_t cols) {
@@ -205,32 +154,6 @@ void CudaOps::embed(const WeightView& table, const int32_t* ids, int32_t count, 
     launch(context_, "embed", grid, embed_kernel<W>, static_cast<const W*>(table.data), table.rows,
            stride, ids, first_id, scale, matrix(y), y.cols);
   });
-}
-
-void CudaOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
-  NormCall call;
-  call.x = matrix(x);
-  call.y = matrix(y);
-  call.groups = args.groups;
-  call.cols = x.cols / args.groups;
-  call.units = x.rows * args.groups;
-  call.layer = args.kind == NormKind::kLayer;
-  call.epsilon = args.epsilon;
-  call.gain = args.gain.empty() ? nullptr : static_cast<const float*>(args.gain.data);
-  call.bias = args.bias.empty() ? nullptr : static_cast<const float*>(args.bias.data);
-  call.gain_stride = args.gain.cols == call.cols ? 0 : call.cols;
-  call.bias_stride = args.bias.cols == call.cols ? 0 : call.cols;
-  if (call.cols <= 512) {
-    constexpr int kUnits = 4;
-    launch(context_, "norm",
-           {dim3(static_cast<unsigned>(ceil_div(call.units, kUnits))), dim3(kUnits * kWarpSize)},
-           norm_kernel<false>, call);
-  } else {
-    const unsigned threads = call.cols <= 2048 ? 256 : 1024;
-    launch(context_, "norm",
-           {dim3(static_cast<unsigned>(call.units)), dim3(threads), kWarpSize * sizeof(float)},
-           norm_kernel<true>, call);
-  }
 }
 
 void CudaOps::add(ConstTensorView x, TensorView y) { map2(context_, "add", x, y, y, Add{}); }

@@ -40,11 +40,21 @@ class CudaPlugin {
   virtual Result<std::unique_ptr<Device>> make_device(const CudaOptions& options) const = 0;
 };
 
-// What the library exports under the name "trireme_cuda_plugin". INVARIANT: `abi` comes first and
-// stays a C string, so that a library of another build can still be asked for it.
+// What is behind the door. INVARIANT: `abi` comes first and stays a C string, so that a library of
+// another build can still be asked for it.
 struct CudaPluginEntry {
   const char* abi = nullptr;
   const CudaPlugin* plugin = nullptr;  // lives as long as the library
 };
+
+// The library exports one function with C linkage, under this name. A function, not an object: what
+// it returns may be made when it is first asked for, so that opening the library runs no code of
+// ours.
+inline constexpr const char* kCudaPluginSymbol = "trireme_cuda_plugin";
+using CudaPluginFunction = const CudaPluginEntry*();
+
+// The build that this side comes from: the version, and a hash over the headers that both sides
+// share. What the library puts into its entry.
+const char* cuda_plugin_abi();
 
 }  // namespace trireme

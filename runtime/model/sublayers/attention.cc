@@ -89,16 +89,19 @@ Status Attention::forward(ConstTensorView input, SublayerStep& step, TensorView 
     NormArgs norm{NormKind::kRms,
                   norm_epsilon_,
                   static_cast<int32_t>(query_cols_ / heads_.head_dim),
-                  ConstTensorView(q_norm_.data(), 1, heads_.head_dim, DType::kF32),
+                  float_rows(q_norm_, 1, heads_.head_dim),
                   {}};
     ops_->norm(q, norm, q);
     norm.groups = static_cast<int32_t>(kv_cols_ / heads_.head_dim);
-    norm.gain = ConstTensorView(k_norm_.data(), 1, heads_.head_dim, DType::kF32);
+    norm.gain = float_rows(k_norm_, 1, heads_.head_dim);
     ops_->norm(k, norm, k);
   }
-  rotate(*ops_, heads_, rope_style_, step.batch, q);
-  rotate(*ops_, heads_, rope_style_, step.batch, k);
-  ops_->store_kv(k, v, step.batch.rows, step.state.kv);
+  if (heads_.rope >= 0) {
+    ops_->rope_store(step.batch.rope_tables[heads_.rope], rope_style_, q, k, v, step.batch.rows,
+                     step.state.kv);
+  } else {
+    ops_->store_kv(k, v, step.batch.rows, step.state.kv);
+  }
   const TensorView mixed = step.scratch.take(input.rows, query_cols_);
   ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
   return output_.forward(mixed, delta);

@@ -61,20 +61,20 @@ Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   const int64_t rows = input.rows;
   const int64_t channels = key_.outputs();
   const TensorView mixed = step.scratch.take(rows, 3 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 3, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 3, dim_), mixed);
   const TensorView k = step.scratch.take(rows, channels);
   const TensorView v = step.scratch.take(rows, channels);
   const TensorView r = step.scratch.take(rows, channels);
-  key_.forward(mixed.col_range(0, dim_), k);
-  value_.forward(mixed.col_range(dim_, dim_), v);
-  receptance_.forward(mixed.col_range(2 * dim_, dim_), r);
+  const LinearCall calls[] = {{mixed.col_range(0, dim_), key_.view(), k, {}},
+                              {mixed.col_range(dim_, dim_), value_.view(), v, {}},
+                              {mixed.col_range(2 * dim_, dim_), receptance_.view(), r, {}}};
+  ops_->linears(calls);
   Wkv4Args args;
   args.k = k;
   args.v = v;
   args.r = r;
-  args.w = ConstTensorView(decay_.data(), 1, channels, DType::kF32);
-  args.u = ConstTensorView(first_.data(), 1, channels, DType::kF32);
+  args.w = float_rows(decay_, 1, channels);
+  args.u = float_rows(first_, 1, channels);
   StateRows recurrence = step.state.fixed;
   recurrence.offset += shift_state_bytes(dim_);
   const TensorView out = step.scratch.take(rows, channels);
@@ -108,14 +108,13 @@ Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c
 Status Rwkv4ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const int64_t rows = input.rows;
   const TensorView mixed = step.scratch.take(rows, 2 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 2, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 2, dim_), mixed);
   const TensorView k = step.scratch.take(rows, key_.outputs());
-  key_.forward(mixed.col_range(0, dim_), k);
-  ops_->activate(Activation::kReluSquared, k, k);
   const TensorView r = step.scratch.take(rows, dim_);
-  receptance_.forward(mixed.col_range(dim_, dim_), r);
-  ops_->activate(Activation::kSigmoid, r, r);
+  const LinearCall calls[] = {
+      {mixed.col_range(0, dim_), key_.view(), k, Activation::kReluSquared},
+      {mixed.col_range(dim_, dim_), receptance_.view(), r, Activation::kSigmoid}};
+  ops_->linears(calls);
   if (Status s = value_.forward(k, delta); !s.ok()) return s;
   ops_->multiply(r, delta);
   return Status::ok_status();

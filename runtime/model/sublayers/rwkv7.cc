@@ -1,6 +1,7 @@
 #include "runtime/model/sublayers/rwkv7.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "runtime/model/sublayers/load_linear.h"
@@ -109,30 +110,40 @@ int64_t Rwkv7TimeMix::scratch_cols() const {
   return 6 * dim_ + 9 * channels_ + low_rank;
 }
 
-void Rwkv7TimeMix::apply(const Lora& lora, std::optional<Activation> inner, ConstTensorView x,
-                         SublayerStep& step, TensorView y) {
-  const TensorView low = step.scratch.take(x.rows, lora.down.outputs());
-  lora.down.forward(x, low);
-  if (inner) ops_->activate(*inner, low, low);
-  lora.up.forward(low, y);
-}
-
 Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const int64_t rows = input.rows;
   const TensorView mixed = step.scratch.take(rows, 6 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 6, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 6, dim_), mixed);
   const auto x = [&](int i) { return mixed.col_range(i * dim_, dim_); };  // r w k v a g
   const auto take = [&] { return step.scratch.take(rows, channels_); };
 
   const TensorView r = take(), w = take(), k = take(), a = take(), b = take(), g = take();
   const TensorView v = first_layer_ ? step.carry.side : take();
-  receptance_.forward(x(0), r);
-  apply(decay_, Activation::kTanh, x(1), step, w);
-  key_.forward(x(2), k);
-  value_.forward(x(3), v);
-  apply(a_, std::nullopt, x(4), step, a);
-  apply(gate_, Activation::kSigmoid, x(5), step, g);
+  const TensorView v_gate = first_layer_ ? TensorView{} : take();
+  // Everything that reads the mixed rows, then everything that comes out of low rank: two calls,
+  // so that the small products run beside the large ones.
+  struct LowRank {
+    const Lora& lora;
+    int of;  // x(of)
+    std::optional<Activation> inner;
+    TensorView y;
+  };
+  const LowRank low_ranks[] = {{decay_, 1, Activation::kTanh, w},
+                               {a_, 4, std::nullopt, a},
+                               {gate_, 5, Activation::kSigmoid, g},
+                               {v_, 3, std::nullopt, v_gate}};
+  LinearCall downs[7] = {
+      {x(0), receptance_.view(), r, {}}, {x(2), key_.view(), k, {}}, {x(3), value_.view(), v, {}}};
+  LinearCall ups[4];
+  const size_t count = first_layer_ ? 3 : 4;
+  for (size_t i = 0; i < count; ++i) {
+    const LowRank& l = low_ranks[i];
+    const TensorView low = step.scratch.take(rows, l.lora.down.outputs());
+    downs[3 + i] = {x(l.of), l.lora.down.view(), low, l.inner};
+    ups[i] = {low, l.lora.up.view(), l.y, {}};
+  }
+  ops_->linears({downs, 3 + count});
+  ops_->linears({ups, count});
 
   Wkv7PrepareArgs prepare;
   prepare.w = w;
@@ -140,12 +151,10 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   prepare.b = b;
   prepare.k = k;
   prepare.v = v;
-  prepare.k_k = ConstTensorView(k_k_.data(), 1, channels_, DType::kF32);
-  prepare.k_a = ConstTensorView(k_a_.data(), 1, channels_, DType::kF32);
+  prepare.k_k = float_rows(k_k_, 1, channels_);
+  prepare.k_a = float_rows(k_a_, 1, channels_);
   prepare.head_dim = head_dim_;
   if (!first_layer_) {
-    const TensorView v_gate = take();
-    apply(v_, std::nullopt, x(3), step, v_gate);
     prepare.v_gate = v_gate;
     prepare.v_first = step.carry.side;
   }
@@ -158,13 +167,9 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   ops_->wkv7(Wkv7Args{r, w, k, v, a, b, heads, head_dim_}, step.batch.rows, recurrence, y);
   ops_->norm(y,
              NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_), heads,
-                      ConstTensorView(norm_gain_.data(), 1, channels_, DType::kF32),
-                      ConstTensorView(norm_bias_.data(), 1, channels_, DType::kF32)},
+                      float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)},
              y);
-  ops_->wkv7_finish(
-      Wkv7FinishArgs{r, k, v, g, ConstTensorView(r_k_.data(), 1, channels_, DType::kF32),
-                     head_dim_},
-      y);
+  ops_->wkv7_finish(Wkv7FinishArgs{r, k, v, g, float_rows(r_k_, 1, channels_), head_dim_}, y);
   return output_.forward(y, delta);
 }
 
@@ -189,12 +194,10 @@ Result<std::unique_ptr<Sublayer>> Rwkv7ChannelMix::make(const SublayerContext& c
 
 Status Rwkv7ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const TensorView mixed = step.scratch.take(input.rows, dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed,
-                  ConstTensorView(mix_.data(), 1, dim_, DType::kF32), mixed);
+  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 1, dim_), mixed);
   const TensorView k = step.scratch.take(input.rows, key_.outputs());
-  key_.forward(mixed, k);
-  ops_->activate(Activation::kReluSquared, k, k);
-  return value_.forward(k, delta);
+  ops_->feed_forward(FeedForward::kReluSquared, mixed, key_.view(), value_.view(), k, delta);
+  return value_.reduce(delta);
 }
 
 }  // namespace trireme

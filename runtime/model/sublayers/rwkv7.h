@@ -1,8 +1,6 @@
 // RWKV-7's two halves (arXiv 2503.14456; RWKV-LM RWKV-v7/rwkv_v7_demo.py), cut by whole heads.
 #pragma once
 
-#include <optional>
-
 #include "parallel/sharded_linear.h"
 #include "runtime/model/sublayers/sublayer.h"
 
@@ -24,8 +22,6 @@ class Rwkv7TimeMix final : public Sublayer {
   };
   static Result<Lora> load_lora(const SublayerContext& c, const char* letter, int32_t rank,
                                 Range mine);
-  void apply(const Lora& lora, std::optional<Activation> inner, ConstTensorView x,
-             SublayerStep& step, TensorView y);
 
   Ops* ops_ = nullptr;
   bool first_layer_ = false;

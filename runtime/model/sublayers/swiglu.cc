@@ -35,12 +35,9 @@ Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
 }
 
 Status SwiGlu::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView gate_up = step.scratch.take(input.rows, gate_up_.outputs());
-  gate_up_.forward(input, gate_up);
-  const int64_t half = gate_up_.outputs() / 2;
-  const TensorView gate = gate_up.col_range(0, half);
-  ops_->swiglu(gate, gate_up.col_range(half, half), gate);
-  return down_.forward(gate, delta);
+  const TensorView inner = step.scratch.take(input.rows, gate_up_.outputs());
+  ops_->feed_forward(FeedForward::kSwiglu, input, gate_up_.view(), down_.view(), inner, delta);
+  return down_.reduce(delta);
 }
 
 }  // namespace trireme

@@ -220,7 +220,8 @@ TEST(Blocks, CountSaysWhatDoesNotFit) {
   EXPECT_EQ(blocks.status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(blocks.status().message(),
             "one sequence of 20 tokens needs 1280 bytes of cache on this rank, the cache has 1279: "
-            "lower max_model_len or raise cpu_kv_cache_space");
+            "lower max_model_len or raise cpu_kv_cache_space, on a GPU "
+            "gpu_memory_utilization");
 }
 
 // A stage without states, or with bytes of other stages only, has room for everybody.

@@ -113,7 +113,11 @@ TEST(ConfigReader, ErrorsSayWhereWhatAndHow) {
       {"version: 1\nengine: {threads: -1}\n",
        "f.yaml:2:19: expected an integer from 0 to 4096, found '-1'"},
       {"version: 1\nengine: {device: gpu}\n",
-       "f.yaml:2:18: expected one of auto, cpu, found 'gpu' (did you mean 'cpu'?)"},
+       "f.yaml:2:18: expected one of auto, cpu, cuda, found 'gpu' (did you mean 'cpu'?)"},
+      {"version: 1\nengine: {gpu_memory_utilization: 90}\n",
+       "f.yaml:2:34: expected a number above 0, at most 1, found '90'"},
+      {"version: 1\nengine: {gpu_memory_utilization: 0}\n",
+       "f.yaml:2:34: expected a number above 0, at most 1, found '0'"},
       {"version: 1\nengine: {isa: avx521}\n",
        "f.yaml:2:15: expected one of auto, scalar, avx2, avx512, found 'avx521' (did you mean "
        "'avx512'?)"},

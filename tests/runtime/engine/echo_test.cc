@@ -317,7 +317,7 @@ class EchoWorker {
     if (sabotages(Sabotage::kTwoOwners) && runs.size() > 1) runs[1].blocks = runs[0].blocks;
     if (sabotages(Sabotage::kPositionOffByOne) && runs[0].first > 0) --runs[0].first;
     if (sabotages(Sabotage::kBlocksGivenBack)) give_back_and_reuse(stage, plan.runs[0].seq);
-    stage.builder->build(runs);
+    CHECK(stage.builder->build(runs).ok());
     DecoderBatch batch = stage.builder->batch();
     std::vector<StateView> states(stage.builder->states().begin(), stage.builder->states().end());
     std::vector<int32_t> logit_rows(batch.logit_rows, batch.logit_rows + batch.logits.rows.rows);

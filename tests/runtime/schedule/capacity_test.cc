@@ -30,7 +30,7 @@ TEST(Capacity, SaysWhatIsShort) {
   EXPECT_EQ(full.message(),
             "the request may hold 12 blocks (48 tokens, 768 bytes) of the cache for full "
             "attention, and there are 10 blocks (40 tokens, 640 bytes): shorten the prompt, lower "
-            "max_tokens or n, or raise cpu_kv_cache_space");
+            "max_tokens or n, or raise cpu_kv_cache_space, on a GPU gpu_memory_utilization");
   EXPECT_NE(can_ever_fit(mixed(), total, wide).message().find("a window of 32 tokens"),
             std::string::npos);
   const std::string states = can_ever_fit(mixed(), total, many).message();

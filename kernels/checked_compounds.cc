@@ -1,0 +1,47 @@
+// The compounds of ops.h: what their parts require, and what comes on top.
+#include "kernels/base/check.h"
+#include "kernels/checked_ops.h"
+#include "kernels/overlap.h"
+
+namespace trireme {
+
+void CheckedOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
+  check_matrix("add_norm: delta", delta, x.rows, x.cols);
+  check_norm(x, args, y);
+  check_disjoint("add_norm", x, {delta});
+  check_disjoint("add_norm", y, {delta, x});
+  ops_->add_norm(delta, x, args, y);
+}
+
+void CheckedOps::linears(std::span<const LinearCall> calls) {
+  for (const LinearCall& call : calls) {
+    check_linear(call.x, call.w, call.y);
+    for (const LinearCall& other : calls) {
+      if (&other != &call) check_disjoint("linears", call.y, {other.x, other.y, other.w.bias});
+    }
+  }
+  ops_->linears(calls);
+}
+
+void CheckedOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                              const WeightView& down, TensorView inner, TensorView y) {
+  check_linear(x, up, inner);
+  const bool gated = kind == FeedForward::kSwiglu;
+  CHECK(!gated || up.rows % 2 == 0) << "feed_forward: " << up.rows << " rows of gate and up";
+  check_linear(gated ? inner.col_range(0, inner.cols / 2) : inner, down, y);
+  check_disjoint("feed_forward", inner, {x, down.bias});
+  check_disjoint("feed_forward", y, {x, inner, up.bias});
+  ops_->feed_forward(kind, x, up, down, inner, y);
+}
+
+void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                            ConstTensorView v, const Ragged& rows, const KvView& cache) {
+  check_rope(cos_sin, cache.head_dim, q);
+  check_rope(cos_sin, cache.head_dim, k);
+  check_store(k, v, rows, cache);
+  check_disjoint("rope_store", q, {k, v});
+  check_disjoint("rope_store", k, {v});
+  ops_->rope_store(cos_sin, style, q, k, v, rows, cache);
+}
+
+}  // namespace trireme

@@ -1,0 +1,207 @@
+// Products of many rows, on tensor cores by a library. Around it: rows are written down in the
+// weights' format, with what an op before would have done to them, and products get their bias and
+// epilogue; for all calls of a group at once.
+#include <algorithm>
+
+#include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
+#include "kernels/cuda/device/product.cuh"
+#include "kernels/cuda/formats.h"
+#include "kernels/cuda/launch.h"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// One call's rows in the format of the weights.
+struct Narrow {
+  Call call;
+  void* rows;
+  int64_t stride;
+  float* scales;  // of f16: what a row was divided by; null: rows are as they were
+};
+struct Narrows {
+  Narrow each[kCallsMax];
+};
+
+// A power of two that brings the row below what f16 holds; bf16 has the range of f32.
+__device__ __forceinline__ float scale_for_f16(const Call& c, const float* x) {
+  float* partial = shared<float>();
+  float largest = 0.0f;
+  for (int64_t i = threadIdx.x; i < c.inputs; i += kThreads)
+    largest = fmaxf(largest, fabsf(input_of(c, x, i)));
+  largest = warp_max(largest);
+  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = largest;
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  largest = warp_max(lane < kThreads / kWarpSize ? partial[lane] : 0.0f);
+  constexpr float kRoom = 32768.0f;  // half of what f16 can hold
+  float scale = 1.0f;
+  while (largest * scale > kRoom && scale > 0x1p-100f) scale *= 0.5f;
+  return scale;
+}
+
+// A block for each row of each call; a thread writes 16 bytes at a time.
+template <class W, bool kWide>
+__global__ void narrow_kernel(const __grid_constant__ Narrows all) {
+  next_may_start();
+  previous_done();
+  const Narrow& n = all.each[blockIdx.y];
+  const Call& c = n.call;
+  const int64_t row = blockIdx.x;
+  const float* x = c.x + row * c.x_stride;
+  W* y = static_cast<W*>(n.rows) + row * n.stride;
+  float scale = 1.0f;
+  if (n.scales != nullptr) {
+    scale = scale_for_f16(c, x);
+    if (threadIdx.x == 0) n.scales[row] = 1.0f / scale;
+  }
+  constexpr int kEach = 16 / static_cast<int>(sizeof(W));
+  for (int64_t first = int64_t{threadIdx.x} * kEach; first < n.stride;
+       first += int64_t{kThreads} * kEach) {
+    float values[kEach];
+    if (kWide && first + kEach <= c.inputs) {
+#pragma unroll
+      for (int i = 0; i < kEach; i += 4) {
+        Pack<float, 4> four = load<4>(x + first + i);
+        if (c.prologue == Prologue::kSwiglu) {
+          const Pack<float, 4> up = load<4>(x + c.inputs + first + i);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) four.at[j] *= sigmoid(four.at[j]) * up.at[j];
+        } else if (c.prologue == Prologue::kReluSquared) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) four.at[j] = relu_squared(four.at[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i)
+        values[i] = first + i < c.inputs ? input_of(c, x, first + i) : 0.0f;
+    }
+    Pack<W, kEach> packed;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) packed.at[i] = from_float<W>(values[i] * scale);
+    store<kEach>(y + first, packed);
+  }
+}
+
+// y = epilogue(y * scale of the row + bias), for each call that has any of them.
+__global__ void finish_kernel(const __grid_constant__ Narrows all) {
+  next_may_start();
+  previous_done();
+  const Narrow& n = all.each[blockIdx.z];
+  const Call& c = n.call;
+  const int64_t row = blockIdx.x;
+  const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
+  if (col >= c.outputs) return;
+  float* at = c.y + row * c.y_stride + col;
+  const float scale = n.scales == nullptr ? 1.0f : n.scales[row];
+  *at = finished(c.epilogue, *at * scale + (c.bias == nullptr ? 0.0f : c.bias[col]));
+}
+
+bool aligned16(const void* data, int64_t stride, size_t element_bytes) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 &&
+         stride * static_cast<int64_t>(element_bytes) % 16 == 0;
+}
+
+// Rows that the library reads where they are.
+bool needs_no_copy(DType dtype, const Call& c) {
+  return dtype == DType::kF32 && c.prologue == Prologue::kNone &&
+         aligned16(c.x, c.x_stride, sizeof(float));
+}
+
+size_t aligned_bytes(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+// Places for the rows that must be written down, in scratch memory; false where there is none.
+template <class W>
+bool place_rows(Context& context, DType dtype, std::span<Narrow> each) {
+  size_t bytes = 0;
+  for (Narrow& n : each) {
+    n.stride = weight_stride(n.call.inputs);
+    bytes += aligned_bytes(static_cast<size_t>(n.call.rows * n.stride) * sizeof(W)) +
+             aligned_bytes(static_cast<size_t>(n.call.rows) * sizeof(float));
+  }
+  auto* scratch = static_cast<std::byte*>(context.scratch(bytes));
+  if (scratch == nullptr) return false;
+  for (Narrow& n : each) {
+    n.rows = scratch;
+    scratch += aligned_bytes(static_cast<size_t>(n.call.rows * n.stride) * sizeof(W));
+    n.scales = dtype == DType::kF16 ? reinterpret_cast<float*>(scratch) : nullptr;
+    scratch += aligned_bytes(static_cast<size_t>(n.call.rows) * sizeof(float));
+  }
+  return true;
+}
+
+// Writes down the rows of the calls that need it.
+template <class W>
+bool narrow_rows(Context& context, DType dtype, std::span<Narrow> each) {
+  if (!place_rows<W>(context, dtype, each)) return false;
+  Narrows group{};
+  unsigned count = 0;
+  bool wide = true;
+  for (Narrow& n : each) {
+    if (needs_no_copy(dtype, n.call)) {
+      n.rows = const_cast<float*>(n.call.x);  // only read
+      n.stride = n.call.x_stride;
+      continue;
+    }
+    wide = wide && aligned16(n.call.x, n.call.x_stride, sizeof(float)) && n.call.inputs % 4 == 0;
+    group.each[count++] = n;
+  }
+  const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows), count), dim3(kThreads),
+                  kWarpSize * sizeof(float), true};
+  launch(context, "linear", grid, wide ? narrow_kernel<W, true> : narrow_kernel<W, false>, group);
+  return true;
+}
+
+bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
+  const Call& c = n.call;
+  if (!aligned16(c.y, c.y_stride, sizeof(float))) return false;
+  Product p;
+  p.dtype = dtype;
+  p.x = n.rows;
+  p.x_stride = n.stride;
+  p.w = c.w;
+  p.w_stride = c.w_stride;
+  p.y = c.y;
+  p.y_stride = c.y_stride;
+  p.rows = c.rows;
+  p.inputs = c.inputs;
+  p.outputs = c.outputs;
+  return gemm.multiply(context, p);
+}
+
+}  // namespace
+
+void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {
+  Narrow each[kCallsMax] = {};
+  for (size_t i = 0; i < calls.size(); ++i) each[i].call = calls[i];
+  bool placed = false;
+  dispatch_floats(dtype, [&](auto zero) {
+    placed = narrow_rows<decltype(zero)>(context, dtype, {each, calls.size()});
+  });
+  if (!placed) return;  // the context holds the error
+  Narrows group{};
+  unsigned count = 0;
+  int64_t outputs = 0;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const Call& c = calls[i];
+    if (!multiply(context, gemm, dtype, each[i])) {
+      tiled_product(context, dtype, c);
+      continue;
+    }
+    if (each[i].scales == nullptr && c.bias == nullptr && c.epilogue == Epilogue::kNone) continue;
+    outputs = std::max(outputs, c.outputs);
+    group.each[count++] = each[i];
+  }
+  const Grid grid{dim3(static_cast<unsigned>(calls.front().rows),
+                       static_cast<unsigned>(ceil_div(outputs, kThreads)), count),
+                  dim3(kThreads), 0, true};
+  launch(context, "linear", grid, finish_kernel, group);
+}
+
+}  // namespace trireme::cuda

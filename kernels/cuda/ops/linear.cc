@@ -1,0 +1,91 @@
+// Matrix products: which way they go.
+#include <optional>
+#include <span>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/ops/product.h"
+
+namespace trireme::cuda {
+namespace {
+
+Call call_of(const ConstTensorView& x, const WeightView& w, const TensorView& y) {
+  Call call{};
+  call.w = w.data;
+  call.w_stride = weight_stride(w.cols);
+  call.x = static_cast<const float*>(x.data);
+  call.x_stride = x.row_stride;
+  call.bias = w.bias.empty() ? nullptr : static_cast<const float*>(w.bias.data);
+  call.y = static_cast<float*>(y.data);
+  call.y_stride = y.row_stride;
+  call.rows = x.rows;
+  call.inputs = w.cols;
+  call.outputs = w.rows;
+  return call;
+}
+
+Epilogue epilogue_of(const std::optional<Activation>& activation) {
+  if (!activation) return Epilogue::kNone;
+  switch (*activation) {
+    case Activation::kSigmoid:
+      return Epilogue::kSigmoid;
+    case Activation::kTanh:
+      return Epilogue::kTanh;
+    case Activation::kSilu:
+      return Epilogue::kSilu;
+    case Activation::kReluSquared:
+      return Epilogue::kReluSquared;
+  }
+  return Epilogue::kNone;
+}
+
+// REQUIRES: at least one row, and the same number in all calls.
+void products(Context& context, Gemm* gemm, DType dtype, std::span<const Call> calls) {
+  if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
+  if (gemm != nullptr) return library_products(context, *gemm, dtype, calls);
+  for (const Call& call : calls) tiled_product(context, dtype, call);
+}
+
+}  // namespace
+
+void CudaOps::linear(ConstTensorView x, const WeightView& w, TensorView y) {
+  const LinearCall call{x, w, y, std::nullopt};
+  linears({&call, 1});
+}
+
+// Neighbours that are alike go together.
+void CudaOps::linears(std::span<const LinearCall> calls) {
+  for (size_t i = 0; i < calls.size();) {
+    const DType dtype = calls[i].w.dtype;
+    const int64_t rows = calls[i].x.rows;
+    Call group[kCallsMax];
+    size_t count = 0;
+    for (; i < calls.size() && count < kCallsMax; ++i) {
+      const LinearCall& call = calls[i];
+      if (call.x.rows != rows || call.w.dtype != dtype) break;
+      if (rows == 0 || call.w.rows == 0) continue;
+      group[count] = call_of(call.x, call.w, call.y);
+      group[count++].epilogue = epilogue_of(call.activation);
+    }
+    if (count > 0) products(context_, gemm_, dtype, {group, count});
+  }
+}
+
+// Few rows: the inner activation is the first product's epilogue. Many: it is the second one's
+// prologue, where the rows are converted anyway.
+void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                           const WeightView& down, TensorView inner, TensorView y) {
+  if (x.rows == 0) return;
+  const bool gated = kind == FeedForward::kSwiglu;
+  Call first = call_of(x, up, inner);
+  Call second = call_of(inner, down, y);
+  if (x.rows <= kStreamedRows) {
+    first.epilogue = gated ? Epilogue::kSwiglu : Epilogue::kReluSquared;
+    if (gated) first.outputs /= 2;
+  } else {
+    second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
+  }
+  if (first.outputs > 0) products(context_, gemm_, up.dtype, {&first, 1});
+  if (second.outputs > 0) products(context_, gemm_, down.dtype, {&second, 1});
+}
+
+}  // namespace trireme::cuda

@@ -1,0 +1,52 @@
+// A matrix product as the kernels of this folder take it, and the three ways to do it: stream.cu,
+// library.cu, tiled.cu. linear.cu chooses.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/base/dtype.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/gemm.h"
+
+namespace trireme::cuda {
+
+// What x's rows become before they are multiplied, where an op before would only have written them
+// down to be read again. kSwiglu: x is [rows, 2 inputs], gates, then values.
+enum class Prologue : uint8_t { kNone, kReluSquared, kSwiglu };
+
+// What a product becomes before it is stored. kSwiglu: w has 2 outputs rows, gates, then values.
+enum class Epilogue : uint8_t { kNone, kSigmoid, kTanh, kSilu, kReluSquared, kSwiglu };
+
+// y = epilogue(prologue(x) transpose(w) + bias).
+struct Call {
+  const void* w;
+  int64_t w_stride;
+  const float* x;
+  int64_t x_stride;
+  const float* bias;  // may be null
+  float* y;
+  int64_t y_stride;
+  int64_t rows, inputs, outputs;
+  Prologue prologue;
+  Epilogue epilogue;
+};
+
+inline constexpr int kCallsMax = 8;  // of one launch
+
+// Up to so many rows of x the weights are streamed past all of them. Beyond, their products cost
+// more than the reading, and tensor cores win.
+inline constexpr int64_t kStreamedRows = 8;
+
+// All calls in one launch. REQUIRES: at most kCallsMax calls of the same number of rows, from 1 to
+// kStreamedRows, with weights of `dtype` and no prologue.
+void stream_products(Context& context, DType dtype, std::span<const Call> calls);
+
+// On tensor cores, with inputs in the format of the weights. REQUIRES: at most kCallsMax calls with
+// weights of `dtype` and no epilogue of kSwiglu.
+void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls);
+
+// Plain tiles in f32, any shape. REQUIRES: no epilogue of kSwiglu.
+void tiled_product(Context& context, DType dtype, const Call& call);
+
+}  // namespace trireme::cuda

@@ -1,0 +1,178 @@
+// The compounds of ops.h against the ops that their bodies name, on every device: the same bits
+// where the device promises the Row law, within a few roundings elsewhere.
+#include <cmath>
+
+#include "tests/contract/ops_cache.h"
+
+namespace trireme::contract {
+namespace {
+
+class CompoundOps : public testing::TestWithParam<DeviceCase> {
+ protected:
+  void expect_equal(const std::vector<float>& got, const std::vector<float>& want, double tolerance,
+                    const std::string& what) {
+    if (GetParam().tensor_cores()) {
+      expect_near(got, {want.begin(), want.end()}, tolerance, what);
+    } else {
+      expect_same_bits(got, want, what);
+    }
+  }
+
+  std::unique_ptr<Device> device_ = make_device(GetParam());
+  Ops& ops_ = device_->ops();
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, CompoundOps, testing::ValuesIn(device_cases()), case_name);
+
+TEST_P(CompoundOps, AddNorm) {
+  struct Shape {
+    int64_t rows, cols, pad;
+    int32_t groups;
+  };
+  uint64_t seed = 600;
+  for (const Shape& s : {Shape{0, 64, 0, 1},
+                         {3, 96, 1, 3},
+                         {2, 300, 4, 1},
+                         {5, 1024, 0, 1},
+                         {1, 4096, 4, 1},
+                         {2, 2052, 3, 1},
+                         {1, 17000, 0, 1}}) {
+    for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {
+      SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << s.rows << " x " << s.cols);
+      Random random(seed);
+      const Mat delta = Mat::random(*device_, random, s.rows, s.cols, s.pad);
+      Mat x = Mat::random(*device_, random, s.rows, s.cols, s.pad, 2, 0.5f);
+      const Mat gain = Mat::random(*device_, random, 1, s.cols);
+      Mat y(*device_, s.rows, s.cols, s.pad), want_x = x.clone(), want = y.clone();
+      NormArgs args{kind, 1e-5f, s.groups, gain.view(), gain.view()};
+      ops_.add(delta.view(), want_x.view());
+      ops_.norm(want_x.view(), args, want.view());
+      ops_.add_norm(delta.view(), x.view(), args, y.view());
+      for (Mat* mat : {&x, &y, &want_x, &want}) mat->fetch();
+      expect_same_bits(x.values(), want_x.values(), "x");
+      expect_equal(y.values(), want.values(), 2e-6, "y");
+    }
+  }
+}
+
+TEST_P(CompoundOps, Linears) {
+  struct Shape {
+    int64_t inputs, outputs;
+    std::optional<Activation> activation;
+  };
+  const Shape shapes[] = {{96, 40, std::nullopt},         {96, 7, Activation::kTanh},
+                          {33, 64, Activation::kSigmoid}, {96, 0, std::nullopt},
+                          {200, 129, Activation::kSilu},  {64, 50, Activation::kReluSquared},
+                          {8, 300, std::nullopt},         {96, 40, Activation::kTanh},
+                          {96, 12, Activation::kSigmoid}, {40, 41, std::nullopt}};
+  uint64_t seed = 700;
+  for (int64_t rows : {0, 1, 2, 3, 4, 7, 8, 20}) {
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(testing::Message()
+                   << "seed " << ++seed << ", " << rows << " rows, " << dtype_name(dtype));
+      Random random(seed);
+      std::vector<Mat> x, y, want, bias;
+      std::vector<Weight> weights;
+      std::vector<LinearCall> calls;
+      for (const Shape& s : shapes) {
+        x.push_back(Mat::random(*device_, random, rows, s.inputs, 3));
+        y.emplace_back(*device_, rows, s.outputs, 2);
+        want.emplace_back(*device_, rows, s.outputs, 2);
+        bias.push_back(Mat::random(*device_, random, 1, s.outputs));
+        weights.emplace_back(*device_, random, s.outputs, s.inputs, dtype);
+        WeightView view = weights.back().matrix.view();
+        if (s.outputs % 2 == 0 && s.outputs > 0) view.bias = bias.back().view();
+        calls.push_back({x.back().view(), view, y.back().view(), s.activation});
+      }
+      ops_.linears(calls);
+      for (size_t i = 0; i < calls.size(); ++i) {
+        SCOPED_TRACE(testing::Message() << "call " << i);
+        ops_.linear(calls[i].x, calls[i].w, want[i].view());
+        if (calls[i].activation)
+          ops_.activate(*calls[i].activation, want[i].view(), want[i].view());
+        y[i].fetch();
+        want[i].fetch();
+        expect_equal(y[i].values(), want[i].values(), 1e-4, "y");
+      }
+    }
+  }
+}
+
+TEST_P(CompoundOps, FeedForward) {
+  uint64_t seed = 800;
+  for (int64_t rows : {0, 1, 3, 8, 21}) {
+    for (FeedForward kind : {FeedForward::kSwiglu, FeedForward::kReluSquared}) {
+      for (int64_t middle : {36, 37}) {  // what begins on words of 16 bytes, and what does not
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
+        Random random(seed);
+        const bool gated = kind == FeedForward::kSwiglu;
+        const int64_t ups = gated ? 2 * middle : middle;
+        Mat x = Mat::random(*device_, random, rows, 72);
+        const Weight up(*device_, random, ups, 72, DType::kF16);
+        const Weight down(*device_, random, 50, middle, DType::kBF16);
+        const Mat bias = Mat::random(*device_, random, 1, ups);
+        Mat inner(*device_, rows, ups, 4), y(*device_, rows, 50, 2), want = y.clone();
+        WeightView up_view = up.matrix.view();
+        if (middle == 37) up_view.bias = bias.view();
+        ops_.linear(x.view(), up_view, inner.view());
+        const TensorView first = inner.view().col_range(0, middle);
+        if (gated) {
+          ops_.swiglu(first, inner.view().col_range(middle, middle), first);
+        } else {
+          ops_.activate(Activation::kReluSquared, first, first);
+        }
+        ops_.linear(first, down.matrix.view(), want.view());
+        want.fetch();
+        ops_.feed_forward(kind, x.view(), up_view, down.matrix.view(), inner.view(), y.view());
+        y.fetch();
+        inner.fetch();  // its padding
+        // Rounding to bf16 in between turns an ulp into 2^-9 of one input.
+        expect_equal(y.values(), want.values(), rows > 8 ? 4e-2 : 1e-4, "y");
+      }
+    }
+  }
+}
+
+// What was stored shows in what attention reads.
+TEST_P(CompoundOps, RopeStore) {
+  struct Shape {
+    CacheSpec cache;
+    int32_t heads, rotated;
+    RopeStyle style;
+  };
+  uint64_t seed = 900;
+  for (const Shape& s : {Shape{{2, 16, 16, 0, DType::kF32}, 4, 16, RopeStyle::kHalves},
+                         {{1, 20, 7, 0, DType::kBF16}, 3, 8, RopeStyle::kHalves},
+                         {{2, 32, 16, 0, DType::kF16}, 2, 16, RopeStyle::kInterleaved},
+                         {{1, 7, 4, 0, DType::kF32}, 1, 4, RopeStyle::kInterleaved}}) {
+    SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", heads of " << s.cache.head_dim);
+    Random random(seed);
+    const std::vector<int32_t> lengths = {30, 1, 9};
+    const Batch batch(*device_, std::vector<RunSpec>{{0, 30}, {0, 1}, {0, 9}});
+    const int64_t q_cols = int64_t{s.heads} * s.cache.head_dim;
+    const int64_t kv_cols = int64_t{s.cache.kv_heads} * s.cache.head_dim;
+    Mat q = Mat::random(*device_, random, batch.rows(), q_cols, 3);
+    Mat k = Mat::random(*device_, random, batch.rows(), kv_cols, 1);
+    Mat v = Mat::random(*device_, random, batch.rows(), kv_cols, 2);
+    const Mat cos_sin = Mat::random(*device_, random, batch.rows(), s.rotated);
+    Mat want_q = q.clone(), want_k = k.clone();
+    Mat out(*device_, batch.rows(), q_cols), want = out.clone();
+    Cache cache(*device_, s.cache, lengths, seed), other(*device_, s.cache, lengths, seed + 1);
+
+    const KvView parts = other.view({0, 1, 2}, {0, 0, 0});
+    ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_q.view());
+    ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_k.view());
+    ops_.store_kv(want_k.view(), v.view(), batch.ragged(), parts);
+    ops_.attend(want_q.view(), batch.ragged(), parts, 0.25f, want.view());
+    const KvView whole = cache.view({0, 1, 2}, {0, 0, 0});
+    ops_.rope_store(cos_sin.view(), s.style, q.view(), k.view(), v.view(), batch.ragged(), whole);
+    ops_.attend(q.view(), batch.ragged(), whole, 0.25f, out.view());
+    for (Mat* mat : {&q, &k, &want_q, &want_k, &out, &want}) mat->fetch();
+    expect_equal(q.values(), want_q.values(), 2e-7, "q");
+    expect_equal(k.values(), want_k.values(), 2e-7, "k");
+    expect_equal(out.values(), want.values(), s.cache.dtype == DType::kF32 ? 2e-6 : 1e-2, "out");
+  }
+}
+
+}  // namespace
+}  // namespace trireme::contract
