@@ -11,9 +11,13 @@ namespace {
 // Host memory that stands for a tensor of the device, row after row without gaps.
 class HostStage {
  public:
-  TensorView like(const ConstTensorView& x) {
+  Result<TensorView> like(Device& device, const ConstTensorView& x) {
     const auto bytes = static_cast<size_t>(tensor_bytes(x));
-    if (memory_.bytes() < bytes) memory_ = allocate_host(std::max(bytes, 2 * memory_.bytes()));
+    if (memory_.bytes() < bytes) {
+      auto grown = device.allocate_pinned(std::max(bytes, 2 * memory_.bytes()));
+      if (!grown.ok()) return grown.status();
+      memory_ = grown.take();
+    }
     return tensor(memory_.data(), x.rows, x.cols, x.dtype);
   }
 
@@ -50,10 +54,11 @@ class StagedCommunicator final : public Communicator {
     check_place(x);
     CHECK(x.dtype == DType::kF32);
     if (size() == 1) return {};
-    const TensorView staged = out_.like(x);
-    if (Status s = fetch(x, staged); !s.ok()) return s;
-    if (Status s = inner_->all_reduce_sum(staged); !s.ok()) return s;
-    return give(staged, x);
+    const Result<TensorView> staged = out_.like(device_, x);
+    if (!staged.ok()) return staged.status();
+    if (Status s = fetch(x, *staged); !s.ok()) return s;
+    if (Status s = inner_->all_reduce_sum(*staged); !s.ok()) return s;
+    return give(*staged, x);
   }
 
   Status all_gather(ConstTensorView mine, TensorView all) override {
@@ -65,10 +70,12 @@ class StagedCommunicator final : public Communicator {
       if (mine.data != all.data) queue_copy(device_, mine, all);
       return {};
     }
-    const TensorView staged = out_.like(mine), gathered = in_.like(all);
-    if (Status s = fetch(mine, staged); !s.ok()) return s;
-    if (Status s = inner_->all_gather(staged, gathered); !s.ok()) return s;
-    return give(gathered, all);
+    const Result<TensorView> staged = out_.like(device_, mine), gathered = in_.like(device_, all);
+    if (!staged.ok()) return staged.status();
+    if (!gathered.ok()) return gathered.status();
+    if (Status s = fetch(mine, *staged); !s.ok()) return s;
+    if (Status s = inner_->all_gather(*staged, *gathered); !s.ok()) return s;
+    return give(*gathered, all);
   }
 
   Status broadcast(TensorView x, int root) override {
@@ -76,28 +83,31 @@ class StagedCommunicator final : public Communicator {
     check_place(x);
     CHECK(root >= 0 && root < size());
     if (size() == 1) return {};
-    const TensorView staged = out_.like(x);
+    const Result<TensorView> staged = out_.like(device_, x);
+    if (!staged.ok()) return staged.status();
     if (rank() == root) {
-      if (Status s = fetch(x, staged); !s.ok()) return s;
+      if (Status s = fetch(x, *staged); !s.ok()) return s;
     }
-    if (Status s = inner_->broadcast(staged, root); !s.ok()) return s;
-    return rank() == root ? Status() : give(staged, x);
+    if (Status s = inner_->broadcast(*staged, root); !s.ok()) return s;
+    return rank() == root ? Status() : give(*staged, x);
   }
 
   Status send(ConstTensorView x, int to) override {
     if (x.place == Place::kHost) return inner_->send(x, to);
     check_place(x);
-    const TensorView staged = out_.like(x);
-    if (Status s = fetch(x, staged); !s.ok()) return s;
-    return inner_->send(staged, to);
+    const Result<TensorView> staged = out_.like(device_, x);
+    if (!staged.ok()) return staged.status();
+    if (Status s = fetch(x, *staged); !s.ok()) return s;
+    return inner_->send(*staged, to);
   }
 
   Status receive(TensorView x, int from) override {
     if (x.place == Place::kHost) return inner_->receive(x, from);
     check_place(x);
-    const TensorView staged = in_.like(x);
-    if (Status s = inner_->receive(staged, from); !s.ok()) return s;
-    return give(staged, x);
+    const Result<TensorView> staged = in_.like(device_, x);
+    if (!staged.ok()) return staged.status();
+    if (Status s = inner_->receive(*staged, from); !s.ok()) return s;
+    return give(*staged, x);
   }
 
   Status barrier() override { return inner_->barrier(); }

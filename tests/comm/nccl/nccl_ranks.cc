@@ -69,18 +69,20 @@ TensorView DeviceFloats::view() const {
 }
 
 void DeviceFloats::set(float first) {
-  std::vector<float> values(static_cast<size_t>(rows_ * (cols_ + gap_)), -1.0f);
+  sources_.emplace_back(static_cast<size_t>(rows_ * (cols_ + gap_)), -1.0f);
+  std::vector<float>& values = sources_.back();
   for (int64_t r = 0; r < rows_; ++r)
     for (int64_t c = 0; c < cols_; ++c)
       values[static_cast<size_t>(r * (cols_ + gap_) + c)] =
           first + static_cast<float>(r * cols_ + c);
-  device_.copy(memory_.data(), values.data(), values.size() * sizeof(float));  // read at once
+  device_.copy(memory_.data(), values.data(), values.size() * sizeof(float));
 }
 
 Result<std::vector<float>> DeviceFloats::get() {
   std::vector<float> all(static_cast<size_t>(rows_ * (cols_ + gap_)));
   device_.copy(all.data(), memory_.data(), all.size() * sizeof(float));
   if (Status s = device_.synchronize(); !s.ok()) return s;
+  sources_.clear();
   std::vector<float> values;
   for (int64_t r = 0; r < rows_; ++r) {
     const auto row = all.begin() + static_cast<std::ptrdiff_t>(r * (cols_ + gap_));

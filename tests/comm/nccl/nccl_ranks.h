@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,7 +46,8 @@ class DeviceFloats {
  private:
   Device& device_;
   int64_t rows_, cols_, gap_;
-  Buffer memory_;
+  std::list<std::vector<float>> sources_;  // of copies that are queued
+  Buffer memory_;                          // let go of first: that waits for the device
 };
 
 }  // namespace trireme
