@@ -2,6 +2,9 @@
 // how its work is ordered with the device's, recording, registration.
 #include "comm/nccl/nccl_communicator.h"
 
+#include <atomic>
+#include <thread>
+
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -65,7 +68,8 @@ TEST(NcclCommunicator, OneForEachGroupAndOneForEachEdge) {
 }
 
 // Both neighbours send first, more than NCCL may buffer, and write over what they sent at once. The
-// receives are queued behind; nobody waits for the device until the end.
+// receives are queued behind; nobody waits for the device until the end. In the second round the
+// edges are connected, and slots are used again.
 TEST(NcclCommunicator, BothSendFirstAndOverwrite) {
   constexpr int kMessages = 12;
   FakeNccl nccl;
@@ -75,14 +79,49 @@ TEST(NcclCommunicator, BothSendFirstAndOverwrite) {
     std::vector<std::unique_ptr<DeviceFloats>> in;
     for (int i = 0; i < kMessages; ++i)
       in.push_back(std::make_unique<DeviceFloats>(rank.device, 100, 1000, 3 * (i % 2)));
-    for (int i = 0; i < kMessages; ++i) {
-      out.set(float(1000 * me + i));
-      TRY(rank.world.send(out.view(), other));
-      out.set(-5);
+    for (int round = 0; round < 2; ++round) {
+      for (int i = 0; i < kMessages; ++i) {
+        out.set(float(1000 * me + i));
+        TRY(rank.world.send(out.view(), other));
+        out.set(-5);
+      }
+      TRY(rank.device.synchronize());  // no receive has been called yet
+      TRY(rank.world.barrier());
+      for (int i = 0; i < kMessages; ++i) TRY(rank.world.receive(in[size_t(i)]->view(), other));
+      for (int i = 0; i < kMessages; ++i)
+        TRY(are(in[size_t(i)]->get(), float(1000 * other + i), 1));
     }
-    for (int i = 0; i < kMessages; ++i) TRY(rank.world.receive(in[size_t(i)]->view(), other));
-    for (int i = 0; i < kMessages; ++i) TRY(are(in[size_t(i)]->get(), float(1000 * other + i), 1));
     return {};
+  });
+  expect_all_ok(answers, nccl);
+}
+
+// A send takes its tensor when the queue has come so far, not before: the queue stands at a gate,
+// the tensor is written behind it.
+TEST(NcclCommunicator, ASendWaitsForItsTensor) {
+  FakeNccl nccl;
+  const auto answers = run_nccl_ranks(2, nccl, patient, [&](NcclTestRank& rank) -> Status {
+    DeviceFloats x(rank.device, 1, 1000);
+    x.set(1);
+    if (rank.world.rank() == 1) {
+      for (int i = 0; i < 2; ++i) TRY(rank.world.receive(x.view(), 0));
+      return are(x.get(), 7, 1);
+    }
+    TRY(rank.world.send(x.view(), 1));
+    TRY(rank.device.synchronize());
+    std::atomic<bool> open{false};
+    const auto gate = [](void* opened) {
+      while (!*static_cast<std::atomic<bool>*>(opened)) std::this_thread::yield();
+    };
+    EXPECT_EQ(cudaLaunchHostFunc(static_cast<cudaStream_t>(rank.device.queue()), gate, &open),
+              cudaSuccess);
+    x.set(7);
+    const Status sent = rank.world.send(x.view(), 1);
+    // Time for a send that does not wait: where there is none, it goes unnoticed.
+    for (int i = 0; i < 5000; ++i) std::this_thread::yield();
+    open = true;
+    TRY(rank.device.synchronize());
+    return sent;
   });
   expect_all_ok(answers, nccl);
 }

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include "comm/nccl/nccl_rank.h"
 #include "tests/comm/nccl/nccl_ranks.h"
 
 #define TRY(expression) \
@@ -58,10 +59,6 @@ class NcclFailures : public testing::Test {
     EXPECT_EQ(told.message, answer.message()) << "rank " << rank;
   }
 
-  milliseconds work_deadline_ = kDeadline, connect_deadline_ = kDeadline;
-  std::array<Told, 4> told_;
-
- private:
   NcclOptions options(int rank) {
     NcclOptions options;
     options.work_deadline = work_deadline_;
@@ -79,6 +76,10 @@ class NcclFailures : public testing::Test {
     return options;
   }
 
+  milliseconds work_deadline_ = kDeadline, connect_deadline_ = kDeadline;
+  std::array<Told, 4> told_;
+
+ private:
   std::atomic<int64_t> seconds_{1};
 };
 
@@ -235,6 +236,20 @@ TEST_F(NcclFailures, ARankThatCannotConnect) {
   EXPECT_EQ(answers[0].code(), StatusCode::kDeadlineExceeded);
   for (int r = 0; r < 2; ++r) expect_told(r, answers[size_t(r)]);
   EXPECT_EQ(complaints(nccl), "");
+}
+
+// Two things go wrong: the first one counts, and is told; the answer to both is the first.
+TEST_F(NcclFailures, TheFirstFailureCounts) {
+  FakeNccl nccl;
+  const auto answers = run(1, nccl, [&](NcclTestRank& rank) -> Status {
+    auto made = NcclRank::make(nccl.api(), rank.device, options(0), 0, 1);
+    if (!made.ok()) return made.status();
+    NcclRank& shared = **made;
+    EXPECT_EQ(shared.fail(unavailable("the first")).message(), "the first");
+    EXPECT_EQ(shared.fail(unavailable("the second")).message(), "the first");
+    return shared.status();
+  });
+  expect_told(0, answers[0]);
 }
 
 // A peer that leaves between two collectives: the rank that waits in the device wakes.
