@@ -6,6 +6,8 @@
 // Long runs: rows are read once, in tiles. Expected on an H200 (4.3 TB/s), 8192 rows of 4096
 // channels: k, v, r and out are 537 MB, 0.13 ms; seven exponentials per row and channel, about 100
 // instructions, 0.1 ms over all multiprocessors, beside the loads.
+//
+// nvcc 13.0: rows 32 registers, tiles 98, no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/runs.cuh"

@@ -78,7 +78,8 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
 // of the 3.4 ms that the weights of the 7.2B model take. 64 sequences: 2 x 64 MB, 31 us; the
 // vectors, 1.3 KB for each 4 KB of state, come from the L2.
 //
-// nvcc 13.0: REGISTERS.
+// nvcc 13.0: 125 registers, no spills: 8 blocks of a multiprocessor have 64 KB in flight, where 23
+// hide the memory's latency.
 namespace by_row {
 
 using Four = Pack<float, 4>;
