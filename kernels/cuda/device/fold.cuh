@@ -36,4 +36,20 @@ __device__ __forceinline__ void fold_sums(float (&x)[kSize], int lane) {
   }
 }
 
+// The same over the upper bits of the lanes' numbers, where each lane brings its numbers in an
+// order of its own: the i-th is number i ^ (m h), with m what its lane number in the group is in
+// units of kUntil, h = kCount kUntil / kLanes. So a lane always keeps its first half, and nothing
+// is selected. Afterwards x[0, h) of the lanes of m are numbers [m h, (m + 1) h), summed over lanes
+// that are the same below kUntil; fold_sums<kUntil, h> adds up the rest.
+template <int kLanes, int kUntil, int kCount, int kSize>
+__device__ __forceinline__ void fold_turned(float (&x)[kSize]) {
+  static_assert(kCount <= kSize && kLanes <= kWarpSize);
+  if constexpr (kLanes > kUntil) {
+    constexpr int kHalf = kCount / 2;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) x[i] += __shfl_xor_sync(kWholeWarp, x[i + kHalf], kLanes / 2);
+    fold_turned<kLanes / 2, kUntil, kHalf>(x);
+  }
+}
+
 }  // namespace trireme::cuda

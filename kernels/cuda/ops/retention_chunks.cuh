@@ -22,7 +22,7 @@
 // of YOCO-3B at half of the bf16 rate. Bytes (4 x 100 MB, 0.1 ms; q and k are read by four blocks,
 // from the L2) hide behind it.
 //
-// nvcc 13.0: 127 registers (sm_80: 128), no spills; 23,136, 36,448 or 67,680 bytes of shared
+// nvcc 13.0: 128 registers, no spills; 23,136, 36,448 or 67,680 bytes of shared
 // memory: two blocks fit.
 #pragma once
 
@@ -214,20 +214,20 @@ struct StateTile {
     }
   }
 
-  // sums[t * kValuesEach + j] = sum over this thread's keys of q[t][key] state[key][j].
-  __device__ void query(const float (*q)[kDim], int lane, float* sums) const {
+  // sums[n * kValuesEach + j] = sum over this thread's keys of q[n ^ turn][key] state[key][j].
+  __device__ void query(const float (*q)[kDim], int turn, int lane, float* sums) const {
 #pragma unroll
-    for (int t = 0; t < kChunk; ++t) {
+    for (int n = 0; n < kChunk; ++n) {
 #pragma unroll
-      for (int j = 0; j < S::kValuesEach; ++j) sums[t * S::kValuesEach + j] = 0.0f;
+      for (int j = 0; j < S::kValuesEach; ++j) sums[n * S::kValuesEach + j] = 0.0f;
 #pragma unroll
       for (int i = 0; i < S::kKeysEach; i += 4) {
-        const Four x = load<4>(&q[t][key(i, lane)]);
+        const Four x = load<4>(&q[n ^ turn][key(i, lane)]);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
 #pragma unroll
           for (int j = 0; j < S::kValuesEach; ++j) {
-            float& sum = sums[t * S::kValuesEach + j];
+            float& sum = sums[n * S::kValuesEach + j];
             sum = fmaf(x.at[e], at[i + e][j], sum);
           }
         }
@@ -270,11 +270,13 @@ __device__ __forceinline__ void advance(const typename Shared<kDim>::Form& form,
                                         int lane, StateTile<kDim>& state, const ChunkGrid& grid,
                                         int32_t chunk, MatrixOut32 out, int64_t column) {
   using S = Shape<kDim>;
+  // A lane will have some values of row t, and takes the rows in an order that begins with it.
+  constexpr int kRowLanes = S::kKeyLanes / kChunk;
+  const int t = lane % S::kKeyLanes / kRowLanes, j = lane % kRowLanes * S::kHeld;
   float sums[kChunk * S::kValuesEach];
-  state.query(form.q, lane, sums);
-  fold_sums<S::kKeyLanes, kChunk * S::kValuesEach>(sums, lane);
-  const int first = lane % S::kKeyLanes * S::kHeld;  // number that this lane holds
-  const int t = first / S::kValuesEach, j = first % S::kValuesEach;
+  state.query(form.q, t, lane, sums);
+  fold_turned<S::kKeyLanes, kRowLanes, kChunk * S::kValuesEach>(sums);
+  fold_sums<kRowLanes, S::kValuesEach>(sums, lane);
   Pack<float, S::kHeld> y;
 #pragma unroll
   for (int h = 0; h < S::kHeld; ++h) y.at[h] = sums[h];

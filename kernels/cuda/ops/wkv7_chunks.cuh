@@ -23,12 +23,12 @@
 // save half of the barriers; chunks of 64 are for tensor cores, whose sums of tf32 or bf16 are not
 // f32's. Shared memory: for a row a state thread reads 16 floats for 64 multiply-adds, 4 of v and 4
 // of the matrices, and shuffles 13.5: at 32 words a clock the 4 warps take 150 clocks a row; a
-// scheduler issues 110 instructions for a state warp and 45 for a preparing one. Expected on an
-// H200 (132 multiprocessors, 1.9 GHz), one prompt of 8192 rows, 64 heads: 128 blocks at once, 8192
-// x 155 clocks = 0.7 ms, 7 % of the 9.3 ms that a layer of the 7.2B model takes at half of the bf16
-// rate. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide behind it.
+// scheduler issues about 107 instructions for a state warp and 50 for a preparing one. Expected on
+// an H200 (132 multiprocessors, 1.9 GHz), one prompt of 8192 rows, 64 heads: 128 blocks at once,
+// 8192 x 155 clocks = 0.7 ms, 7 % of the 9.3 ms that a layer of the 7.2B model takes at half of the
+// bf16 rate. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide behind it.
 //
-// nvcc 13.0: 119 registers (sm_80: 113), no spills, 54,272 bytes of shared memory: two blocks fit.
+// nvcc 13.0: 126 registers (sm_80: 128), no spills, 54,272 bytes of shared memory: two blocks fit.
 #pragma once
 
 #include "kernels/cuda/device/block.cuh"
@@ -180,21 +180,21 @@ __device__ __forceinline__ void advance(const Form& form, const float (*v)[kBloc
                                         Four (&state)[4], const ChunkGrid& grid, int32_t chunk,
                                         MatrixOut32 out, int64_t out_column) {
   const int key = 4 * (lane % kKeyLanes);
-  // Of each row, S (a P) and S (r P): two values in the first half, two in the second.
-  float sums[2 * kChunk * 4];  // [pair][t][X of 2 values, S (r P) of 2 values]
+  // A lane will have one row of two values, and takes the rows in an order that begins with it.
+  const int t = lane % kKeyLanes / 2, pair = lane % 2;
+  float sums[kChunk * 8];  // [row][pair][X of 2 values, S (r P) of 2 values]
 #pragma unroll
-  for (int t = 0; t < kChunk; ++t) {
-    const Four a = load<4>(&form.a[t][key]), r = load<4>(&form.r[t][key]);
+  for (int n = 0; n < kChunk; ++n) {
+    const Four a = load<4>(&form.a[n ^ t][key]), r = load<4>(&form.r[n ^ t][key]);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      float* to = sums + (i / 2 * kChunk + t) * 4 + i % 2;
+      float* to = sums + n * 8 + i / 2 * 4 + i % 2;
       to[0] = dot(state[i], a, 0.0f);
       to[2] = dot(state[i], r, 0.0f);
     }
   }
-  fold_sums<kKeyLanes, 2 * kChunk * 4>(sums, lane);
-  // Now a lane has one row of two values.
-  const int t = lane % kChunk, pair = lane / kChunk % 2;
+  fold_turned<kKeyLanes, 2, kChunk * 8>(sums);
+  fold_sums<2, 8>(sums, lane);
   const float x0 = sums[0], x1 = sums[1];
   float u0 = 0.0f, u1 = 0.0f, y0 = sums[2], y1 = sums[3];
   Four values[kChunk];
@@ -208,8 +208,8 @@ __device__ __forceinline__ void advance(const Form& form, const float (*v)[kBloc
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const Four& all = values[s + e];
-      const float xs0 = __shfl_sync(kWholeWarp, x0, s + e, kChunk);
-      const float xs1 = __shfl_sync(kWholeWarp, x1, s + e, kChunk);
+      const float xs0 = __shfl_sync(kWholeWarp, x0, 2 * (s + e) + pair, kKeyLanes);
+      const float xs1 = __shfl_sync(kWholeWarp, x1, 2 * (s + e) + pair, kKeyLanes);
       const float v0 = pair != 0 ? all.at[2] : all.at[0], v1 = pair != 0 ? all.at[3] : all.at[1];
       u0 = fmaf(from_x.at[e], xs0, fmaf(from_v.at[e], v0, u0));
       u1 = fmaf(from_x.at[e], xs1, fmaf(from_v.at[e], v1, u1));
@@ -228,7 +228,7 @@ __device__ __forceinline__ void advance(const Form& form, const float (*v)[kBloc
     const Four b = load<4>(&form.b[s][key]), k = load<4>(&form.k[s][key]);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float u = __shfl_sync(kWholeWarp, i % 2 == 0 ? u0 : u1, i / 2 * kChunk + s, kKeyLanes);
+      const float u = __shfl_sync(kWholeWarp, i % 2 == 0 ? u0 : u1, 2 * s + i / 2, kKeyLanes);
 #pragma unroll
       for (int e = 0; e < 4; ++e)
         state[i].at[e] = fmaf(u, b.at[e], fmaf(values[s].at[i], k.at[e], state[i].at[e]));
