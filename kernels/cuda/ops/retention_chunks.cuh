@@ -12,18 +12,18 @@
 // values, 32 numbers: 4 x 8, or 8 x 4 in heads of 256.
 //
 // Counted per 8 rows and head of 128: the products with the state are 8 x 2 x 16 K = 262 K
-// multiply-adds; those of rows with each other 5 K in each of 4 blocks, with v 5 K. Row by row it
-// would be 393 K. Chunks of 64, the usual form, have 524 K for 8 rows of them: with f32 sums, the
-// longer the chunk, the more there is to do.
-// Shared memory: a state thread reads 8 floats of a row for 64 multiply-adds, 8 of v, 4 of scores
-// and v again, and shuffles 8.
+// multiply-adds, those of rows with each other 5 K in each of 4 blocks, with v 5 K. Row by row it
+// would be 393 K. Chunks of 64, the usual form, would have 33 K for scores in each block and 33 K
+// for what they weigh: where sums are f32, longer chunks only add to the arithmetic.
+// Shared memory: for a row a state thread reads 8 floats for 64 multiply-adds, 8 of v, 4 of scores
+// and what they weigh, and shuffles 8: 4 warps take 110 clocks of the 32 words a clock.
 // Expected on an H200 (132 multiprocessors, 1.9 GHz), one prompt of 8192 rows, 24 heads of 128: 96
-// blocks at once, about 110 instructions a row and scheduler: 0.5 ms, 10 % of the 5 ms of a layer
-// of YOCO-3B at half of the bf16 rate. Bytes (4 x 100 MB, 0.1 ms; q and k are read by four blocks,
-// from the L2) hide behind it.
+// blocks at once; for a row a scheduler issues about 95 instructions for a state warp and 25 for a
+// preparing one: 0.5 ms, 10 % of the 5 ms of a layer of YOCO-3B at half of the bf16 rate. Bytes
+// (4 x 100 MB, 0.1 ms; q and k are read by four blocks, from the L2) hide behind it.
 //
-// nvcc 13.0: 128 registers, no spills; 23,136, 36,448 or 67,680 bytes of shared
-// memory: two blocks fit.
+// nvcc 13.0: 128 registers, no spills; 23,136, 36,448 or 67,680 bytes of shared memory: two blocks
+// fit.
 #pragma once
 
 #include "kernels/cuda/device/block.cuh"
