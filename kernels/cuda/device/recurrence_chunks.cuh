@@ -9,6 +9,10 @@
 //                                 products of the rows of chunk n - 1 with each other, ...
 //              state warps        chunk n - kAhead: outputs, and the state after it
 //
+// Each half has this loop for itself, with as many barriers: a barrier counts the warps that reach
+// it, wherever in the program they wait (PTX ISA, barrier.sync), and one loop for both would keep
+// the registers of both alive.
+//
 // A thread of the state warps has some keys of some values; the lanes of a warp share out the keys.
 // So the state is never read from shared memory, each number that is goes into as many products as
 // a thread has values, and sums over keys are folds over lanes.
