@@ -14,7 +14,7 @@ namespace {
 
 std::vector<DeviceCase> cuda_cases() {
   std::vector<DeviceCase> cases = device_cases();
-  std::erase_if(cases, [](const DeviceCase& c) { return c.isa != "emulated"; });
+  std::erase_if(cases, [](const DeviceCase& c) { return c.isa != "emulated" && c.isa != "cuda"; });
   return cases;
 }
 
