@@ -8,6 +8,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/emulator/block.h"
+#include "kernels/cuda/emulator/tensor_core.h"
 
 #define __global__
 #define __device__
