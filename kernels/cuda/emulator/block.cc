@@ -111,7 +111,8 @@ class Runner {
       thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
       thread.lane = t % kWarp;
       thread.stand = Stand::kReady;
-      thread.copies = {};  // a block may end with copies on their way
+      thread.copies.open.clear();  // a block may end with copies on their way
+      thread.copies.groups.clear();
     }
     blockIdx = index;
     blockDim = block;

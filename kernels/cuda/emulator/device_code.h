@@ -2,6 +2,7 @@
 // Semantics are those of the CUDA C++ Programming Guide.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -41,6 +42,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
       mask, [](void* const*) {}, &nothing);
 }
 inline void __threadfence() {}
+using std::max;
+using std::min;
 
 namespace trireme::emulator {
 
