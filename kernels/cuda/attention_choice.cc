@@ -42,29 +42,40 @@ int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
   }
 }
 
-// Runs and rows of a launch are known to the device alone, so tiles are counted from above: run s
-// has those from offsets[s] * group / lines + s on (find_tile of device/tiles.cuh). Where no run
-// has a second row, each row has its own, and the count is exact.
-AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Runs runs,
+AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles order,
                           int32_t lines) {
-  const int32_t group = s.heads / s.kv_heads;
   AttentionLaunch launch{kernel, {}};
   Tiling& t = launch.tiling;
+  t.order = order;
   t.lines = lines;
-  t.runs = runs;
-  t.rows_apart = s.rows <= s.sequences;
-  t.tiles = t.rows_apart ? s.rows * ((group + lines - 1) / lines)
-                         : static_cast<int32_t>(int64_t{s.rows} * group / lines) + s.sequences;
-  const bool decode = kernel != AttentionKernel::kPrefill;
-  // A part costs the writing and reading of a partial result, as much as 4 positions for each line.
-  t.part_positions_min = decode ? 4 * kPartGrain : 16 * kPartGrain;
-  t.parts =
-      choose_parts(int64_t{t.tiles} * s.kv_heads,
-                   s.multiprocessors * resident_blocks(kernel, s.head_dim), decode ? 256 : 16);
+  t.tiles = count_tiles(s.rows, s.sequences, s.heads / s.kv_heads, order, lines);
+  // Of short runs most are one tile: decode in company of a prompt.
+  const int64_t blocks = int64_t{order == Tiles::kOfShortRuns ? s.sequences : t.tiles} * s.kv_heads;
+  const int64_t slots = s.multiprocessors * resident_blocks(kernel, s.head_dim);
+  // A part costs the writing and reading of a partial result, as much as 4 positions for each line:
+  // nothing to 16 lines and hundreds of positions, but to a prompt's thousands of lines time and
+  // memory, where there are two waves of blocks anyway.
+  const bool prefill = kernel == AttentionKernel::kPrefill;
+  t.part_positions_min = (prefill ? 16 : 4) * kPartGrain;
+  t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
   return launch;
 }
 
 }  // namespace
+
+int32_t count_tiles(int32_t rows, int32_t sequences, int32_t group, Tiles order, int32_t lines) {
+  switch (order) {
+    case Tiles::kOfRows:
+      return rows * ((group + lines - 1) / lines);
+    case Tiles::kOfShortRuns:
+      return sequences * (kShortRunLines / lines);
+    case Tiles::kOfLongRuns:
+    case Tiles::kOfAllRuns:
+      // Run s has the tiles from offsets[s] * group / lines + s on.
+      return static_cast<int32_t>(int64_t{rows} * group / lines) + sequences;
+  }
+  return 0;
+}
 
 int32_t choose_parts(int64_t blocks, int64_t slots, int32_t parts_max) {
   const auto time = [&](int32_t parts) {
@@ -81,29 +92,30 @@ int32_t choose_parts(int64_t blocks, int64_t slots, int32_t parts_max) {
 AttentionChoice choose_attention(const AttentionShape& s) {
   CHECK(s.rows > 0 && s.sequences > 0 && s.kv_heads > 0 && s.multiprocessors > 0);
   AttentionChoice choice;
-  const auto add = [&](AttentionKernel kernel, Runs runs, int32_t lines) {
-    choice.launches[choice.count++] = launch_of(s, kernel, runs, lines);
+  const auto add = [&](AttentionKernel kernel, Tiles order, int32_t lines) {
+    choice.launches[choice.count++] = launch_of(s, kernel, order, lines);
   };
+  const bool decode_step = s.rows <= s.sequences;  // a row of each sequence
   if (!has_tensor_kernel(s)) {
     if (has_fma_kernel(s)) {
-      add(AttentionKernel::kFma, Runs::kAll, kFmaLines);
+      add(AttentionKernel::kFma, decode_step ? Tiles::kOfRows : Tiles::kOfAllRuns, kFmaLines);
     } else {
       choice.launches[choice.count++].kernel = AttentionKernel::kPlain;
     }
     return choice;
   }
   const int64_t lines = int64_t{s.rows} * (s.heads / s.kv_heads);
-  const bool one_run = s.sequences == 1;
-  const bool decode_step = s.rows <= s.sequences;  // a row of each sequence
   // Whatever is not plain decode may hold runs of both kinds: a launch for each, whose blocks end
   // at once where there are none.
-  if (decode_step || lines <= kShortRunLines) {
-    add(AttentionKernel::kDecode, Runs::kAll, kDecodeLines);
-  } else if (one_run) {
-    add(AttentionKernel::kPrefill, Runs::kAll, prefill_lines(s.head_dim));
+  if (decode_step) {
+    add(AttentionKernel::kDecode, Tiles::kOfRows, kDecodeLines);
+  } else if (lines <= kShortRunLines) {
+    add(AttentionKernel::kDecode, Tiles::kOfShortRuns, kDecodeLines);
+  } else if (s.sequences == 1) {
+    add(AttentionKernel::kPrefill, Tiles::kOfAllRuns, prefill_lines(s.head_dim));
   } else {
-    add(AttentionKernel::kPrefill, Runs::kLong, prefill_lines(s.head_dim));
-    add(AttentionKernel::kDecode, Runs::kShort, kDecodeLines);
+    add(AttentionKernel::kPrefill, Tiles::kOfLongRuns, prefill_lines(s.head_dim));
+    add(AttentionKernel::kDecode, Tiles::kOfShortRuns, kDecodeLines);
   }
   return choice;
 }

@@ -21,19 +21,23 @@ enum class AttentionKernel : uint8_t {
   kPrefill,  // tensor cores, q and weights rounded to the cache's format; bound by arithmetic
 };
 
-// Which runs a launch computes: those of another kind are of another launch.
-enum class Runs : uint8_t { kAll, kShort, kLong };
-
 // A run of at most so many lines is short. With more, the prefill kernel reads the cache less
 // often.
 inline constexpr int32_t kShortRunLines = 32;
 
+// Which runs a launch computes, and how their tiles are numbered.
+enum class Tiles : uint8_t {
+  kOfRows,       // all runs, each row's tiles apart: where no run has a second row
+  kOfShortRuns,  // as many for each sequence as a short run may have
+  kOfLongRuns,   // by offsets: find_tile of device/tiles.cuh
+  kOfAllRuns,    // likewise
+};
+
 // The grid of a launch: [tiles, kv_heads, parts].
 struct Tiling {
-  int32_t lines = 0;        // of a tile
-  int32_t tiles = 0;        // at most; those beyond the last one end at once
-  bool rows_apart = false;  // a tile holds lines of one row only
-  Runs runs = Runs::kAll;
+  Tiles order = Tiles::kOfAllRuns;
+  int32_t lines = 0;               // of a tile
+  int32_t tiles = 0;               // at most; those that do not exist end at once
   int32_t parts = 1;               // into which the positions of a tile are cut, at most
   int32_t part_positions_min = 0;  // of a part that is not the last; a multiple of kPartGrain
 };
@@ -65,8 +69,12 @@ struct AttentionChoice {
 // REQUIRES: rows > 0.
 AttentionChoice choose_attention(const AttentionShape& shape);
 
-// The fewest parts that `blocks` blocks are to be cut into, so that on `slots` blocks at a time
-// they take at most a twentieth longer than with any number of parts up to `parts_max`.
+// At most so many tiles: runs are known to the device alone. Exact for rows.
+int32_t count_tiles(int32_t rows, int32_t sequences, int32_t group, Tiles order, int32_t lines);
+
+// Into how many parts each of `blocks` blocks is to be cut where `slots` run at a time: 1 unless
+// cutting saves a tenth of the time, since parts must be merged; then the fewest that take at most
+// 5 percent longer than the best number up to `parts_max`.
 int32_t choose_parts(int64_t blocks, int64_t slots, int32_t parts_max);
 
 }  // namespace trireme::cuda

@@ -47,8 +47,10 @@ __device__ __forceinline__ void see_positions(const AttendArgs& args, LineTile& 
   tile.end = tile.last_position + 1;
 }
 
-__device__ __forceinline__ bool in_launch(Runs runs, int32_t lines_of_run) {
-  return runs == Runs::kAll || (runs == Runs::kShort) == (lines_of_run <= kShortRunLines);
+__device__ __forceinline__ bool in_launch(Tiles order, int32_t lines_of_run) {
+  if (order == Tiles::kOfShortRuns) return lines_of_run <= kShortRunLines;
+  if (order == Tiles::kOfLongRuns) return lines_of_run > kShortRunLines;
+  return true;
 }
 
 // Tile number `index` of the run of `sequence`; false where there is none in this launch.
@@ -58,7 +60,7 @@ __device__ __forceinline__ bool tile_of_run(const AttendArgs& args, const Tiling
   tile.run_row = args.rows.offsets[sequence];
   const int32_t all = (args.rows.offsets[sequence + 1] - tile.run_row) * args.group;
   tile.first_line = index * tiling.lines;
-  if (tile.first_line >= all || !in_launch(tiling.runs, all)) return false;
+  if (tile.first_line >= all || !in_launch(tiling.order, all)) return false;
   tile.lines = min(tiling.lines, all - tile.first_line);
   see_positions(args, tile);
   return true;
@@ -77,39 +79,77 @@ __device__ __forceinline__ bool tile_of_row(const AttendArgs& args, const Tiling
   return true;
 }
 
-// The tile of slot `slot` of the grid; false where there is none. The slots of a run begin at
-// slot_of_run() and end where those of the next one begin, at least n / tiling.lines + 1 later for
-// a run of n lines: enough for all its tiles.
-__device__ __forceinline__ int32_t slot_of_run(const AttendArgs& args, const Tiling& tiling,
-                                               int sequence) {
+// By offsets: the tiles of a run are numbered from here to where those of the next run begin, at
+// least n / tiling.lines + 1 later for a run of n lines: enough for all of them.
+__device__ __forceinline__ int32_t first_tile_of_run(const AttendArgs& args, const Tiling& tiling,
+                                                     int sequence) {
   return quotient(args.rows.offsets[sequence] * args.group, tiling.lines) + sequence;
 }
+
+// The tile of a number below tiling.tiles; false where there is none.
 __device__ __forceinline__ bool find_tile(const AttendArgs& args, const Tiling& tiling,
-                                          int32_t slot, LineTile& tile) {
-  if (tiling.rows_apart) {
-    const int32_t each = (args.group + tiling.lines - 1) / tiling.lines;
-    return tile_of_row(args, tiling, slot / each, slot % each, tile);
+                                          int32_t number, LineTile& tile) {
+  if (tiling.order == Tiles::kOfRows) {
+    const int32_t each = quotient(args.group + tiling.lines - 1, tiling.lines);
+    const int32_t row = quotient(number, each);
+    return tile_of_row(args, tiling, row, number - row * each, tile);
   }
-  int low = 0, high = args.rows.sequences;  // slot_of_run(low) <= slot < slot_of_run(high)
+  if (tiling.order == Tiles::kOfShortRuns) {
+    const int32_t each = quotient(kShortRunLines, tiling.lines);
+    const int32_t sequence = quotient(number, each);
+    return tile_of_run(args, tiling, sequence, number - sequence * each, tile);
+  }
+  int low = 0, high = args.rows.sequences;  // first_tile(low) <= number < first_tile(high)
   while (high - low > 1) {
     const int middle = (low + high) / 2;
-    if (slot_of_run(args, tiling, middle) <= slot) {
+    if (first_tile_of_run(args, tiling, middle) <= number) {
       low = middle;
     } else {
       high = middle;
     }
   }
-  return tile_of_run(args, tiling, low, slot - slot_of_run(args, tiling, low), tile);
+  return tile_of_run(args, tiling, low, number - first_tile_of_run(args, tiling, low), tile);
 }
 
-// The tile that holds the line of `row` and head `head_of_group`: what find_tile found for it.
-__device__ __forceinline__ bool tile_with(const AttendArgs& args, const Tiling& tiling, int32_t row,
-                                          int32_t head_of_group, LineTile& tile) {
-  if (tiling.rows_apart) return tile_of_row(args, tiling, row, head_of_group / tiling.lines, tile);
-  const int sequence = sequence_of(args.rows, row);
-  if (sequence < 0) return false;
-  const int32_t line = (row - args.rows.offsets[sequence]) * args.group + head_of_group;
-  return tile_of_run(args, tiling, sequence, line / tiling.lines, tile);
+// The lines of a launch as attend_merge and the partials number them: [rows, heads], or, of short
+// runs, [sequences * kShortRunLines, kv heads], for which no row of a prompt beside them needs
+// room.
+struct LineOfTile {
+  LineTile tile;
+  int32_t line, kv_head;
+};
+__device__ __forceinline__ bool find_line(const AttendArgs& args, const Tiling& tiling, int32_t x,
+                                          int32_t y, LineOfTile& found) {
+  bool there = false;
+  int32_t line = 0;  // of the run
+  if (tiling.order == Tiles::kOfShortRuns) {
+    const int32_t sequence = x / kShortRunLines;
+    line = x % kShortRunLines;
+    found.kv_head = y;
+    there = tile_of_run(args, tiling, sequence, quotient(line, tiling.lines), found.tile);
+  } else {
+    const int sequence = sequence_of(args.rows, x);
+    if (sequence < 0) return false;
+    found.kv_head = quotient(y, args.group);
+    const int32_t head = y - found.kv_head * args.group;
+    line = (x - args.rows.offsets[sequence]) * args.group + head;
+    there = tiling.order == Tiles::kOfRows
+                ? tile_of_row(args, tiling, x, quotient(head, tiling.lines), found.tile)
+                : tile_of_run(args, tiling, sequence, quotient(line, tiling.lines), found.tile);
+  }
+  found.line = line - found.tile.first_line;
+  return there && found.line < found.tile.lines;
+}
+__device__ __forceinline__ int64_t partial_index(const AttendArgs& args, const Tiling& tiling,
+                                                 const LineTile& tile, int32_t line,
+                                                 int32_t kv_head, int part) {
+  const int64_t index =
+      tiling.order == Tiles::kOfShortRuns
+          ? (int64_t{tile.sequence} * kShortRunLines + tile.first_line + line) *
+                    args.cache.kv_heads +
+                kv_head
+          : int64_t{tile.row(line, args.group)} * args.heads + tile.head(line, args.group, kv_head);
+  return index * tiling.parts + part;
 }
 
 // The positions of one part of a tile: equal shares, of whole grains. `used` parts have any; where
@@ -169,11 +209,5 @@ struct TileKeys {
     return positions[low] - window < position;
   }
 };
-
-// Where the result of a line goes: the output, or a part's place among the partials.
-__device__ __forceinline__ int64_t partial_index(const AttendArgs& args, const Tiling& tiling,
-                                                 int32_t row, int32_t head, int part) {
-  return (int64_t{row} * args.heads + head) * tiling.parts + part;
-}
 
 }  // namespace trireme::cuda

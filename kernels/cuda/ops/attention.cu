@@ -1,6 +1,4 @@
 // attend: chooses kernels (attention_choice.h) and queues them.
-#include <algorithm>
-
 #include "kernels/base/check.h"
 #include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/cuda_ops.h"
@@ -13,7 +11,8 @@ namespace {
 // Room for the partial results of a launch; none where nothing is cut into parts.
 Partials make_partials(Context& context, const AttendArgs& args, const Tiling& tiling) {
   if (tiling.parts == 1) return {};
-  const int64_t count = int64_t{args.rows.rows} * args.heads * tiling.parts;
+  const dim3 lines = line_grid(args, tiling);
+  const int64_t count = int64_t{lines.x} * lines.y * tiling.parts;
   auto* memory = static_cast<float*>(
       context.scratch(static_cast<size_t>(count * (args.cache.head_dim + 2)) * sizeof(float)));
   return {memory, memory + count * args.cache.head_dim};

@@ -26,9 +26,9 @@ struct AttendArgs {
   int32_t group;  // query heads of a kv head
 };
 
-// Where parts of a tile leave what they found, for attend_merge to join: of each (row, head, part),
-// in this order, the sums of weighted values [head_dim], and the largest score and the sum of
-// weights that they are relative to.
+// Where parts of a tile leave what they found, for attend_merge to join: of each part of each line
+// of the launch (find_line of device/tiles.cuh) the sums of weighted values [head_dim], and the
+// score that they are relative to with the sum of the weights.
 struct Partials {
   float* sums = nullptr;
   float* largest_and_total = nullptr;  // [..., 2]
@@ -37,6 +37,14 @@ struct Partials {
 inline dim3 tile_grid(const AttendArgs& args, const Tiling& tiling) {
   return {static_cast<unsigned>(tiling.tiles), static_cast<unsigned>(args.cache.kv_heads),
           static_cast<unsigned>(tiling.parts)};
+}
+
+// The lines of a launch, as find_line of device/tiles.cuh numbers them.
+inline dim3 line_grid(const AttendArgs& args, const Tiling& tiling) {
+  const bool of_short_runs = tiling.order == Tiles::kOfShortRuns;
+  return {
+      static_cast<unsigned>(of_short_runs ? args.rows.sequences * kShortRunLines : args.rows.rows),
+      static_cast<unsigned>(of_short_runs ? args.cache.kv_heads : args.heads)};
 }
 
 // f(the size of a head that tensor cores have a kernel for, as a type).

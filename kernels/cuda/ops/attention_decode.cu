@@ -89,7 +89,7 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
     if (share.used == 1) {
       args.out[row * args.out_stride + int64_t{head} * D + d] = sum / total;
     } else {
-      const int64_t index = partial_index(args, tiling, row, head, part);
+      const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
       partials.sums[index * D + d] = sum;
       if (d == 0) {
         partials.largest_and_total[index * 2] = largest;

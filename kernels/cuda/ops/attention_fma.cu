@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     if (line >= tile.lines) continue;
     const int32_t row = tile.row(line, args.group);
     const int32_t head = tile.head(line, args.group, kv_head);
-    const int64_t index = partial_index(args, tiling, row, head, part);
+    const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
     const bool whole = share.used == 1;
     float* to = whole ? args.out + row * args.out_stride + int64_t{head} * dim
                       : partials.sums + index * dim;

@@ -60,7 +60,7 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
     float* to = args.out + row * args.out_stride + int64_t{head} * D + t * 2;
     float scale = 1.0f / total;
     if (share.used > 1) {
-      const int64_t index = partial_index(args, tiling, row, head, part);
+      const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
       to = partials.sums + index * D + t * 2;
       scale = 1.0f;
       if (t == 0) {

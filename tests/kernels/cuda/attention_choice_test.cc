@@ -22,7 +22,6 @@ AttentionShape shape_of(int32_t rows, int32_t sequences) {
 AttentionLaunch only(const AttentionShape& shape) {
   const AttentionChoice choice = choose_attention(shape);
   EXPECT_EQ(choice.count, 1);
-  EXPECT_EQ(choice.launches[0].tiling.runs, Runs::kAll);
   return choice.launches[0];
 }
 
@@ -39,7 +38,7 @@ TEST(AttentionChoice, DecodeOfManySequencesHasATilePerRow) {
   for (const int32_t rows : {2, 31, 64, 500}) {
     const AttentionLaunch launch = only(shape_of(rows, rows));
     EXPECT_EQ(launch.kernel, AttentionKernel::kDecode) << rows;
-    EXPECT_TRUE(launch.tiling.rows_apart) << rows;
+    EXPECT_EQ(launch.tiling.order, Tiles::kOfRows) << rows;
     EXPECT_EQ(launch.tiling.tiles, rows);
   }
   EXPECT_EQ(only(shape_of(500, 500)).tiling.parts, 1);
@@ -72,10 +71,12 @@ TEST(AttentionChoice, AMixedStepIsTwoLaunches) {
   const AttentionChoice choice = choose_attention(shape_of(600, 40));
   ASSERT_EQ(choice.count, 2);
   EXPECT_EQ(choice.launches[0].kernel, AttentionKernel::kPrefill);
-  EXPECT_EQ(choice.launches[0].tiling.runs, Runs::kLong);
+  EXPECT_EQ(choice.launches[0].tiling.order, Tiles::kOfLongRuns);
   EXPECT_EQ(choice.launches[0].tiling.tiles, 600 * 4 / 128 + 40);
   EXPECT_EQ(choice.launches[1].kernel, AttentionKernel::kDecode);
-  EXPECT_EQ(choice.launches[1].tiling.runs, Runs::kShort);
+  EXPECT_EQ(choice.launches[1].tiling.order, Tiles::kOfShortRuns);
+  EXPECT_EQ(choice.launches[1].tiling.tiles, 80);
+  EXPECT_EQ(choice.launches[1].tiling.parts, 4) << "as 40 sequences that decode";
 }
 
 TEST(AttentionChoice, OtherShapesTakeOtherKernels) {
