@@ -191,6 +191,14 @@ Status Executor::compute_recorded(Carry& carry, const LogitsSink& sink) {
   return sink(0, logits_of(builder_->logit_rows()));
 }
 
+bool Executor::repeat(int times) {
+  if (recorded_ == nullptr || padded_size_ == 0) return false;
+  for (int i = 0; i < times; ++i) {
+    if (!recorded_->replay_again()) return false;
+  }
+  return true;
+}
+
 // What crosses a stage boundary: the rows that go on, then the side of all rows, without padding,
 // which is each stage's own. Shard i talks to shard i, so that a sliced side needs no gathering.
 Carry Executor::without_padding(const Carry& carry) const {
