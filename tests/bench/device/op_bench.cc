@@ -113,18 +113,24 @@ class OpBench {
     return copies;
   }
 
-  // The first half of a feed-forward net at once.
-  void linear_swiglu(int64_t rows, int64_t dim, int64_t ffn) {
-    const std::string shape = fmt::format("2 x {} x {} bf16, {} rows", ffn, dim, rows);
-    if (measured("linear_swiglu", shape) || !fits(3 * rows * ffn)) return;
-    const std::vector<Matrix> copies = rotated(2 * ffn, dim);
-    const TensorView out = arena_.output(3 * rows, ffn);
-    const TensorView both = tensor(out.data, rows, 2 * ffn, DType::kF32, out.place);
-    measure("linear_swiglu", shape, static_cast<double>(4 * ffn * dim + 4 * rows * (dim + ffn)),
-            4.0 * static_cast<double>(rows * dim * ffn), [&](int64_t call) {
-              ops_.linear_swiglu(arena_.input(rows, dim),
-                                 copies[static_cast<size_t>(call) % copies.size()].view(), both,
-                                 out.row_range(2 * rows, rows));
+  // A feed-forward net as the model asks for it.
+  void feed_forward(FeedForward kind, int64_t rows, int64_t dim, int64_t ffn) {
+    const bool gated = kind == FeedForward::kSwiglu;
+    const int64_t up_rows = gated ? 2 * ffn : ffn;
+    const std::string op = gated ? "feed_forward (swiglu)" : "feed_forward (relu squared)";
+    const std::string shape = fmt::format("{} x {} bf16, {} rows", ffn, dim, rows);
+    if (measured(op, shape) || !fits(rows * (up_rows + dim))) return;
+    const std::vector<Matrix> up = rotated(up_rows, dim), down = rotated(dim, ffn);
+    const TensorView out = arena_.output(rows * (up_rows + dim), 1);
+    const TensorView inner = tensor(out.data, rows, up_rows, DType::kF32, out.place);
+    const TensorView y =
+        tensor(out.row_range(rows * up_rows, 1).data, rows, dim, DType::kF32, out.place);
+    const auto weights = static_cast<double>(dim * (up_rows + ffn));
+    measure(op, shape, 2 * weights + 8.0 * static_cast<double>(rows * dim),
+            2 * static_cast<double>(rows) * weights, [&](int64_t call) {
+              const auto i = static_cast<size_t>(call);
+              ops_.feed_forward(kind, arena_.input(rows, dim), up[i % up.size()].view(),
+                                down[i % down.size()].view(), inner, y);
             });
   }
 
@@ -136,9 +142,12 @@ class OpBench {
       for (const SublayerSpec& sub : spec.sublayers) {
         if (sub.kind == SublayerKind::kSwiGlu) {
           swiglu(rows, sub.ffn_dim);
-          linear_swiglu(rows, spec.dim, sub.ffn_dim);
+          feed_forward(FeedForward::kSwiglu, rows, spec.dim, sub.ffn_dim);
         }
-        if (sub.kind == SublayerKind::kRwkv7ChannelMix) relu_squared(rows, sub.ffn_dim);
+        if (sub.kind == SublayerKind::kRwkv7ChannelMix) {
+          relu_squared(rows, sub.ffn_dim);
+          feed_forward(FeedForward::kReluSquared, rows, spec.dim, sub.ffn_dim);
+        }
         if (sub.heads.rope >= 0) rope(rows, sub.heads);
       }
     }
