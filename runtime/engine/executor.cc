@@ -226,6 +226,14 @@ Status Executor::compute_recorded(Carry& carry, LogitsUser* user) {
   return hand_out(0, builder_->logit_rows(), user);
 }
 
+bool Executor::repeat(int times) {
+  if (recorded_ == nullptr || padded_size_ == 0) return false;
+  for (int i = 0; i < times; ++i) {
+    if (!recorded_->replay_again()) return false;
+  }
+  return true;
+}
+
 // What crosses a stage boundary: the rows that go on, then the side of all rows, without padding,
 // which is each stage's own. Shard i talks to shard i, so that a sliced side needs no gathering.
 Carry Executor::without_padding(const Carry& carry) const {

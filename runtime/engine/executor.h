@@ -51,6 +51,10 @@ class Executor {
     return compute(&user);
   }
 
+  // For benchmarks: queues the step that was computed last `times` more, without waiting for it;
+  // false where it was not replayed (recorded_steps.h).
+  bool repeat(int times);
+
   // Copies a block of a class to another, after what was computed so far and before what comes.
   void copy_block(size_t slot_class, BlockId from, BlockId to);
   // The bytes of blocks, one after the other, to host memory and back. REQUIRES: `bytes` are

@@ -24,6 +24,7 @@ Status RecordedSteps::run(int32_t size, const std::function<Status()>& work, boo
       counts_.failure = recorded.status().message();
     }
   }
+  last_ = here.recording.get();
   if (here.recording != nullptr) {
     device_.replay(*here.recording);
     ++counts_.replayed;
@@ -32,6 +33,12 @@ Status RecordedSteps::run(int32_t size, const std::function<Status()>& work, boo
   here.warm = true;
   ++counts_.plain;
   return work();
+}
+
+bool RecordedSteps::replay_again() {
+  if (last_ == nullptr) return false;
+  device_.replay(*last_);
+  return true;
 }
 
 }  // namespace trireme

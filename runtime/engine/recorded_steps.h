@@ -30,6 +30,10 @@ class RecordedSteps {
   // caller may count what a replay does not.
   Status run(int32_t size, const std::function<Status()>& work, bool& ran);
 
+  // Queues the step that run() queued last once more, where that was a replay; else false. For
+  // measurements: what the device alone takes for it.
+  bool replay_again();
+
   struct Counts {
     uint64_t recorded = 0;  // sizes
     uint64_t replayed = 0;  // steps
@@ -44,7 +48,8 @@ class RecordedSteps {
     std::unique_ptr<Recording> recording;
   };
   Device& device_;
-  std::vector<Size> sizes_;  // by size
+  std::vector<Size> sizes_;    // by size
+  Recording* last_ = nullptr;  // what run() replayed last; null where it ran plainly
   Counts counts_;
 };
 

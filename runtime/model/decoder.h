@@ -47,6 +47,11 @@ class Decoder {
   // Status that is not ok came from the communicator: this worker can no longer serve.
   Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry);
 
+  // Of what steps compute in.
+  uint64_t workspace_bytes() const {
+    return workspace_.input.bytes() + workspace_.delta.bytes() + workspace_.scratch.bytes();
+  }
+
   // Rows that have passed sublayers before and from spec.logits_only_from on: YOCO's early exit
   // shows as one late row per request in prefill.
   struct Counters {

@@ -232,6 +232,11 @@ Status Model::load_ends(LoadingReader& weights, const Groups& groups) {
   return Status::ok_status();
 }
 
+uint64_t Model::workspace_bytes() const {
+  return decoder_->workspace_bytes() + x_.bytes() + side_.bytes() + head_input_.bytes() +
+         (head_ != nullptr ? head_->workspace_bytes() : 0);
+}
+
 Carry Model::carry(int64_t rows, int64_t x_rows) const {
   CHECK(rows <= rows_max_ && x_rows <= rows);
   return {float_rows(x_, x_rows, spec_.dim), float_rows(side_, rows, side_cols_)};

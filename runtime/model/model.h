@@ -64,6 +64,9 @@ class Model {
   // Whether Carry::side is live between sublayer boundary - 1 and boundary.
   bool side_crosses(uint32_t boundary) const { return boundary > side_producer_ && side_cols_ > 0; }
 
+  // Of what steps compute in, besides weights and cache.
+  uint64_t workspace_bytes() const;
+
   const Decoder::Counters& counters() const { return decoder_->counters(); }
 
  private:

@@ -12,6 +12,7 @@
 #include "kernels/cpu/features.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulator/emulator.h"
+#include "tests/support/cuda_gpu.h"
 
 namespace trireme::contract {
 namespace {
@@ -36,6 +37,7 @@ std::vector<DeviceCase> device_cases() {
   for (const std::string& isa : isas()) {
     for (int threads : {1, 2}) cases.push_back({isa, threads});
   }
+  if (test::find_gpu().ok()) cases.push_back({"cuda", 1});
   return cases;
 }
 
@@ -55,6 +57,7 @@ std::unique_ptr<Device> make_device(const DeviceCase& device) {
     emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
     return make_checked_device(make_cuda_device({}).take());
   }
+  if (device.isa == "cuda") return make_checked_device(test::make_gpu_device());
   CpuOptions options;
   options.isa = device.isa;
   options.threads = device.threads;

@@ -17,7 +17,8 @@ namespace trireme::contract {
 
 // A device under test. A new backend adds its cases to device_cases() and nothing else.
 struct DeviceCase {
-  std::string isa;  // "ref", "emulated" (a CUDA device on the host), or what CpuOptions::isa takes
+  // "ref", "emulated" (a CUDA device on the host), "cuda" (a GPU), or what CpuOptions::isa takes
+  std::string isa;
   int threads = 1;  // "emulated": in which of two orders a block's threads run
   std::string name() const;
   // Products of many rows with 16-bit weights may round their rows to the weights' format first.
@@ -25,10 +26,10 @@ struct DeviceCase {
 };
 void PrintTo(const DeviceCase& device, std::ostream* stream);
 
-std::vector<DeviceCase>
-device_cases();                       // all: the reference, every instruction set of the machine,
-                                      // the kernels of a CUDA device in two orders of threads
-std::vector<DeviceCase> cpu_cases();  // those that promise the Row law, with 1, 2 and 3 threads
+std::vector<DeviceCase> device_cases();  // all: the reference, every instruction set of the
+                                         // machine, the kernels of a CUDA device in two orders of
+                                         // threads, and on a GPU where there is one
+std::vector<DeviceCase> cpu_cases();     // those that promise the Row law, with 1, 2 and 3 threads
 std::string case_name(const testing::TestParamInfo<DeviceCase>& info);
 std::unique_ptr<Device> make_device(const DeviceCase& device);  // wrapped in the checks
 

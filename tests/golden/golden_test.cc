@@ -1,6 +1,8 @@
 // Every golden (logits of implementations that are not ours, tests/golden/README.md) at every mesh
 // that its sizes allow, with ranks as threads; and the Row law on the same models: any chunking,
 // any company and any number of pipeline stages give the same bytes.
+#include "tests/golden/golden.h"
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -10,89 +12,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tests/support/thread_ranks.h"
-
 namespace trireme::test {
 namespace {
-
-constexpr float kTolerance = 1e-4f;  // of fp32 logits
-
-const std::string kGoldens = TRIREME_SOURCE_DIR "/tests/golden/data";
-
-std::vector<std::string> golden_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kGoldens)) {
-    if (std::filesystem::exists(entry.path() / "expected.safetensors"))
-      names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-struct Golden {
-  std::string path;
-  std::vector<int32_t> tokens;
-  std::vector<int64_t> rows;    // which rows of logits are there
-  std::vector<float> expected;  // [rows, vocab]
-};
-
-Golden read_golden(const std::string& name) {
-  Golden golden;
-  golden.path = kGoldens + "/" + name;
-  const std::string file = golden.path + "/expected.safetensors";
-  const auto tokens = read_int64s(file, "tokens");
-  CHECK(tokens.ok()) << tokens.status().message();
-  golden.tokens.assign(tokens->begin(), tokens->end());
-  golden.expected = *read_floats(file, "logits");
-  if (auto rows = read_int64s(file, "rows"); rows.ok()) {
-    golden.rows = *rows;
-  } else {
-    for (size_t i = 0; i < golden.tokens.size(); ++i)
-      golden.rows.push_back(static_cast<int64_t>(i));
-  }
-  return golden;
-}
-
-float max_difference(const Golden& golden, const std::vector<float>& logits) {
-  const size_t vocab = golden.expected.size() / golden.rows.size();
-  CHECK(logits.size() == golden.tokens.size() * vocab);
-  float worst = 0;
-  for (size_t i = 0; i < golden.rows.size(); ++i) {
-    for (size_t v = 0; v < vocab; ++v) {
-      const float difference =
-          std::abs(logits[golden.rows[i] * vocab + v] - golden.expected[i * vocab + v]);
-      worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
-    }
-  }
-  return worst;
-}
-
-// The meshes of the issue that the model's sizes allow.
-std::vector<Mesh> meshes_of(const Golden& golden) {
-  const auto checkpoint = open_checkpoint(golden.path);
-  const auto spec = read_model_spec(golden.path, checkpoint->get());
-  CHECK(spec.ok()) << spec.status().message();
-  std::vector<Mesh> meshes;
-  for (const Mesh mesh :
-       {Mesh{1, 1}, Mesh{1, 2}, Mesh{2, 1}, Mesh{2, 2}, Mesh{3, 1}, Mesh{1, 3}, Mesh{1, 4}}) {
-    if (check_mesh(*spec, mesh).ok()) meshes.push_back(mesh);
-  }
-  return meshes;
-}
-
-RankOptions options_for(const Golden& golden, Mesh mesh) {
-  RankOptions options;
-  options.mesh = mesh;
-  options.rows_max = std::max<int64_t>(static_cast<int64_t>(golden.tokens.size()), 64);
-  options.tokens_max = static_cast<uint32_t>(golden.tokens.size());
-  return options;
-}
-
-std::vector<float> score(const Golden& golden, const RankOptions& options, uint32_t chunk = 0) {
-  auto logits = score_sequences(golden.path, options, {golden.tokens}, chunk);
-  CHECK(logits.ok()) << logits.status().message();
-  return (*logits)[0];
-}
 
 class GoldenTest : public testing::TestWithParam<std::string> {};
 
@@ -111,18 +32,6 @@ TEST_P(GoldenTest, ReferenceDeviceMatches) {
   RankOptions options = options_for(golden, {1, 1});
   options.isa = "ref";
   EXPECT_LE(max_difference(golden, score(golden, options)), kTolerance);
-}
-
-// A device with a queue, and memory that the host cannot touch; the Row law is not promised there.
-// One golden of each kind of state and attention: emulated threads are slow.
-class EmulatedGpuTest : public testing::TestWithParam<std::string> {};
-
-TEST_P(EmulatedGpuTest, Matches) {
-  const Golden golden = read_golden(GetParam());
-  RankOptions options = options_for(golden, {1, 1});
-  options.isa = "cuda";
-  for (const uint32_t chunk : {0u, 7u})
-    EXPECT_LE(max_difference(golden, score(golden, options, chunk)), 2e-4f) << "chunk " << chunk;
 }
 
 TEST_P(GoldenTest, AnyChunkingAndAnyNumberOfStagesGiveTheSameBytes) {
@@ -168,11 +77,6 @@ std::string test_name(const testing::TestParamInfo<std::string>& parameter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(golden_names()), test_name);
-INSTANTIATE_TEST_SUITE_P(Some, EmulatedGpuTest,
-                         testing::Values("llama-bias", "qwen3", "qwen2-swa-partial", "rwkv4-tiny",
-                                         "rwkv7-tiny", "yoco-gret-tiny", "yoco-swa-tiny"),
-                         test_name);
-
 // ---- negative controls: mistakes must show ----
 
 struct Control {

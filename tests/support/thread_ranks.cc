@@ -7,13 +7,15 @@
 
 #include "comm/in_process/in_process.h"
 #include "kernels/cuda/cuda_device.h"
+#include "tests/support/cuda_gpu.h"
 
 namespace trireme::test {
 namespace {
 
 Result<std::unique_ptr<Device>> make_device(const RankOptions& options) {
   if (options.isa == "ref") return make_checked_device(make_ref_device());
-  if (options.isa == "cuda") {
+  if (options.isa == "cuda") return make_checked_device(make_gpu_device());
+  if (options.isa == "emulated") {
     Result<std::unique_ptr<Device>> device = make_cuda_device({});
     if (!device.ok()) return device;
     return make_checked_device(device.take());

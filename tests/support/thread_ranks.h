@@ -15,7 +15,8 @@ namespace trireme::test {
 
 struct RankOptions {
   Mesh mesh;
-  std::string isa = "";  // of the CPU device; "ref": the reference device; "cuda": the emulated GPU
+  // Of the CPU device; "ref": the reference device; "emulated": an emulated GPU; "cuda": a GPU.
+  std::string isa = "";
   int threads = 1;
   std::optional<DType> dtype, cache_dtype;
   uint32_t block_tokens = 16;

@@ -162,7 +162,7 @@ TEST_P(EmulatedGpu, SaysWhatTheCpuSaysRecordedOrNot) {
   EXPECT_EQ(cpu.counts.replayed, 0u) << "a CPU has nothing to record";
   for (const bool record : {false, true}) {
     if (!record && GetParam() != "llama-tied") continue;  // emulated threads are slow
-    const Generated gpu = generate(GetParam(), "cuda", record);
+    const Generated gpu = generate(GetParam(), "emulated", record);
     EXPECT_EQ(gpu.tokens, cpu.tokens) << (record ? "recorded" : "plain");
     EXPECT_EQ(gpu.counts.failure, "");
     EXPECT_EQ(gpu.counts.recorded > 0, record);

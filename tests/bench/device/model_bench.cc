@@ -1,0 +1,301 @@
+#include "tests/bench/device/model_bench.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "comm/in_process/in_process.h"
+#include "kernels/base/random.h"
+#include "runtime/engine/executor.h"
+#include "runtime/model/families/families.h"
+#include "tests/bench/device/made_up_weights.h"
+#include "tests/bench/device/work.h"
+
+namespace trireme::bench {
+namespace {
+
+using boost::json::object;
+
+constexpr uint32_t kBlockTokens = 32;
+// Kept free beside weights and cache: what a step allocates at its first run.
+constexpr uint64_t kSpareBytes = uint64_t{2} << 30;
+
+uint64_t bytes_of_sequence(const CacheLayout& layout, int64_t tokens, int64_t chunk) {
+  uint64_t bytes = 0;
+  for (const SlotClass& c : layout.classes) {
+    bytes +=
+        c.block_bytes * blocks_peak(c, static_cast<uint32_t>(tokens), static_cast<uint32_t>(chunk));
+  }
+  return bytes;
+}
+
+bool grows_with_context(const CacheLayout& layout) {
+  return std::any_of(layout.classes.begin(), layout.classes.end(), [](const SlotClass& c) {
+    return c.growth == StateSpec::Growth::kPerToken && c.window_tokens == 0;
+  });
+}
+
+// Every block gets random bytes, of which each two are a bf16 number within 0.03 and 2: zeros would
+// make a GPU faster than it is.
+Status fill_cache(Device& device, Executor& executor) {
+  const CacheLayout& layout = executor.layout();
+  std::vector<BlockPool> pools;
+  for (const uint32_t total : executor.blocks_total()) pools.emplace_back(total);
+  SequenceBlocks one(layout);
+  if (!one.advance(pools, 0, 1)) return resource_exhausted("no block is free");
+  std::vector<std::byte> bytes(executor.saved_bytes(one));
+  uint32_t state = 12345;
+  for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
+    state = state * 1664525u + 1013904223u;
+    const uint32_t bits = 0x3d00u + (state >> 16) % 0x300u + (state & 0x8000u);
+    bytes[i] = static_cast<std::byte>(bits & 0xff);
+    bytes[i + 1] = static_cast<std::byte>(bits >> 8);
+  }
+  if (Status s = executor.restore(bytes, one); !s.ok()) return s;
+  for (size_t c = 0; c < pools.size(); ++c) {
+    const BlockId from = one.table(c).ids.front();
+    for (uint32_t to = 0; to < executor.blocks_total()[c]; ++to) {
+      if (static_cast<BlockId>(to) != from) executor.copy_block(c, from, static_cast<BlockId>(to));
+    }
+  }
+  return device.synchronize();
+}
+
+class ModelBench {
+ public:
+  ModelBench(Device& device, const ModelPlan& plan, const Deadline& deadline)
+      : device_(device), plan_(plan), deadline_(deadline) {}
+
+  Status run() {
+    if (Status s = load(); !s.ok()) return s;
+    if (Status s = prefills(); !s.ok()) return s;
+    bool first = true;
+    for (const int64_t context : plan_.contexts) {
+      if (!first && !grows_with_context(model_->layout())) {
+        skip(fmt::format("decode at {}", context), "its state has one size: as at the first one");
+        continue;
+      }
+      first = false;
+      if (Status s = decodes(context); !s.ok()) return s;
+    }
+    return Status::ok_status();
+  }
+
+ private:
+  Status load() {
+    const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + plan_.name;
+    Result<ModelSpec> spec = read_model_spec(path, nullptr);
+    if (!spec.ok()) return spec.status();
+    spec_ = spec.take();
+    world_ = make_in_process_world(1);
+    Result<Groups> groups = make_groups(*world_[0], {1, 1});
+    if (!groups.ok()) return groups.status();
+    groups_ = std::make_unique<Groups>(groups.take());
+    const Result<uint64_t> predicted =
+        weight_bytes(spec_, nullptr, DType::kBF16, groups_->mesh, groups_->here);
+    if (!predicted.ok()) return predicted.status();
+    if (budget() < *predicted)
+      return resource_exhausted(
+          fmt::format("its weights have {} bytes, {} are free", *predicted, budget()));
+
+    const DeviceMemory before = device_.memory();
+    const double begin = now_seconds();
+    Result<std::unique_ptr<Checkpoint>> weights = make_up_weights(device_, spec_);
+    if (!weights.ok()) return weights.status();
+    ModelLoad load;
+    load.dtype = load.cache_dtype = DType::kBF16;
+    load.rows_max = *std::max_element(plan_.prefills.begin(), plan_.prefills.end());
+    load.logit_rows_max = *std::max_element(plan_.batches.begin(), plan_.batches.end());
+    load.rows_max = std::max(load.rows_max, load.logit_rows_max);
+    load.block_tokens = kBlockTokens;
+    Result<std::unique_ptr<Model>> model = Model::load(spec_, **weights, device_, *groups_, load);
+    if (!model.ok()) return model.status();
+    model_ = model.take();
+    if (Status s = device_.synchronize(); !s.ok()) return s;
+    print_figure({{"kind", "load"},
+                  {"model", plan_.name},
+                  {"seconds", now_seconds() - begin},
+                  {"bytes", *predicted}});
+    memory("weights and workspace", *predicted + model_->workspace_bytes(), before);
+    return Status::ok_status();
+  }
+
+  // Bytes that weights or a cache may take now.
+  uint64_t budget() const {
+    if (plan_.memory_bytes > 0) return plan_.memory_bytes;
+    const DeviceMemory memory = device_.memory();
+    return memory.bytes_free > kSpareBytes ? memory.bytes_free - kSpareBytes : 0;
+  }
+
+  void memory(const std::string& what, uint64_t predicted, const DeviceMemory& before) const {
+    const DeviceMemory after = device_.memory();
+    if (after.bytes_total == 0) return;  // the host's memory is everybody's
+    print_figure({{"kind", "memory"},
+                  {"model", plan_.name},
+                  {"what", what},
+                  {"predicted", predicted},
+                  {"used", before.bytes_free - after.bytes_free}});
+  }
+
+  void skip(const std::string& what, const std::string& why) const {
+    print_figure({{"kind", "skip"}, {"model", plan_.name}, {"what", what}, {"why", why}});
+  }
+
+  Result<std::unique_ptr<Executor>> make_executor(int64_t tokens, int64_t chunk,
+                                                  int64_t sequences) {
+    ExecutorOptions options;
+    options.tokens_max = static_cast<uint32_t>(tokens);
+    options.chunk_max = static_cast<uint32_t>(chunk);
+    options.sequences_max = static_cast<uint32_t>(sequences);
+    options.cache_bytes =
+        bytes_of_sequence(model_->layout(), tokens, chunk) * static_cast<uint64_t>(sequences);
+    const DeviceMemory before = device_.memory();
+    Result<std::unique_ptr<Executor>> executor =
+        Executor::make(device_, *world_[0], *groups_, *model_, options);
+    if (!executor.ok()) return executor;
+    memory(fmt::format("cache of {} x {}", sequences, tokens), options.cache_bytes, before);
+    if (Status s = fill_cache(device_, **executor); !s.ok()) return s;
+    return executor;
+  }
+
+  Status prefills() {
+    const int64_t longest = *std::max_element(plan_.prefills.begin(), plan_.prefills.end());
+    Result<std::unique_ptr<Executor>> executor = make_executor(longest, longest, 1);
+    if (!executor.ok()) return executor.status();
+    for (const int64_t tokens : plan_.prefills) {
+      std::vector<BlockPool> pools;
+      for (const uint32_t total : (*executor)->blocks_total()) pools.emplace_back(total);
+      SequenceBlocks blocks(model_->layout());
+      CHECK(blocks.advance(pools, 0, static_cast<uint32_t>(tokens)));
+      const std::vector<int32_t> ids = tokens_of(tokens);
+      const std::vector<SequenceRun> runs = {{&blocks, 0, ids, SequenceRun::Logits::kLast}};
+      const Result<double> seconds = step_seconds(**executor, runs, 5);
+      if (!seconds.ok()) return seconds.status();
+      const Result<Work> work = prefill_work(spec_, tokens, DType::kBF16, DType::kBF16);
+      if (!work.ok()) return work.status();
+      print_figure({{"kind", "prefill"},
+                    {"model", plan_.name},
+                    {"tokens", tokens},
+                    {"seconds", *seconds},
+                    {"flops", work->flops},
+                    {"tokens_per_second", static_cast<double>(tokens) / *seconds}});
+    }
+    return Status::ok_status();
+  }
+
+  Status decodes(int64_t context) {
+    const uint64_t each = bytes_of_sequence(model_->layout(), context + 1, 1);
+    const uint64_t free = budget();
+    int64_t most = 0;
+    for (const int64_t batch : plan_.batches) {
+      const uint64_t wanted = each * static_cast<uint64_t>(batch);
+      if (wanted <= free) most = std::max(most, batch);
+      if (wanted > free) {
+        skip(fmt::format("decode of {} at {}", batch, context),
+             fmt::format("its cache takes {} MiB, {} are free", wanted >> 20, free >> 20));
+      }
+    }
+    if (most == 0) return Status::ok_status();
+    Result<std::unique_ptr<Executor>> executor = make_executor(context + 1, 1, most);
+    if (!executor.ok()) return executor.status();
+    for (const int64_t batch : plan_.batches) {
+      if (batch > most) continue;
+      if (deadline_.left() < 2 * plan_.decode_seconds) {
+        skip(fmt::format("decode of {} at {}", batch, context), "no time was left");
+        continue;
+      }
+      if (Status s = decode(**executor, batch, context); !s.ok()) return s;
+    }
+    return Status::ok_status();
+  }
+
+  Status decode(Executor& executor, int64_t batch, int64_t context) {
+    std::vector<BlockPool> pools;
+    for (const uint32_t total : executor.blocks_total()) pools.emplace_back(total);
+    const auto first = static_cast<uint32_t>(context);
+    std::vector<SequenceBlocks> blocks(static_cast<size_t>(batch),
+                                       SequenceBlocks(model_->layout()));
+    const std::vector<int32_t> ids = tokens_of(batch);
+    std::vector<SequenceRun> runs;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      CHECK(blocks[i].advance(pools, first, first + 1));
+      runs.push_back({&blocks[i], first, std::span(ids).subspan(i, 1), SequenceRun::Logits::kLast});
+    }
+    const Result<double> seconds = step_seconds(executor, runs, 200);
+    if (!seconds.ok()) return seconds.status();
+    const Result<Work> work = decode_work(spec_, batch, context, DType::kBF16, DType::kBF16);
+    if (!work.ok()) return work.status();
+    object figure = {
+        {"kind", "decode"},     {"model", plan_.name},
+        {"batch", batch},       {"context", context},
+        {"seconds", *seconds},  {"bytes", work->bytes},
+        {"flops", work->flops}, {"tokens_per_second", static_cast<double>(batch) / *seconds}};
+    const Result<double> device_seconds = replayed_seconds(executor);
+    if (!device_seconds.ok()) return device_seconds.status();
+    if (*device_seconds > 0) figure["device_seconds"] = *device_seconds;
+    print_figure(figure);
+    return Status::ok_status();
+  }
+
+  // The median of whole steps, until logits are on the host.
+  Result<double> step_seconds(Executor& executor, const std::vector<SequenceRun>& runs,
+                              size_t steps_max) {
+    const auto nothing = [](int64_t, TensorView) { return Status::ok_status(); };
+    const auto step = [&]() -> Result<double> {
+      const double begin = now_seconds();
+      if (Status s = executor.step(runs, nothing); !s.ok()) return s;
+      return now_seconds() - begin;
+    };
+    for (int warm = 0; warm < 3; ++warm) {  // scratch memory grows, then the step is recorded
+      if (const Result<double> s = step(); !s.ok()) return s;
+    }
+    std::vector<double> samples;
+    const double begin = now_seconds();
+    while (samples.size() < 3 ||
+           (samples.size() < steps_max && now_seconds() - begin < plan_.decode_seconds)) {
+      const Result<double> s = step();
+      if (!s.ok()) return s;
+      samples.push_back(*s);
+    }
+    std::nth_element(samples.begin(),
+                     samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2),
+                     samples.end());
+    return samples[samples.size() / 2];
+  }
+
+  // What the device alone takes for the step that ran last; 0 where it was not recorded.
+  Result<double> replayed_seconds(Executor& executor) {
+    constexpr int kTimes = 20;
+    const double begin = now_seconds();
+    if (!executor.repeat(kTimes)) return 0.0;
+    if (Status s = device_.synchronize(); !s.ok()) return s;
+    return (now_seconds() - begin) / kTimes;
+  }
+
+  std::vector<int32_t> tokens_of(int64_t count) const {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < count; ++i) {
+      const double u = uniform(20261127, 1, static_cast<uint32_t>(i));
+      ids.push_back(static_cast<int32_t>(u * static_cast<double>(spec_.vocab)));
+    }
+    return ids;
+  }
+
+  Device& device_;
+  const ModelPlan& plan_;
+  const Deadline& deadline_;
+  ModelSpec spec_;
+  std::vector<std::unique_ptr<Communicator>> world_;
+  std::unique_ptr<Groups> groups_;
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace
+
+Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline) {
+  return ModelBench(device, plan, deadline).run();
+}
+
+}  // namespace trireme::bench

@@ -1,0 +1,26 @@
+// A whole model on one device: prefill and decode steps of the engine, with made-up weights and a
+// cache that was filled without computing it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/bench/device/figures.h"
+
+namespace trireme::bench {
+
+struct ModelPlan {
+  std::string name;               // of a folder in tests/bench/models
+  std::vector<int64_t> prefills;  // tokens of one sequence
+  std::vector<int64_t> contexts;  // of decodes
+  std::vector<int64_t> batches;   // of decodes, the most interesting first
+  uint64_t memory_bytes = 0;      // for weights and cache; 0: what the device has free
+  double decode_seconds = 0.4;    // of one measurement
+};
+
+// Prints figures "memory", "prefill", "decode", and "skip" for what does not fit or found no time.
+Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline);
+
+}  // namespace trireme::bench

@@ -1,0 +1,28 @@
+// Every op at the shapes of a model, against the bytes that it has to move and the products that it
+// has to compute.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/bench/device/figures.h"
+
+namespace trireme::bench {
+
+struct OpPlan {
+  std::vector<std::string> models;  // of folders in tests/bench/models
+  std::vector<int64_t> rows;        // of the ops that have rows: decodes and a prefill
+  struct Decode {
+    int64_t batch = 1, context = 1024;
+  };
+  std::vector<Decode> decodes;  // of attention; recurrences take the batches
+  int64_t prefill = 8192;       // rows of one sequence: attention and recurrences
+  size_t arena_bytes = 0;       // of inputs, and of outputs
+  Timing timing;
+};
+
+// Prints figures "op", each shape once whatever models share it.
+Status run_ops(Device& device, const OpPlan& plan, const Deadline& deadline);
+
+}  // namespace trireme::bench

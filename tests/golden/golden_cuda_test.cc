@@ -1,0 +1,180 @@
+// The goldens on a CUDA device, and the CUDA device beside the CPU: emulated on any host for one
+// golden of each kind of state and attention (emulated threads are slow), on a GPU where there is
+// one for all. The Row law is not promised there, so that equality is within a tolerance:
+//
+//   fp32   2e-4 of logits with deviation 1: other orders of summing
+//   bf16   tensor cores round activations to the weights' format, about as much as the weights
+//          themselves were rounded. So the CPU's own distance from the golden, at the same weights,
+//          is the measure, whatever the family: so much three times
+#include <algorithm>
+#include <cmath>
+#include <ostream>
+
+#include <gtest/gtest.h>
+
+#include "runtime/engine/generator.h"
+#include "tests/golden/golden.h"
+#include "tests/support/cuda_gpu.h"
+
+namespace trireme::test {
+namespace {
+
+constexpr float kFloatTolerance = 2e-4f;
+constexpr float kRoundings = 3;
+
+struct Case {
+  std::string golden;
+  std::string isa;  // as RankOptions has it
+  bool slow() const { return isa == "emulated"; }
+};
+void PrintTo(const Case& c, std::ostream* stream) { *stream << c.golden << " on " << c.isa; }
+
+RankOptions options_of(const Golden& golden, const std::string& isa, std::optional<DType> dtype) {
+  RankOptions options = options_for(golden, {1, 1});
+  options.isa = isa;
+  options.dtype = dtype;
+  // The device's part alone is compared: rounded keys and values would add to it on both sides.
+  options.cache_dtype = DType::kF32;
+  return options;
+}
+
+float difference(const std::vector<float>& a, const std::vector<float>& b) {
+  CHECK(a.size() == b.size());
+  float worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const float d = std::abs(a[i] - b[i]);
+    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
+  }
+  return worst;
+}
+
+class CudaGolden : public testing::TestWithParam<Case> {};
+
+TEST_P(CudaGolden, LogitsMatch) {
+  const Golden golden = read_golden(GetParam().golden);
+  const RankOptions options = options_of(golden, GetParam().isa, std::nullopt);
+  for (const uint32_t chunk : {0u, 7u}) {
+    EXPECT_LE(max_difference(golden, score(golden, options, chunk)), kFloatTolerance)
+        << "chunk " << chunk;
+  }
+}
+
+TEST_P(CudaGolden, Bf16WeightsMissAsMuchAsOnTheCpu) {
+  const Golden golden = read_golden(GetParam().golden);
+  const float cpu = max_difference(golden, score(golden, options_of(golden, "", DType::kBF16)));
+  const RankOptions options = options_of(golden, GetParam().isa, DType::kBF16);
+  for (const uint32_t chunk : {0u, 7u}) {
+    if (chunk == 0 && GetParam().slow()) continue;
+    EXPECT_LE(max_difference(golden, score(golden, options, chunk)),
+              kRoundings * cpu + kFloatTolerance)
+        << "the CPU misses by " << cpu << "; chunk " << chunk;
+  }
+}
+
+class CudaEqualsCpu : public testing::TestWithParam<Case> {};
+
+// Four sequences of different lengths in the same steps: whole, in chunks, token by token.
+TEST_P(CudaEqualsCpu, LogitsOfRaggedBatches) {
+  const Golden golden = read_golden(GetParam().golden);
+  const size_t n = std::min<size_t>(golden.tokens.size(), GetParam().slow() ? 12 : 40);
+  std::vector<std::vector<int32_t>> sequences;
+  for (size_t i = 0; i < 4; ++i) {
+    std::vector<int32_t> tokens(golden.tokens.begin(),
+                                golden.tokens.begin() + static_cast<std::ptrdiff_t>(n - 2 * i));
+    std::rotate(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(3 * i % tokens.size()),
+                tokens.end());
+    sequences.push_back(tokens);
+  }
+  for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::kBF16)}) {
+    RankOptions cpu = options_of(golden, "", dtype), gpu = cpu;
+    gpu.isa = GetParam().isa;
+    cpu.rows_max = gpu.rows_max = static_cast<int64_t>(4 * n);
+    const auto want = score_sequences(golden.path, cpu, sequences, 0);
+    ASSERT_TRUE(want.ok()) << want.status().message();
+    const float rounding =
+        dtype ? kRoundings * max_difference(golden, score(golden, options_of(golden, "", dtype)))
+              : 0;
+    for (const uint32_t chunk : {0u, 5u, 1u}) {
+      const auto got = score_sequences(golden.path, gpu, sequences, chunk);
+      ASSERT_TRUE(got.ok()) << got.status().message();
+      for (size_t i = 0; i < sequences.size(); ++i) {
+        EXPECT_LE(difference((*got)[i], (*want)[i]), rounding + kFloatTolerance)
+            << (dtype ? "bf16" : "fp32") << ", sequence " << i << ", chunk " << chunk;
+      }
+    }
+  }
+}
+
+struct Generated {
+  std::vector<std::vector<int32_t>> tokens;
+  uint64_t replayed = 0;  // steps
+  std::string failure;    // of recording
+};
+
+Generated generate(const Golden& golden, const std::string& isa) {
+  RankOptions options = options_of(golden, isa, std::nullopt);
+  options.tokens_max = 64;
+  options.sequences_max = 4;
+  std::vector<GenerateRequest> requests(5);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    for (size_t t = 0; t < 1 + 9 * i % 16; ++t)
+      requests[i].prompt.push_back(static_cast<int32_t>(3 + (11 * t + 5 * i) % 40));
+    requests[i].params.temperature = 0.0f;
+    requests[i].params.max_tokens = 6 + static_cast<uint32_t>(5 * i % 8);
+    requests[i].params.ignore_eos = true;
+  }
+  Generated generated;
+  const Status status = run_ranks(golden.path, options, [&](Rank& rank) -> Status {
+    GeneratorOptions generator_options;
+    generator_options.budget = {16, 4, 7, true};
+    generator_options.tokens_max = options.tokens_max;
+    Generator generator(rank.executor, rank.world, rank.groups, requests, generator_options);
+    if (Status s = generator.run([](size_t, int32_t) { return false; }); !s.ok()) return s;
+    for (const GeneratedSequence& s : generator.results()) generated.tokens.push_back(s.tokens);
+    if (const RecordedSteps* steps = rank.executor.recorded_steps(); steps != nullptr) {
+      generated.replayed = steps->counts().replayed;
+      generated.failure = steps->counts().failure;
+    }
+    return Status::ok_status();
+  });
+  EXPECT_TRUE(status.ok()) << status.message();
+  return generated;
+}
+
+// Prompts in chunks beside decodes, five requests in four places, recorded steps.
+TEST_P(CudaEqualsCpu, GreedyTokensOfRecordedSteps) {
+  const Golden golden = read_golden(GetParam().golden);
+  const Generated cpu = generate(golden, ""), gpu = generate(golden, GetParam().isa);
+  EXPECT_EQ(gpu.tokens, cpu.tokens);
+  EXPECT_GT(gpu.replayed, 0u) << gpu.failure;
+}
+
+std::string case_name(const testing::TestParamInfo<Case>& parameter) {
+  std::string name = parameter.param.golden;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+std::vector<Case> emulated() {
+  std::vector<Case> cases;
+  for (const char* name : {"llama-bias", "qwen3", "qwen2-swa-partial", "rwkv4-tiny", "rwkv7-tiny",
+                           "yoco-gret-tiny", "yoco-swa-tiny"})
+    cases.push_back({name, "emulated"});
+  return cases;
+}
+
+std::vector<Case> on_gpu() {
+  std::vector<Case> cases;
+  if (!find_gpu().ok()) return cases;
+  for (const std::string& name : golden_names()) cases.push_back({name, "cuda"});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Emulated, CudaGolden, testing::ValuesIn(emulated()), case_name);
+INSTANTIATE_TEST_SUITE_P(Emulated, CudaEqualsCpu, testing::Values(Case{"llama-tied", "emulated"}),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(Gpu, CudaGolden, testing::ValuesIn(on_gpu()), case_name);
+INSTANTIATE_TEST_SUITE_P(Gpu, CudaEqualsCpu, testing::ValuesIn(on_gpu()), case_name);
+
+}  // namespace
+}  // namespace trireme::test
