@@ -5,9 +5,14 @@
 // the worker reports itself gone. Work is ordered with the ops of the device the communicator was
 // made for. Ranks are values handed to constructors: nobody asks a global who it is.
 //
+// Tensors lie on the host, or on the device that the communicator was made for (comm/nccl,
+// comm/staged), all of one call at one place. A call on the device's tensors is queued like an op:
+// what it gives is there for later ops, and for the host after Device::synchronize().
+//
 // INVARIANT (Row law): all_reduce_sum adds in rank order, element by element: ((x0 + x1) + x2) +
 // ... in f32, whatever the size of the message and whoever comes first. So every rank ends with the
-// same bits, and a row's sum has the same bits alone and among 512 others.
+// same bits, and a row's sum has the same bits alone and among 512 others. The one exception is
+// NCCL on tensors of the device: every rank ends with the same bits, in an order of NCCL's own.
 #pragma once
 
 #include <memory>
@@ -42,6 +47,10 @@ class Communicator {
 
   // The ranks that gave the same color, ordered by key, then by rank here. Every rank calls it.
   virtual Result<std::unique_ptr<Communicator>> split(int color, int key) = 0;
+
+  // Whether collectives on tensors of the device may be recorded into a graph of the device, once
+  // each has been called without. send and receive may not.
+  virtual bool capturable() const { return false; }
 };
 
 }  // namespace trireme

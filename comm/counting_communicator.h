@@ -53,6 +53,7 @@ class CountingCommunicator final : public Communicator {
   Result<std::unique_ptr<Communicator>> split(int color, int key) override {
     return inner_->split(color, key);
   }
+  bool capturable() const override { return inner_->capturable(); }
 
  private:
   template <class Call>

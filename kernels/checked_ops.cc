@@ -117,7 +117,7 @@ void CheckedOps::check_states(const char* op, const Ragged& rows, const StateRow
   for (int32_t s = 0; s < rows.sequences; ++s) {
     if (rows.offsets[s] == rows.offsets[s + 1]) continue;
     CHECK(states.base[s] != nullptr) << op << ": sequence " << s << " has no state";
-    CHECK(reinterpret_cast<uintptr_t>(states.base[s]) % sizeof(float) == 0)
+    CHECK(reinterpret_cast<uintptr_t>(states.base[s]) % 16 == 0)
         << op << ": misaligned state of sequence " << s;
     used.push_back(states.base[s]);
   }

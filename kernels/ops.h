@@ -110,7 +110,7 @@ constexpr int64_t kv_bytes_per_token(int32_t kv_heads, int32_t head_dim, DType d
 // nothing leaks from a block's former owner and nothing needs clearing. Every run leaves the state
 // after its last row. An empty run leaves it untouched.
 struct StateRows {
-  std::byte* const* base = nullptr;  // [sequences], on the device
+  std::byte* const* base = nullptr;  // [sequences], on the device; each aligned to 16 bytes
   int64_t offset = 0;                // bytes; 64-byte aligned
 };
 

@@ -16,7 +16,6 @@ Result<std::unique_ptr<VocabParallelHead>> VocabParallelHead::make(
     Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
     int64_t rows_max) {
   const int64_t part = table->rows.rows;
-  const int64_t vocab = table->vocab;
   std::unique_ptr<VocabParallelHead> head(
       new VocabParallelHead(device, shards, std::move(table), rows_max));
   const bool far = device.place() != Place::kHost;
@@ -28,7 +27,6 @@ Result<std::unique_ptr<VocabParallelHead>> VocabParallelHead::make(
   };
   for (const Need& need : {Need{gathers, &head->mine_, rows_max * part},
                            Need{gathers, &head->all_, rows_max * part * shards.size()},
-                           Need{far, &head->whole_, rows_max * vocab},
                            Need{far && gathers, &head->row_numbers_, rows_max}}) {
     if (!need.needed) continue;
     Result<Buffer> buffer = device.allocate(static_cast<size_t>(need.floats) * sizeof(float));
@@ -45,16 +43,6 @@ Result<std::unique_ptr<VocabParallelHead>> VocabParallelHead::make(
 
 Status VocabParallelHead::forward(ConstTensorView x, TensorView logits) {
   CHECK(x.rows <= rows_max_ && logits.rows == x.rows && logits.cols == table_->vocab);
-  if (device_.place() == Place::kHost) return compute(x, logits);  // straight into place
-  CHECK(logits.contiguous());
-  const TensorView whole = float_rows(whole_, x.rows, table_->vocab);
-  if (Status s = compute(x, whole); !s.ok()) return s;
-  device_.copy(logits.data, whole.data,
-               static_cast<size_t>(whole.rows * whole.cols) * sizeof(float));
-  return Status::ok_status();
-}
-
-Status VocabParallelHead::compute(ConstTensorView x, TensorView logits) {
   if (shards_.size() == 1) {  // one shard has no padding
     device_.ops().linear(x, table_->rows.view(), logits);
     return Status::ok_status();

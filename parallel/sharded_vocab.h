@@ -47,17 +47,14 @@ class VocabParallelHead {
     return mine_.bytes() + all_.bytes() + whole_.bytes() + row_numbers_.bytes();
   }
 
-  // logits = x table^T, whole on every shard; there once the device has synchronised. REQUIRES: x
-  // is [rows <= rows_max, dim] on the device, logits is [rows, vocab] f32 on the host, pinned where
-  // the device has memory of its own.
+  // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim], logits is
+  // [rows, vocab] f32, both on the device.
   Status forward(ConstTensorView x, TensorView logits);
 
  private:
   VocabParallelHead(Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
                     int64_t rows_max)
       : device_(device), shards_(shards), table_(std::move(table)), rows_max_(rows_max) {}
-  // The same with logits on the device.
-  Status compute(ConstTensorView x, TensorView logits);
   void place(ConstTensorView from, TensorView to);
 
   Device& device_;
@@ -66,7 +63,6 @@ class VocabParallelHead {
   int64_t rows_max_;
   Buffer mine_;         // [rows_max, part], several shards
   Buffer all_;          // [shards * rows_max, part], several shards
-  Buffer whole_;        // [rows_max, vocab], where the device's memory is not the host's
   Buffer row_numbers_;  // 0, 1, 2, ... rows_max - 1, i32: likewise, several shards
 };
 

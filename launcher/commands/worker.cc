@@ -180,10 +180,11 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
 
   const Status fits = check_mesh(files.spec, world.mesh);
   if (const int code = settle(world, fits, Doing::kConfiguring); code != kExitOk) return code;
+  // Before the groups: what moves their tensors depends on where these lie.
+  if (const int code = open_device(engine, world, worker); code != kExitOk) return code;
   Result<Groups> groups = make_groups(*world.world, world.mesh);
   if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
   worker.groups = std::make_unique<Groups>(groups.take());
-  if (const int code = open_device(engine, world, worker); code != kExitOk) return code;
   const Status loaded = load_model(deployment, files, world, rows_max, worker);
   if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
   const Result<uint64_t> bytes = cache_bytes(engine, worker);

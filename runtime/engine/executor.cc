@@ -60,7 +60,8 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
   if (!builder.ok()) return builder.status();
   executor->builder_ = builder.take();
   if (Status s = executor->allocate_logits(); !s.ok()) return s;
-  if (options.record_steps && device.can_record() && groups.shards->size() == 1) {
+  const bool capturable = groups.shards->size() == 1 || groups.shards->capturable();
+  if (options.record_steps && device.can_record() && capturable) {
     executor->recorded_ = std::make_unique<RecordedSteps>(device);
     executor->padded_max_ = std::min(
         {static_cast<int64_t>(options.sequences_max), model.rows_max(), model.logit_rows_max()});
@@ -70,10 +71,15 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
 
 Status Executor::allocate_logits() {
   if (!groups_.last_stage()) return Status::ok_status();
-  Result<Buffer> logits = device_.allocate_pinned(
-      static_cast<size_t>(model_.logit_rows_max() * model_.spec().vocab) * sizeof(float));
+  const size_t bytes =
+      static_cast<size_t>(model_.logit_rows_max() * model_.spec().vocab) * sizeof(float);
+  Result<Buffer> logits = device_.allocate(bytes);
   if (!logits.ok()) return logits.status();
   logits_ = logits.take();
+  if (device_.place() == Place::kHost) return Status::ok_status();
+  Result<Buffer> on_host = device_.allocate_pinned(bytes);
+  if (!on_host.ok()) return on_host.status();
+  logits_on_host_ = on_host.take();
   return Status::ok_status();
 }
 
@@ -129,7 +135,7 @@ int32_t Executor::padded_size(std::span<const SequenceRun> runs) const {
   return recorded_size(static_cast<int32_t>(runs.size()), static_cast<int32_t>(padded_max_));
 }
 
-Status Executor::compute(const LogitsSink& sink) {
+Status Executor::compute(LogitsUser* user) {
   if (!prepared_.ok()) return prepared_;
   const DecoderBatch& batch = builder_->batch();
   const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
@@ -139,7 +145,7 @@ Status Executor::compute(const LogitsSink& sink) {
     if (Status s = receive(carry); !s.ok()) return s;
   }
   const Status computed =
-      padded_size_ > 0 ? compute_recorded(carry, sink) : compute_plainly(carry, sink);
+      padded_size_ > 0 ? compute_recorded(carry, user) : compute_plainly(carry, user);
   if (!computed.ok() || groups_.last_stage()) return computed;
   return send(carry);
 }
@@ -153,11 +159,40 @@ Status Executor::queue_stage(Carry& carry) {
   return model_.forward(batch, builder_->states(), carry);
 }
 
-TensorView Executor::logits_of(int64_t rows) const {
-  return float_rows(logits_, rows, model_.spec().vocab);
+void Executor::fetch(const std::vector<uint8_t>& wanted) {
+  const auto row_bytes = static_cast<size_t>(model_.spec().vocab) * sizeof(float);
+  for (size_t i = 0; i < wanted.size();) {
+    size_t end = i;
+    while (end < wanted.size() && wanted[end] == wanted[i]) ++end;
+    if (wanted[i] != 0) {  // neighbours in one copy
+      device_.copy(static_cast<std::byte*>(logits_on_host_.data()) + i * row_bytes,
+                   static_cast<const std::byte*>(logits_.data()) + i * row_bytes,
+                   (end - i) * row_bytes);
+    }
+    i = end;
+  }
 }
 
-Status Executor::compute_plainly(Carry& carry, const LogitsSink& sink) {
+Status Executor::hand_out(int64_t first, int64_t count, LogitsUser* user) {
+  const bool far = device_.place() != Place::kHost;
+  const auto vocab = model_.spec().vocab;
+  wanted_.assign(static_cast<size_t>(count), user != nullptr ? 1 : 0);
+  if (far && user != nullptr) {
+    if (Status s = user->queue(first, float_rows(logits_, count, vocab), wanted_); !s.ok())
+      return s;
+  }
+  if (far) fetch(wanted_);
+  if (Status s = device_.synchronize(); !s.ok()) return s;
+  if (user == nullptr) return Status::ok_status();
+  if (far && user->settle(first, wanted_)) {
+    fetch(wanted_);
+    if (Status s = device_.synchronize(); !s.ok()) return s;
+  }
+  const TraceSpan span(trace_, TraceEvent::Name::kSample, 0, static_cast<uint32_t>(count));
+  return user->take(first, float_rows(far ? logits_on_host_ : logits_, count, vocab));
+}
+
+Status Executor::compute_plainly(Carry& carry, LogitsUser* user) {
   {
     const TraceSpan span(trace_, TraceEvent::Name::kForward);
     if (Status s = queue_stage(carry); !s.ok()) return s;
@@ -166,29 +201,29 @@ Status Executor::compute_plainly(Carry& carry, const LogitsSink& sink) {
   const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
   for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
     const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
-    const TensorView logits = logits_of(count);
-    if (Status s = model_.head(carry.x.row_range(first, count), logits); !s.ok()) return s;
-    if (Status s = device_.synchronize(); !s.ok()) return s;
-    if (Status s = sink(first, logits); !s.ok()) return s;
+    if (Status s = model_.head(carry.x.row_range(first, count),
+                               float_rows(logits_, count, model_.spec().vocab));
+        !s.ok())
+      return s;
+    if (Status s = hand_out(first, count, user); !s.ok()) return s;
   }
   return Status::ok_status();
 }
 
 // All rows want logits and have room in one call of the head: padded_size().
-Status Executor::compute_recorded(Carry& carry, const LogitsSink& sink) {
+Status Executor::compute_recorded(Carry& carry, LogitsUser* user) {
   const TraceSpan span(trace_, TraceEvent::Name::kForward);
   bool ran = false;
   const auto work = [&]() -> Status {
     Carry queued = carry;
     if (Status s = queue_stage(queued); !s.ok()) return s;
-    return groups_.last_stage() ? model_.head(queued.x, logits_of(queued.x.rows))
-                                : Status::ok_status();
+    if (!groups_.last_stage()) return Status::ok_status();
+    return model_.head(queued.x, float_rows(logits_, queued.x.rows, model_.spec().vocab));
   };
   if (Status s = recorded_->run(padded_size_, work, ran); !s.ok()) return s;
   if (!ran) model_.count_step(builder_->rows(), builder_->logit_rows());
   if (!groups_.last_stage()) return Status::ok_status();
-  if (Status s = device_.synchronize(); !s.ok()) return s;
-  return sink(0, logits_of(builder_->logit_rows()));
+  return hand_out(0, builder_->logit_rows(), user);
 }
 
 bool Executor::repeat(int times) {

@@ -4,14 +4,16 @@
 // Every rank of a worker calls step() with the same runs; each applies them to its own blocks.
 //
 // INVARIANT: a step waits for the device once, on the last stage, before its logits are looked at
-// (once for each logit_rows_max of them), and on no other. Whoever else needs to wait, as a
+// (once for each logit_rows_max of them; again where the device's sampler gives rows back), and on
+// no other. Whoever else needs to wait, as a
 // communicator that reads host memory, does so itself.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <vector>
 
 #include "parallel/groups.h"
+#include "runtime/engine/logits_user.h"
 #include "runtime/engine/recorded_steps.h"
 #include "runtime/engine/step_batch.h"
 #include "runtime/engine/trace_ring.h"
@@ -30,10 +32,6 @@ struct ExecutorOptions {
 
 class Executor {
  public:
-  // Told the logits [n, vocab] f32 of the step's logit rows [first, first + n), in order, on every
-  // shard of the last stage; on other stages never called. A failure ends the step.
-  using LogitsSink = std::function<Status(int64_t first, TensorView logits)>;
-
   // Every rank of `world` calls it with the same options: the ranks agree on the least block
   // counts. `device`, `groups`, `model`, `world` outlive it.
   static Result<std::unique_ptr<Executor>> make(Device& device, Communicator& world,
@@ -42,13 +40,15 @@ class Executor {
 
   // A step in two halves. prepare() writes down rows and block tables: afterwards the caller may
   // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
-  // sink gave it, means that this worker can no longer serve.
+  // user of the logits gave it, means that this worker can no longer serve. No user: nobody here
+  // looks at logits.
   void prepare(std::span<const SequenceRun> runs);
   int32_t rows() const { return builder_->rows(); }
-  Status compute(const LogitsSink& sink);
+  Status compute(LogitsUser* user);
   Status step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
     prepare(runs);
-    return compute(sink);
+    LogitsToSink user(sink);
+    return compute(&user);
   }
 
   // For benchmarks: queues the step that was computed last `times` more, without waiting for it;
@@ -67,6 +67,7 @@ class Executor {
   std::span<const uint32_t> blocks_total() const { return blocks_total_; }
   uint64_t cache_bytes() const { return store_.bytes(); }
   const Model& model() const { return model_; }
+  DeviceSampler* sampler() const { return device_.sampler(); }
   std::string device_name() const { return std::string(device_.name()); }
   // Null where steps are not recorded.
   const RecordedSteps* recorded_steps() const { return recorded_.get(); }
@@ -88,9 +89,12 @@ class Executor {
   Status send(const Carry& carry);
   // Queues this stage, from embedding or carry to carry.
   Status queue_stage(Carry& carry);
-  TensorView logits_of(int64_t rows) const;
-  Status compute_plainly(Carry& carry, const LogitsSink& sink);
-  Status compute_recorded(Carry& carry, const LogitsSink& sink);
+  Status compute_plainly(Carry& carry, LogitsUser* user);
+  Status compute_recorded(Carry& carry, LogitsUser* user);
+  // Hands out the first `count` rows of logits_, which are queued, and waits for them.
+  Status hand_out(int64_t first, int64_t count, LogitsUser* user);
+  // Queues copies of the wanted rows of logits_ to the host.
+  void fetch(const std::vector<uint8_t>& wanted);
 
   Device& device_;
   const Groups& groups_;
@@ -102,7 +106,9 @@ class Executor {
   int64_t padded_max_ = 0;
   int32_t padded_size_ = 0;  // of the step that is prepared
   std::unique_ptr<RecordedSteps> recorded_;
-  Buffer logits_;  // [logit_rows_max, vocab], last stage, pinned
+  Buffer logits_;          // [logit_rows_max, vocab], last stage
+  Buffer logits_on_host_;  // the same, pinned, where logits_ is not on the host
+  std::vector<uint8_t> wanted_;
   double stage_wait_seconds_ = 0;
   TraceRing* trace_ = nullptr;
 };

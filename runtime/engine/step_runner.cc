@@ -15,7 +15,7 @@ StepRunner::StepRunner(Executor& executor, const Groups& groups, ConstraintCompi
   executor_.trace_to(trace_.get());
   if (groups.last_stage() && groups.here.shard == 0) {
     sampler_ = std::make_unique<StepSampler>(executor.model().spec().vocab, options.eos_token_ids,
-                                             compiler);
+                                             compiler, executor.sampler());
   }
 }
 
@@ -46,16 +46,11 @@ Status StepRunner::compute(StepResult& result) {
                        static_cast<uint32_t>(executor_.rows()));
   const auto start = std::chrono::steady_clock::now();
   const double waited = executor_.stage_wait_seconds();
-  const Status computed = executor_.compute([&](int64_t first, TensorView logits) {
-    const TraceSpan sample(trace_.get(), TraceEvent::Name::kSample, step_,
-                           static_cast<uint32_t>(logits.rows));
-    if (sampler_ != nullptr) sampler_->sink(first, logits);
-    return Status::ok_status();
-  });
+  const Status computed = executor_.compute(sampler_.get());
   if (!computed.ok()) return computed;
   copy_blocks(copies_after_);
   copies_after_ = {};
-  if (sampler_ != nullptr) result = sampler_->take();
+  if (sampler_ != nullptr) result = sampler_->finish();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   busy_seconds_ += took.count() - (executor_.stage_wait_seconds() - waited);
   return {};

@@ -1,5 +1,6 @@
 #include "runtime/engine/step_sampler.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace trireme {
@@ -80,15 +81,77 @@ void StepSampler::begin(uint64_t step, std::span<const Run> runs) {
   }
 }
 
-void StepSampler::sink(int64_t first, TensorView logits) {
+StepSampler::Choices StepSampler::choices_of(const State& state) {
+  if (state.forked || state.admission.choices <= 1) return {state.choice, state.choice};
+  return {0, state.admission.choices - 1};
+}
+
+bool StepSampler::choose_on_device(int32_t row_on_device, Row& row) {
+  State& state = states_.at(row.seq);
+  if (!row.samples || row.scores || !DeviceBatch::can_choose(state.admission.params) ||
+      !state.constraint_failure.empty())
+    return false;
+  std::span<const uint32_t> mask;
+  if (state.constraint != nullptr) {
+    mask_.resize((static_cast<size_t>(vocab_) + 31) / 32);
+    if (!state.constraint->fill_mask(mask_).ok()) return false;  // the host says what is wrong
+    mask = mask_;
+  }
+  row.on_device = static_cast<int32_t>(device_batch_.batch().rows.size());
+  const auto [first, last] = choices_of(state);
+  for (uint32_t choice = first; choice <= last; ++choice)
+    device_batch_.add(row_on_device, state.admission.params, state.penalties, eos_, choice,
+                      row.position + 1, mask);
+  return true;
+}
+
+Status StepSampler::queue(int64_t first, ConstTensorView on_device, std::vector<uint8_t>& wanted) {
+  if (device_ == nullptr) return Status::ok_status();
+  device_batch_.clear();
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (choose_on_device(static_cast<int32_t>(i), rows_.at(static_cast<size_t>(first) + i)))
+      wanted[i] = 0;
+  }
+  return device_->sample(on_device, device_batch_.batch());
+}
+
+bool StepSampler::settle(int64_t first, std::vector<uint8_t>& wanted) {
+  bool any = false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    Row& row = rows_.at(static_cast<size_t>(first) + i);
+    wanted[i] = 0;
+    if (row.on_device < 0) continue;
+    const auto [choice, last] = choices_of(states_.at(row.seq));
+    const auto tokens =
+        device_->tokens().subspan(static_cast<size_t>(row.on_device), last - choice + 1);
+    if (std::find(tokens.begin(), tokens.end(), -1) == tokens.end()) continue;
+    row.on_device = -1;  // the host finds out what is wrong with it
+    wanted[i] = 1;
+    any = true;
+  }
+  return any;
+}
+
+Status StepSampler::take(int64_t first, TensorView logits) {
   for (int64_t i = 0; i < logits.rows; ++i) {
     const Row& row = rows_.at(static_cast<size_t>(first + i));
     State& state = states_.at(row.seq);
+    ++rows_done_;
+    if (row.on_device >= 0) {
+      StepResult::Sampled sampled;
+      sampled.seq = row.seq;
+      const auto [choice, last] = choices_of(state);
+      for (uint32_t c = 0; c <= last - choice; ++c)
+        sampled.tokens.emplace_back().token =
+            device_->tokens()[static_cast<size_t>(row.on_device) + c];
+      result_.sampled.push_back(std::move(sampled));
+      continue;
+    }
     const std::span<const float> values(logits.f32_row(i), static_cast<size_t>(logits.cols));
     if (row.scores) score(state, row, values);
     if (row.samples) result_.sampled.push_back(sample_choices(state, row, values));
-    ++rows_done_;
   }
+  return Status::ok_status();
 }
 
 void StepSampler::score(State& state, const Row& row, std::span<const float> logits) {
@@ -106,9 +169,7 @@ StepResult::Sampled StepSampler::sample_choices(State& state, const Row& row,
                                                 std::span<const float> logits) {
   StepResult::Sampled sampled;
   sampled.seq = row.seq;
-  const bool together = !state.forked && state.admission.choices > 1;
-  const uint32_t first = together ? 0 : state.choice;
-  const uint32_t last = together ? state.admission.choices - 1 : state.choice;
+  const auto [first, last] = choices_of(state);
   for (uint32_t choice = first; choice <= last; ++choice) {
     Result<SampledToken> token = sample_one(state, choice, row.position + 1, logits);
     if (!token.ok()) {
@@ -133,7 +194,7 @@ Result<SampledToken> StepSampler::sample_one(State& state, uint32_t choice, uint
                 mask_);
 }
 
-StepResult StepSampler::take() {
+StepResult StepSampler::finish() {
   CHECK(rows_done_ == rows_.size()) << rows_.size() - rows_done_ << " rows of logits did not come";
   for (const Row& row : rows_) {
     State& state = states_.at(row.seq);

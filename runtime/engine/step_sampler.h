@@ -10,17 +10,25 @@
 #include <vector>
 
 #include "kernels/base/tensor.h"
+#include "runtime/engine/logits_user.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_result.h"
+#include "runtime/sample/device_batch.h"
 #include "runtime/sample/penalty_state.h"
 
 namespace trireme {
 
-class StepSampler {
+class StepSampler final : public LogitsUser {
  public:
-  // `compiler`: for requests with a constraint; may be null where none comes. It outlives this.
-  StepSampler(int32_t vocab, std::vector<int32_t> eos_token_ids, ConstraintCompiler* compiler)
-      : vocab_(vocab), eos_(std::move(eos_token_ids)), compiler_(compiler) {}
+  // `compiler`: for requests with a constraint; may be null where none comes. `device`: chooses
+  // what it can where the logits are; null: nothing. Both outlive this.
+  StepSampler(int32_t vocab, std::vector<int32_t> eos_token_ids, ConstraintCompiler* compiler,
+              DeviceSampler* device)
+      : vocab_(vocab),
+        eos_(std::move(eos_token_ids)),
+        compiler_(compiler),
+        device_(device),
+        device_batch_(vocab) {}
 
   void apply(const SequenceOp& op);
 
@@ -29,15 +37,17 @@ class StepSampler {
   // every row, of others the last row where the run wants logits.
   struct Run {
     StepPlan::Run run;
-    std::span<const int32_t> tokens;  // of the sequence; valid until take()
+    std::span<const int32_t> tokens;  // of the sequence; valid until finish()
   };
   void begin(uint64_t step, std::span<const Run> runs);
 
-  // Logits [n, vocab] f32 of rows [first, first + n) of the step.
-  void sink(int64_t first, TensorView logits);
+  // As a user of the step's logits: rows that the device has chosen tokens for stay there.
+  Status queue(int64_t first, ConstTensorView on_device, std::vector<uint8_t>& wanted) override;
+  bool settle(int64_t first, std::vector<uint8_t>& wanted) override;
+  Status take(int64_t first, TensorView logits) override;
 
   // The result of the step. REQUIRES: all rows have come.
-  StepResult take();
+  StepResult finish();
 
   bool scores_prompt(SeqId seq) const { return states_.at(seq).scores_prompt(); }
   size_t sequences() const { return states_.size(); }
@@ -60,8 +70,17 @@ class StepSampler {
     uint32_t position = 0;  // of the row's token; the logits are about the token after it
     bool scores = false;
     bool samples = false;
-    uint32_t tokens = 0;  // known of its sequence
+    uint32_t tokens = 0;     // known of its sequence
+    int32_t on_device = -1;  // the first of its choices' tokens in the device's batch; -1: none
   };
+  // The choices of one row: [first, last].
+  struct Choices {
+    uint32_t first = 0, last = 0;
+  };
+  static Choices choices_of(const State& state);
+  // Adds the row's choices to the device's batch, if the device can choose all of them.
+  bool choose_on_device(int32_t row_on_device, Row& row);
+
   void start(State& state);
   void score(State& state, const Row& row, std::span<const float> logits);
   StepResult::Sampled sample_choices(State& state, const Row& row, std::span<const float> logits);
@@ -71,6 +90,8 @@ class StepSampler {
   const int32_t vocab_;
   const std::vector<int32_t> eos_;
   ConstraintCompiler* const compiler_;
+  DeviceSampler* const device_;
+  DeviceBatch device_batch_;
   std::unordered_map<SeqId, State> states_;
   std::vector<Row> rows_;
   size_t rows_done_ = 0;

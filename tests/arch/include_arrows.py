@@ -25,7 +25,9 @@ MODULES = {
     "comm": ["kernels"],  # communicator.h, and what communicators share
     "comm/in_process": ["comm"],
     "comm/mpi": ["comm"],
-    "comm/nccl": ["comm", "kernels/cuda/plugin"],
+    "comm/staged": ["comm"],  # knows the interface of a device, and no device
+    # Sees CUDA's runtime, NCCL's interface by its own declarations, and no other part of kernels/cuda.
+    "comm/nccl": ["comm/staged", "kernels/cuda/plugin"],
     "comm/wire": ["comm"],
     "comm/net": ["comm/wire"],
     "comm/transfer": ["comm", "comm/net"],

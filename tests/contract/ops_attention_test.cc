@@ -1,51 +1,11 @@
 // store_kv and attend, on every device, against softmax attention in f64 over the plain sequences.
 // The cache's free bytes are NaN, so that a lane beyond a sequence or before a window shows.
-#include <cmath>
+#include "tests/contract/ops_attention.h"
 
-#include "tests/contract/ops_cache.h"
+#include <cmath>
 
 namespace trireme::contract {
 namespace {
-
-class AttentionOps : public testing::TestWithParam<DeviceCase> {
- protected:
-  // Stores the positions of `runs` and attends to them: one step.
-  void step(const CacheSpec& spec, Cache& cache, const Sequences& all,
-            const std::vector<int32_t>& sequences, const std::vector<RunSpec>& runs) {
-    const Batch batch(*device_, runs);
-    std::vector<int32_t> first_positions;
-    for (const RunSpec& run : runs) first_positions.push_back(run.first);
-    const KvView view = cache.view(sequences, first_positions);
-    Mat k = Sequences::rows(*device_, all.k, sequences, batch, 5);
-    Mat v = Sequences::rows(*device_, all.v, sequences, batch, 11);
-    ops_.store_kv(k.view(), v.view(), batch.ragged(), view);
-    attend(spec, view, all, sequences, batch);
-  }
-
-  void attend(const CacheSpec& spec, const KvView& view, const Sequences& all,
-              const std::vector<int32_t>& sequences, const Batch& batch) {
-    Mat q = Sequences::rows(*device_, all.q, sequences, batch, 3);
-    Mat out(*device_, q.rows(), q.cols(), 2);
-    const double scale = 1 / std::sqrt(static_cast<double>(spec.head_dim));
-    ops_.attend(q.view(), batch.ragged(), view, static_cast<float>(scale), out.view());
-    out.fetch();
-    for (int32_t s = 0; s < batch.sequences(); ++s) {
-      for (int32_t t = batch.offset(s); t < batch.offset(s + 1); ++t) {
-        expect_near(
-            out.row(t),
-            attention_of(all, spec, sequences[static_cast<size_t>(s)], batch.position(t),
-                         static_cast<float>(scale)),
-            tolerance_,
-            "sequence " + std::to_string(s) + " position " + std::to_string(batch.position(t)));
-        if (HasFailure()) return;
-      }
-    }
-  }
-
-  double tolerance_ = 4e-6;
-  std::unique_ptr<Device> device_ = make_device(GetParam());
-  Ops& ops_ = device_->ops();
-};
 
 INSTANTIATE_TEST_SUITE_P(Devices, AttentionOps, testing::ValuesIn(device_cases()), case_name);
 

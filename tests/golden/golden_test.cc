@@ -34,6 +34,19 @@ TEST_P(GoldenTest, ReferenceDeviceMatches) {
   EXPECT_LE(max_difference(golden, score(golden, options)), kTolerance);
 }
 
+// Shards and stages on emulated GPUs, which meet by way of the host.
+TEST(EmulatedGpus, MatchAtMeshes) {
+  for (const std::string name : {"qwen3", "rwkv7-tiny", "yoco-swa-tiny"}) {
+    const Golden golden = read_golden(name);
+    for (const Mesh mesh : {Mesh{1, 2}, Mesh{2, 1}, Mesh{2, 2}}) {
+      RankOptions options = options_for(golden, mesh);
+      options.isa = "cuda";
+      EXPECT_LE(max_difference(golden, score(golden, options, 24)), 2e-4f)
+          << name << " tp " << mesh.shards << " pp " << mesh.stages;
+    }
+  }
+}
+
 TEST_P(GoldenTest, AnyChunkingAndAnyNumberOfStagesGiveTheSameBytes) {
   const Golden golden = read_golden(GetParam());
   const std::vector<float> whole = score(golden, options_for(golden, {1, 1}));

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "comm/in_process/in_process.h"
+#include "comm/staged/staged.h"
 #include "kernels/cuda/cuda_device.h"
 #include "tests/support/cuda_gpu.h"
 
@@ -36,7 +37,14 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   if (!checkpoint.ok()) return checkpoint.status();
   Result<std::unique_ptr<Device>> device = make_device(options);
   if (!device.ok()) return device.status();
-  Result<Groups> groups = make_groups(world, options.mesh);
+  // Ranks whose tensors are not the host's meet by way of the host.
+  std::unique_ptr<Communicator> staged;
+  if ((*device)->place() != Place::kHost) {
+    auto all = world.split(0, world.rank());
+    if (!all.ok()) return all.status();
+    staged = make_staged_communicator(all.take(), **device);
+  }
+  Result<Groups> groups = make_groups(staged == nullptr ? world : *staged, options.mesh);
   if (!groups.ok()) return groups.status();
   ModelLoad load;
   load.dtype = options.dtype;

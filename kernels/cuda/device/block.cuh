@@ -13,6 +13,16 @@ namespace trireme::cuda {
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
+// Where a thread of a block of one dimension stands. Known not to be negative, so that divisions by
+// powers of two become shifts.
+__device__ __forceinline__ int lane_of_warp() { return static_cast<int>(threadIdx.x & 31u); }
+__device__ __forceinline__ int warp_of_block() { return static_cast<int>(threadIdx.x >> 5); }
+
+// a / b where neither is negative, which takes half the instructions.
+__device__ __forceinline__ int32_t quotient(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
+}
+
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
   for (int step = kWarpSize / 2; step > 0; step /= 2) x += __shfl_xor_sync(kWholeWarp, x, step);

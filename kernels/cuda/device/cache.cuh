@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/device/block.cuh"
 #include "kernels/ops.h"
 
 namespace trireme::cuda {
@@ -22,7 +23,7 @@ struct SequenceCache {
   // The key of `head` at `position`; the value lies value_offset() elements after it.
   template <class T>
   __device__ T* key(int32_t position, int32_t head) const {
-    const int32_t block = position / block_tokens;
+    const int32_t block = quotient(position, block_tokens);
     std::byte* bytes = blocks + table[block - first_block] * block_stride;
     return reinterpret_cast<T*>(bytes) +
            (int64_t{head} * block_tokens + (position - block * block_tokens)) * head_dim;

@@ -23,6 +23,27 @@ __device__ __forceinline__ Run run_of(const Ragged& rows, int sequence) {
   return run;
 }
 
+// The lengths of the runs that a kernel takes. The host cannot know how long runs are: where two
+// kernels share them out, both are launched, and each leaves the other's alone.
+struct RunLengths {
+  int32_t least = 1;
+  int32_t most = INT32_MAX;
+  __device__ bool hold(const Run& run) const { return run.rows >= least && run.rows <= most; }
+};
+
+// How the kernels of an op share out the runs of a step: runs of fewer than `least` rows to one
+// that walks them row by row, the others to one that takes them in chunks. Known from what a
+// recorded step has in common with its replays: a step of as many rows as sequences is one of
+// decode and needs the former only, whatever its runs are.
+struct RunShares {
+  bool chunks;
+  RunLengths by_row, by_chunk;
+};
+inline RunShares share_runs(const Ragged& rows, int32_t least) {
+  const bool chunks = rows.rows != rows.sequences && rows.rows >= least;
+  return {chunks, {1, chunks ? least - 1 : INT32_MAX}, {least, INT32_MAX}};
+}
+
 __device__ __forceinline__ float* state_of(const StateRows& states, int sequence) {
   return reinterpret_cast<float*>(states.base[sequence] + states.offset);
 }
@@ -43,6 +64,17 @@ inline Matrix32 matrix(const ConstTensorView& x) {
 }
 inline MatrixOut32 matrix(const TensorView& x) {
   return {static_cast<float*>(x.data), x.row_stride};
+}
+
+// Whether all rows of all of x can be read four floats at a time, from columns that are a multiple
+// of four on.
+template <class... X>
+bool all_aligned4(const X&... x) {
+  const auto aligned = [](const ConstTensorView& y) {
+    return reinterpret_cast<uintptr_t>(y.data) % 16 == 0 && y.row_stride % 4 == 0 &&
+           y.cols % 4 == 0;
+  };
+  return (aligned(x) && ...);
 }
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

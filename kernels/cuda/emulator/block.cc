@@ -23,6 +23,7 @@ struct Thread {
   uint32_t mask = 0;  // of the collective
   Combine combine = nullptr;
   void* mine = nullptr;
+  AsyncCopies copies;
 };
 
 // The fibers of one host thread, used again from block to block.
@@ -52,6 +53,10 @@ class Runner {
   int lane() const {
     CHECK(current_ != nullptr) << "device code runs outside of a kernel";
     return current_->lane;
+  }
+  AsyncCopies& copies() {
+    CHECK(current_ != nullptr) << "device code runs outside of a kernel";
+    return current_->copies;
   }
   void* shared() { return shared_.get(); }
 
@@ -106,6 +111,8 @@ class Runner {
       thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
       thread.lane = t % kWarp;
       thread.stand = Stand::kReady;
+      thread.copies.open.clear();  // a block may end with copies on their way
+      thread.copies.groups.clear();
     }
     blockIdx = index;
     blockDim = block;
@@ -206,6 +213,7 @@ void block_barrier() { runner().wait(Stand::kAtBarrier); }
 void warp_collective(uint32_t mask, Combine combine, void* mine) {
   runner().collective(mask, combine, mine);
 }
+AsyncCopies& async_copies() { return runner().copies(); }
 void* dynamic_shared() { return runner().shared(); }
 
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,

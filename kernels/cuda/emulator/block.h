@@ -8,7 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <utility>
+#include <vector>
 
 struct uint3 {
   unsigned int x, y, z;
@@ -44,6 +47,14 @@ void warp_collective(uint32_t mask, Combine combine, void* mine);
 // The block's dynamic shared memory, of exactly the bytes of the launch; every block finds it full
 // of NaN.
 void* dynamic_shared();
+
+// Copies that the running CUDA thread has asked for and not yet waited for: tensor_core.h.
+struct AsyncCopies {
+  using Group = std::vector<std::pair<void*, const void*>>;
+  Group open;
+  std::deque<Group> groups;  // committed, the oldest first
+};
+AsyncCopies& async_copies();
 
 // Runs all blocks of a grid, one after the other. `seed` 0 runs threads in ascending order.
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,

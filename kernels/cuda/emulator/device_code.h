@@ -2,12 +2,14 @@
 // Semantics are those of the CUDA C++ Programming Guide.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/emulator/block.h"
+#include "kernels/cuda/emulator/tensor_core.h"
 
 #define __global__
 #define __device__
@@ -41,6 +43,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
       mask, [](void* const*) {}, &nothing);
 }
 inline void __threadfence() {}
+using std::max;
+using std::min;
 
 namespace trireme::emulator {
 

@@ -13,6 +13,11 @@ void set_schedule(uint64_t seed);
 // The size of the device's memory, for allocations from now on. Default 8 GiB.
 void set_device_bytes(size_t bytes);
 
+// Streams that this host thread makes from now on have threads of their own, which run work as it
+// is queued, as a GPU does: for work that waits for another rank's, where a thread that waits for
+// one stream must not keep the others from running. Off by default.
+void set_streams_run_by_themselves(bool on);
+
 // How many devices there are; 0: none, as on a machine without a driver. Default 2.
 void set_device_count(int count);
 

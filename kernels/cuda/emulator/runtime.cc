@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -40,8 +42,13 @@ struct CUevent_st {
   Clock::time_point time;
 };
 struct CUstream_st {
+  std::mutex mutex;  // guards what stands before `graph`
+  std::condition_variable changed;
   std::deque<Work> work;
+  bool running = false;               // what was taken from `work` last has not ended
+  bool ending = false;                // its thread ends when `work` is empty
   std::shared_ptr<CUgraph_st> graph;  // while it is captured
+  std::thread thread;                 // of a stream that runs by itself
 };
 
 namespace {
@@ -49,6 +56,7 @@ namespace {
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current_device = 0;
 thread_local uint64_t schedule_seed = 0;
+thread_local bool streams_run_by_themselves = false;
 std::atomic<int> device_count{2};
 
 // Streams that exist, for cudaDeviceSynchronize; those of this host thread.
@@ -69,19 +77,49 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   CUstream_st& s = of(stream);
   if (s.graph != nullptr) {
     s.graph->work.push_back(std::move(work));
-  } else {
+    return cudaSuccess;
+  }
+  {
+    const std::scoped_lock lock(s.mutex);
     s.work.push_back(std::move(work));
   }
+  s.changed.notify_all();
   return cudaSuccess;
 }
 
-// Runs what the stream holds until `done` or until it is empty.
-void run(CUstream_st& stream, const std::function<bool()>& done) {
-  while (!stream.work.empty() && !done()) {
-    const Work work = std::move(stream.work.front());
-    stream.work.pop_front();
-    work();
+// Runs the oldest piece of work, without the lock.
+void run_front(CUstream_st& s, std::unique_lock<std::mutex>& lock) {
+  Work work = std::move(s.work.front());
+  s.work.pop_front();
+  s.running = true;
+  lock.unlock();
+  work();
+  lock.lock();
+  s.running = false;
+  s.changed.notify_all();
+}
+
+// The thread of a stream that runs by itself.
+void run_by_itself(CUstream_st& s) {
+  std::unique_lock lock(s.mutex);
+  for (;;) {
+    s.changed.wait(lock, [&] { return s.ending || !s.work.empty(); });
+    if (s.work.empty()) return;
+    lock.unlock();
+    const Touch touch;
+    lock.lock();
+    run_front(s, lock);
   }
+}
+
+// Waits until `done`, or until the stream is empty: runs what it holds, or lets its thread do so.
+void run(CUstream_st& s, const std::function<bool()>& done) {
+  std::unique_lock lock(s.mutex);
+  if (s.thread.joinable()) {
+    s.changed.wait(lock, [&] { return done() || (s.work.empty() && !s.running); });
+    return;
+  }
+  while (!s.work.empty() && !done()) run_front(s, lock);
 }
 
 cudaError_t finish(cudaStream_t stream) {
@@ -90,7 +128,6 @@ cudaError_t finish(cudaStream_t stream) {
     s.graph->broken = true;
     return note(cudaErrorStreamCaptureUnsupported);
   }
-  if (s.work.empty()) return cudaSuccess;
   const Touch touch;
   run(s, [] { return false; });
   return cudaSuccess;
@@ -129,6 +166,7 @@ namespace trireme::emulator {
 
 void set_schedule(uint64_t seed) { schedule_seed = seed; }
 void set_device_count(int count) { device_count = count; }
+void set_streams_run_by_themselves(bool on) { streams_run_by_themselves = on; }
 
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
   if (bytes < 0 || bytes > kSharedBytesMax) return note(cudaErrorInvalidValue);
@@ -223,6 +261,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  if (device < 0 || device >= device_count) return note(cudaErrorInvalidDevice);
+  std::snprintf(text, static_cast<size_t>(length), "0000:%02x:00.0", 0x10 + device);
+  return cudaSuccess;
+}
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = device_count == 0 ? 0 : 13000;
   return cudaSuccess;
@@ -310,17 +353,27 @@ cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int) {
   *stream = new CUstream_st;
   streams.push_back(*stream);
+  CUstream_st& s = **stream;
+  if (streams_run_by_themselves) s.thread = std::thread([&s] { run_by_itself(s); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   finish(stream);
+  {
+    const std::scoped_lock lock(stream->mutex);
+    stream->ending = true;
+  }
+  stream->changed.notify_all();
+  if (stream->thread.joinable()) stream->thread.join();
   streams.erase(std::remove(streams.begin(), streams.end(), stream), streams.end());
   delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return finish(stream); }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return of(stream).work.empty() ? cudaSuccess : cudaErrorNotReady;
+  CUstream_st& s = of(stream);
+  const std::scoped_lock lock(s.mutex);
+  return s.work.empty() && !s.running ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
   if (event->recorded.load() == 0) return cudaSuccess;
@@ -377,6 +430,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stream->graph != nullptr) return note(cudaErrorStreamCaptureUnsupported);
   stream->graph = std::make_shared<CUgraph_st>();
   stream->graph->origin = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  static thread_local cudaStreamCaptureMode current = cudaStreamCaptureModeThreadLocal;
+  std::swap(*mode, current);  // captures are this thread's own here: another thread breaks none
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

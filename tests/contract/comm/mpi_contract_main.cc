@@ -50,8 +50,9 @@ int main(int argc, char** argv) {
     const bool one_host = (*world)->size() > 1 && (*world)->host_size() == (*world)->size();
     if (maps_a_shared_window() != (one_host && options.shared_memory))
       check("the way", unavailable("the ranks do not use the way that was asked for"));
+    ContractSite site{**all};
     for (const CommunicatorClause& clause : communicator_contract()) {
-      check(clause.name, clause.run(**all));
+      check(clause.name, clause.run(site));
       if ((*all)->rank() == 0) std::printf("%s: kept\n", clause.name);
     }
   }

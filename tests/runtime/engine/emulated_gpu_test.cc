@@ -13,7 +13,7 @@ EngineHarnessOptions harness(const std::string& golden, const std::string& isa) 
   o.path = std::string(TRIREME_SOURCE_DIR "/tests/golden/data/") + golden;
   o.ranks.isa = isa;
   o.ranks.rows_max = 24;
-  o.ranks.tokens_max = 48;
+  o.ranks.tokens_max = 28;
   o.ranks.block_tokens = 4;
   o.ranks.prefixes = {true, 8};
   o.engine.budget.tokens_max = 24;
@@ -29,30 +29,30 @@ EngineHarnessOptions harness(const std::string& golden, const std::string& isa) 
   return o;
 }
 
-// So much that few sequences have room to the end, and none is cached that does not help.
+// Room for two sequences of the greatest length, which one request's choices are, and little more.
 uint64_t little_cache(const EngineHarnessOptions& options) {
   EngineHarnessOptions o = options;
-  o.ranks.isa = "";
   o.ranks.prefixes = {};
+  o.ranks.cache_bytes = uint64_t{1} << 30;
   EngineHarness probe(o);
   const EngineInfo& info = probe.engine().info();
   uint64_t one = 0;
   for (size_t c = 0; c < info.blocks_total.size(); ++c)
     one += info.blocks_total[c] / o.ranks.sequences_max * info.block_bytes[c];
-  return one * 2 + one / 2;
+  return one * 2 + one / 4;
 }
 
 std::vector<Request> requests() {
   std::vector<Request> made;
-  for (size_t i = 0; i < 5; ++i) {
+  for (size_t i = 0; i < 4; ++i) {
     Request r;
-    for (size_t t = 0; t < 9 + 3 * i; ++t)  // all begin alike
+    for (size_t t = 0; t < 9 + 2 * i; ++t)  // all begin alike
       r.prompt.push_back(static_cast<int32_t>(3 + (t < 8 ? 11 * t : 7 * t + i) % 40));
     r.params.temperature = i % 2 == 0 ? 0.0f : 0.9f;
     r.params.seed = 77 + i;
-    r.params.max_tokens = 14;
+    r.params.max_tokens = 12;
     r.params.ignore_eos = true;
-    r.choices = i == 1 ? 3 : 1;
+    r.choices = i == 1 ? 2 : 1;
     made.push_back(std::move(r));
   }
   return made;
@@ -61,17 +61,19 @@ std::vector<Request> requests() {
 struct Served {
   std::vector<std::vector<int32_t>> tokens;
   EngineStats stats;
-  CacheStats cache;
 };
 
 Served serve(const EngineHarnessOptions& options) {
   EngineHarness worker(options);
   Served served;
-  for (int round = 0; round < 2; ++round) {  // the second finds what the first has left
+  std::vector<Request> all = requests();
+  for (int round = 0; round < 2; ++round) {
+    if (round == 1) all.erase(all.begin(), all.end() - 1);  // finds what the first round left
     std::vector<std::shared_ptr<Collector>> collectors;
-    for (const Request& r : requests()) {
+    for (const Request& r : all) {
       collectors.push_back(std::make_shared<Collector>(r.choices));
-      EXPECT_TRUE(worker.engine().submit(r, collectors.back()).ok());
+      const auto id = worker.engine().submit(r, collectors.back());
+      CHECK(id.ok()) << id.status().message();
     }
     for (const auto& collector : collectors) {
       collector->wait();
@@ -85,21 +87,23 @@ Served serve(const EngineHarnessOptions& options) {
   const Status stopped = worker.stop();
   EXPECT_TRUE(stopped.ok()) << stopped.message();
   served.stats = worker.engine().stats();
-  served.cache = worker.cache_stats_at_end();
   return served;
 }
 
 TEST(EmulatedGpuEngine, ForksPrefixesAndSpilledSequencesAreThoseOfTheCpu) {
-  for (const std::string golden : {"llama-tied", "rwkv4-tiny", "yoco-swa-tiny"}) {
+  for (const std::string golden : {"llama-tied", "rwkv4-tiny"}) {
     SCOPED_TRACE(golden);
     EngineHarnessOptions cpu = harness(golden, ""), gpu = harness(golden, "cuda");
-    cpu.ranks.cache_bytes = gpu.ranks.cache_bytes = little_cache(cpu);
+    // Memory of constant size does not run short later.
+    const bool constant = golden == "rwkv4-tiny";
+    const uint64_t bytes = constant ? uint64_t{1} << 20 : little_cache(cpu);
+    cpu.ranks.cache_bytes = gpu.ranks.cache_bytes = bytes;
     const Served expected = serve(cpu);
     const Served served = serve(gpu);
     EXPECT_EQ(served.tokens, expected.tokens);
     EXPECT_GT(served.stats.prompt_tokens_cached, 0u);
     EXPECT_GT(served.stats.steps_replayed, 0u);
-    if (golden == "llama-tied") EXPECT_GT(served.stats.preemptions, 0u);
+    EXPECT_TRUE(served.stats.preemptions > 0 || constant);
     EXPECT_EQ(served.stats.spilled_bytes, 0u);
   }
 }

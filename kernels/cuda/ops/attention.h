@@ -1,0 +1,78 @@
+// What the kernels of attention share on the host: their arguments and how they are queued. Each is
+// a file of its own, attention_*.cu; attention.cu chooses.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <cuda_runtime.h>
+
+#include "kernels/base/check.h"
+#include "kernels/cuda/attention_choice.h"
+#include "kernels/cuda/context.h"
+#include "kernels/ops.h"
+
+namespace trireme::cuda {
+
+struct AttendArgs {
+  const float* q;
+  int64_t q_stride;
+  float* out;
+  int64_t out_stride;
+  Ragged rows;
+  KvView cache;
+  float scale;
+  int32_t heads;
+  int32_t group;  // query heads of a kv head
+};
+
+// Where parts of a tile leave what they found, for attend_merge to join: of each part of each line
+// of the launch (find_line of device/tiles.cuh) the sums of weighted values [head_dim], and the
+// score that they are relative to with the sum of the weights.
+struct Partials {
+  float* sums = nullptr;
+  float* largest_and_total = nullptr;  // [..., 2]
+};
+
+inline dim3 tile_grid(const AttendArgs& args, const Tiling& tiling) {
+  return {static_cast<unsigned>(tiling.tiles), static_cast<unsigned>(args.cache.kv_heads),
+          static_cast<unsigned>(tiling.parts)};
+}
+
+// The lines of a launch, as find_line of device/tiles.cuh numbers them.
+inline dim3 line_grid(const AttendArgs& args, const Tiling& tiling) {
+  const bool of_short_runs = tiling.order == Tiles::kOfShortRuns;
+  return {
+      static_cast<unsigned>(of_short_runs ? args.rows.sequences * kShortRunLines : args.rows.rows),
+      static_cast<unsigned>(of_short_runs ? args.cache.kv_heads : args.heads)};
+}
+
+// f(the size of a head that tensor cores have a kernel for, as a type).
+template <class F>
+void dispatch_head_dim(int32_t head_dim, F f) {
+  switch (head_dim) {
+    case 64:
+      return f(std::integral_constant<int, 64>{});
+    case 80:
+      return f(std::integral_constant<int, 80>{});
+    case 96:
+      return f(std::integral_constant<int, 96>{});
+    case 128:
+      return f(std::integral_constant<int, 128>{});
+    case 256:
+      return f(std::integral_constant<int, 256>{});
+    default:
+      CHECK(false) << "no kernel for heads of " << head_dim << " elements";
+  }
+}
+
+void attend_plain(Context& context, const AttendArgs& args);
+void attend_fma(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials);
+void attend_decode(Context& context, const AttendArgs& args, const Tiling& tiling,
+                   Partials partials);
+void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
+                    Partials partials);
+void attend_merge(Context& context, const AttendArgs& args, const Tiling& tiling,
+                  Partials partials);
+
+}  // namespace trireme::cuda

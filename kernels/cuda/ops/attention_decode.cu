@@ -1,0 +1,173 @@
+// Attention of few lines over long contexts, on tensor cores: decode.
+//
+// Grid [tiles of 16 lines, kv heads, parts], 4 warps. A tile's lines are the query heads of a group
+// (and the rows of a short run), padded to the 16 rows of a product; with groups of up to 16, keys
+// and values are read from memory once for all of them. Larger groups take several tiles, which
+// stand side by side in the grid and find the cache's lines in L2.
+//
+// A block's warps share nothing until the end: warp w takes every fourth 16 positions of the part,
+// through a ring of its own in shared memory, with a softmax of its own. So there is no barrier in
+// the loop, and two of three stages, 70 KB a block and 139 KB a multiprocessor for heads of 128,
+// are on their way while one is computed. A tile costs a warp about 1,100 cycles (16 steps of
+// dependent products for the scores, 32 products for the values); memory gives each of 8 warps one
+// only every 3,450, so that q and weights can have two parts (tile_products.cuh) at no cost.
+//
+// Expected on one H200: 128K positions, 8 kv heads of 128, bf16 are 537 MB a layer: 125 us at 4.3
+// TB/s. 33 parts make 264 blocks, what 132 multiprocessors hold; each begins with some 3 us of
+// lookups and ends with one of merging warps, and attend_merge reads 0.5 MB: 92 % of the bandwidth.
+//
+#include "kernels/cuda/device/tile_products.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kLines = 16;
+constexpr int kPositions = 16;  // of a warp's tile
+constexpr int kParts = 2;
+
+template <class T, int D>
+struct Layout {
+  static constexpr int kStages = D <= 128 ? 3 : 2;
+  static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
+  static constexpr int kQueries = kParts * kLines * kRowStride<D>;
+  static constexpr int kRing = kStages * 2 * kTile;  // of a warp
+  static constexpr size_t kBytes = (kQueries + kWarps * kRing) * sizeof(T) + kLines * sizeof(float);
+  // Where the warps' sums meet at the end, the ring lies no more.
+  static_assert(kWarps * kLines * (D + 2) * sizeof(float) <= kWarps * kRing * sizeof(T));
+};
+
+// The largest score, total and sums of each warp's lines go to shared memory:
+// sums [kWarps][kLines][D], largest and total [kWarps][kLines][2].
+template <int D>
+__device__ __forceinline__ void leave_sums(const LineSums<D, 1>& lines, int warp, float* sums,
+                                           float* largest_and_total) {
+  const int lane = lane_of_warp();
+  const int g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int line = warp * kLines + g + half * 8;
+    float total = lines.total[0][half];
+    total += __shfl_xor_sync(kWholeWarp, total, 1);
+    total += __shfl_xor_sync(kWholeWarp, total, 2);
+    if (t == 0) {
+      largest_and_total[line * 2] = lines.largest[0][half];
+      largest_and_total[line * 2 + 1] = total;
+    }
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d) {
+      sums[line * D + d * 8 + t * 2] = lines.sum[0][d].at[half * 2];
+      sums[line * D + d * 8 + t * 2 + 1] = lines.sum[0][d].at[half * 2 + 1];
+    }
+  }
+}
+
+// Joins the warps' sums; to the output, or to the partials where there are several parts.
+template <int D>
+__device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& tiling,
+                                          const Partials& partials, const LineTile& tile,
+                                          int kv_head, const Share& share, const float* sums,
+                                          const float* largest_and_total) {
+  const int part = static_cast<int>(blockIdx.z);
+  for (int i = static_cast<int>(threadIdx.x); i < tile.lines * D; i += kWarps * kWarpSize) {
+    const int line = i / D, d = i % D;
+    float largest = kNoScore;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w)
+      largest = fmaxf(largest, largest_and_total[(w * kLines + line) * 2]);
+    float sum = 0.0f, total = 0.0f;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const int from = w * kLines + line;
+      const float weight = exp2_fast(largest_and_total[from * 2] - largest);
+      total = fmaf(weight, largest_and_total[from * 2 + 1], total);
+      sum = fmaf(weight, sums[from * D + d], sum);
+    }
+    const int32_t row = tile.row(line, args.group);
+    const int32_t head = tile.head(line, args.group, kv_head);
+    if (share.used == 1) {
+      args.out[row * args.out_stride + int64_t{head} * D + d] = sum / total;
+    } else {
+      const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
+      partials.sums[index * D + d] = sum;
+      if (d == 0) {
+        partials.largest_and_total[index * 2] = largest;
+        partials.largest_and_total[index * 2 + 1] = total;
+      }
+    }
+  }
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  using L = Layout<T, D>;
+  LineTile tile;
+  if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
+  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
+  if (share.begin >= share.end) return;
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const int warp = warp_of_block();
+  T* queries = shared<T>();  // [kParts][kLines][stride]
+  T* rings = queries + L::kQueries;
+  T* ring = rings + warp * L::kRing;  // [kStages][keys, values][kPositions][stride]
+  auto* factors = reinterpret_cast<float*>(rings + kWarps * L::kRing);
+
+  const TileKeys<T> source(args, tile, kv_head, share.end);
+  const int32_t first = share.begin + warp * kPositions;
+  const auto begin_copies = [&](int i) {
+    const int32_t at = first + i * kWarps * kPositions;
+    T* keys = ring + i % L::kStages * 2 * L::kTile;
+    if (at < share.end) copy_positions<T, D, kPositions>(source, at, keys, keys + L::kTile);
+    copies_commit();
+  };
+  for (int i = 0; i < L::kStages - 1; ++i) begin_copies(i);
+
+  load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors);
+  __syncthreads();
+  LineSums<D, 1> lines;
+  for (int i = 0; first + i * kWarps * kPositions < share.end; ++i) {
+    const int32_t at = first + i * kWarps * kPositions;
+    copies_wait<L::kStages - 2>();
+    __syncwarp();  // all lanes' copies of this stage are there, and all have read the one before
+    begin_copies(i + L::kStages - 1);
+    const T* keys = ring + i % L::kStages * 2 * L::kTile;
+    FragmentC s[1][kPositions / 8] = {};
+    scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
+    if (needs_mask(args, tile, share, at, kPositions)) mask_scores(args, tile, share, 0, at, s);
+    soften<T>(factors, s, lines);
+    add_values<T, D, 1, kPositions / 8, kParts>(keys + L::kTile, s, lines);
+  }
+
+  copies_wait<0>();
+  __syncthreads();  // no warp reads or fills its ring any more
+  auto* sums = reinterpret_cast<float*>(rings);
+  float* largest_and_total = sums + kWarps * kLines * D;
+  leave_sums<D>(lines, warp, sums, largest_and_total);
+  __syncthreads();
+  put_lines<D>(args, tiling, partials, tile, kv_head, share, sums, largest_and_total);
+}
+
+template <class T>
+void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials) {
+  dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
+    constexpr int kDim = decltype(dim)::value;
+    launch(context, "attend (decode)",
+           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes},
+           decode_kernel<T, kDim>, args, tiling, partials);
+  });
+}
+
+}  // namespace
+
+void attend_decode(Context& context, const AttendArgs& args, const Tiling& tiling,
+                   Partials partials) {
+  if (args.cache.dtype == DType::kBF16) {
+    attend<Bf16>(context, args, tiling, partials);
+  } else {
+    attend<F16>(context, args, tiling, partials);
+  }
+}
+
+}  // namespace trireme::cuda

@@ -1,0 +1,156 @@
+// Attention of many lines, on tensor cores: prefill. The loop is FlashAttention-2's (arXiv
+// 2307.08691), over a block table.
+//
+// Grid [tiles of 128 lines (64 for heads of 256), kv heads, parts], 4 warps. A tile's lines are
+// rows of one run times the query heads of a group, which share keys and values. The tile of q
+// stays in shared memory in the cache's format; keys and values come in tiles of 64 positions (32),
+// two buffers of each: one is filled while the other is used. Tiles that no line sees are skipped,
+// and masks cost something only where a line does not see all of a tile.
+//
+// A warp holds 32 lines, so that keys and values that it loads from shared memory serve two
+// products each: with 16 lines that load, 128 bytes a cycle, would bound a Hopper at half its
+// matrix rate. The tiles with most positions have the lowest numbers and begin first.
+//
+// q and weights are rounded to the cache's format: see kParts in tile_products.cuh. Two parts would
+// double the products, and here they are what takes the time.
+//
+// Expected on one H200: a layer of 8K rows, 32 heads of 128, causal, is 0.55 TFLOP; at the 350
+// TFLOP/s that mma.sync is known to reach in this loop on Hopper 1.6 ms, 50 ms for 32 layers,
+// beside 146 ms for the 115 TFLOP of the matrices at 790: 68 % of the matrix rate over both.
+//
+#include "kernels/cuda/device/tile_products.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kStages = 2;
+
+template <class T, int D>
+struct Layout {
+  static constexpr int kM = D <= 128 ? 2 : 1;  // 16 lines each, of a warp
+  static constexpr int kLines = kWarps * kM * 16;
+  static constexpr int kPositions = D <= 128 ? 64 : 32;
+  static constexpr int kStep = D <= 64 ? 64 : 32;
+  static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
+  static constexpr int kQueries = kLines * kRowStride<D>;
+  static constexpr size_t kBytes =
+      (kQueries + kStages * 2 * kTile) * sizeof(T) + kLines * sizeof(float);
+};
+
+// This lane's results, to the output or to the partials where there are several parts.
+template <int D, int kM>
+__device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& tiling,
+                                          const Partials& partials, const LineTile& tile,
+                                          int kv_head, const Share& share, int warp_line,
+                                          const LineSums<D, kM>& lines) {
+  const int lane = lane_of_warp();
+  const int g = lane / 4, t = lane % 4, part = static_cast<int>(blockIdx.z);
+#pragma unroll
+  for (int i = 0; i < 2 * kM; ++i) {
+    const int m = i / 2, half = i % 2;
+    float total = lines.total[m][half];
+    total += __shfl_xor_sync(kWholeWarp, total, 1);
+    total += __shfl_xor_sync(kWholeWarp, total, 2);
+    const int32_t line = warp_line + g + i * 8;
+    if (line >= tile.lines) continue;
+    const int32_t row = tile.row(line, args.group);
+    const int32_t head = tile.head(line, args.group, kv_head);
+    float* to = args.out + row * args.out_stride + int64_t{head} * D + t * 2;
+    float scale = 1.0f / total;
+    if (share.used > 1) {
+      const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
+      to = partials.sums + index * D + t * 2;
+      scale = 1.0f;
+      if (t == 0) {
+        partials.largest_and_total[index * 2] = lines.largest[m][half];
+        partials.largest_and_total[index * 2 + 1] = total;
+      }
+    }
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d) {
+      to[d * 8] = lines.sum[m][d].at[half * 2] * scale;
+      to[d * 8 + 1] = lines.sum[m][d].at[half * 2 + 1] * scale;
+    }
+  }
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    prefill_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  using L = Layout<T, D>;
+  LineTile tile;
+  if (!find_tile(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile)) return;
+  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
+  if (share.begin >= share.end) return;
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const int warp = warp_of_block();
+  T* queries = shared<T>();            // [kLines][stride]
+  T* buffers = queries + L::kQueries;  // [kStages][keys, values][kPositions][stride]
+  auto* factors = reinterpret_cast<float*>(buffers + kStages * 2 * L::kTile);
+
+  const TileKeys<T> source(args, tile, kv_head, share.end);
+  constexpr int kWarpPositions = L::kPositions / kWarps;
+  const auto begin_copies = [&](int i) {
+    const int32_t at = share.begin + i * L::kPositions;
+    if (at < share.end) {
+      T* keys = buffers + i % kStages * 2 * L::kTile + warp * kWarpPositions * kRowStride<D>;
+      copy_positions<T, D, kWarpPositions>(source, at + warp * kWarpPositions, keys,
+                                           keys + L::kTile);
+    }
+    copies_commit();
+  };
+  begin_copies(0);
+
+  load_queries<T, D, 1, L::kLines>(args, tile, kv_head, queries, factors);
+  __syncthreads();
+  const int warp_line = warp * L::kM * 16;
+  LineSums<D, L::kM> lines;
+  for (int i = 0; share.begin + i * L::kPositions < share.end; ++i) {
+    const int32_t at = share.begin + i * L::kPositions;
+    begin_copies(i + 1);
+    copies_wait<1>();
+    __syncthreads();  // all warps' copies of this tile are there
+    if (warp_line < tile.lines) {
+      const T* keys = buffers + i % kStages * 2 * L::kTile;
+#pragma unroll 1
+      for (int p = 0; p < L::kPositions; p += L::kStep) {
+        FragmentC s[L::kM][L::kStep / 8] = {};
+        const T* step_keys = keys + p * kRowStride<D>;
+        scores<T, D, L::kM, L::kStep / 8, 1>(queries + warp_line * kRowStride<D>, 0, step_keys, s);
+        if (needs_mask(args, tile, share, at + p, L::kStep))
+          mask_scores(args, tile, share, warp_line, at + p, s);
+        soften<T>(factors + warp_line, s, lines);
+        add_values<T, D, L::kM, L::kStep / 8, 1>(step_keys + L::kTile, s, lines);
+      }
+    }
+    __syncthreads();  // nobody reads this tile any more: the next copies may fill its buffer
+  }
+  put_lines<D, L::kM>(args, tiling, partials, tile, kv_head, share, warp_line, lines);
+}
+
+template <class T>
+void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials) {
+  dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
+    constexpr int kDim = decltype(dim)::value;
+    using L = Layout<T, kDim>;
+    CHECK(tiling.lines == L::kLines);
+    launch(context, "attend (prefill)",
+           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), L::kBytes},
+           prefill_kernel<T, kDim>, args, tiling, partials);
+  });
+}
+
+}  // namespace
+
+void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
+                    Partials partials) {
+  if (args.cache.dtype == DType::kBF16) {
+    attend<Bf16>(context, args, tiling, partials);
+  } else {
+    attend<F16>(context, args, tiling, partials);
+  }
+}
+
+}  // namespace trireme::cuda

@@ -1,0 +1,262 @@
+// RWKV's token shift, and what stands before and after RWKV-7's recurrence. All are bound by memory
+// and read and write each number once, four floats at a time where rows are aligned for it.
+//
+// Expected on an H200 (4.3 TB/s), RWKV-7 7.2B (4096 columns, 6 mixes): a row of shift_mix moves
+// 16 KB in and 96 KB out, one of wkv7_prepare 96 to 112 KB, one of wkv7_finish 96 KB: 0.026 us
+// each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. In decode each is one launch.
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/runs.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// A thread for N channels of each row: it reads them and those of the row before once, for all
+// mixes. The thread of a run's first row replaces the state: it alone reads it.
+template <int N>
+__global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRows states,
+                                 Matrix32 mix, int64_t mixes, MatrixOut32 out) {
+  const int row = static_cast<int>(blockIdx.x);
+  const int64_t c = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
+  const int sequence = sequence_of(rows, row);
+  if (sequence < 0 || c >= cols) return;
+  const Run run = run_of(rows, sequence);
+  const Pack<float, N> now = load<N>(x.row(row) + c);
+  Pack<float, N> change{};  // the row before, less this one
+  if (row > run.first_row) {
+    change = load<N>(x.row(row - 1) + c);
+  } else {
+    float* state = state_of(states, sequence) + c;
+    if (!run.fresh) change = load<N>(state);
+    store<N>(state, load<N>(x.row(run.first_row + run.rows - 1) + c));
+  }
+#pragma unroll
+  for (int e = 0; e < N; ++e) change.at[e] -= now.at[e];
+  float* mixed = out.row(row) + c;
+  for (int64_t i = 0; i < mixes; ++i) {
+    const Pack<float, N> share = load<N>(mix.row(i) + c);
+    Pack<float, N> result;
+#pragma unroll
+    for (int e = 0; e < N; ++e) result.at[e] = fmaf(change.at[e], share.at[e], now.at[e]);
+    store<N>(mixed + i * cols, result);
+  }
+}
+
+struct Prepare {
+  MatrixOut32 w, a, b, k, v;
+  Matrix32 v_gate, v_first;  // v_first.data null: the first layer
+  const float *k_k, *k_a;
+  int32_t head_dim;
+  int64_t heads;
+};
+
+constexpr float kDecay = 0.60653066f;  // exp(-1/2)
+
+// A thread has N channels of a head and kLanes threads the whole head, in registers: dim is
+// N * kLanes, or for N = 1 any, in pieces of kLanes.
+template <int N, int kLanes>
+struct HeadOfRow {
+  int64_t row, head;
+  int lane;
+  __device__ HeadOfRow() {
+    const auto thread = static_cast<int>(threadIdx.x);
+    row = blockIdx.x;
+    head = int64_t{blockIdx.y} * (blockDim.x / kLanes) + thread / kLanes;
+    lane = thread % kLanes;
+  }
+  __device__ static float sum(float x) {
+#pragma unroll
+    for (int step = kLanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(kWholeWarp, x, step);
+    return x;
+  }
+};
+
+// kHeads of 4 * kLanes channels.
+template <int kLanes>
+__global__ void wkv7_prepare4_kernel(Prepare p) {
+  const HeadOfRow<4, kLanes> at;
+  // All lanes of a warp take part in its sums; those beyond the last head repeat it.
+  const bool mine = at.head < p.heads;
+  const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
+  using Four = Pack<float, 4>;
+  const Four k = load<4>(p.k.row(at.row) + c), k_k = load<4>(p.k_k + c), k_a = load<4>(p.k_a + c);
+  const Four a = load<4>(p.a.row(at.row) + c), w = load<4>(p.w.row(at.row) + c);
+  Four v{}, v_first{}, v_gate{};
+  if (p.v_first.data != nullptr) {
+    v = load<4>(p.v.row(at.row) + c);
+    v_first = load<4>(p.v_first.row(at.row) + c);
+    v_gate = load<4>(p.v_gate.row(at.row) + c);
+  }
+  Four kk;
+  float squares = 0.0f;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    kk.at[e] = k.at[e] * k_k.at[e];
+    squares = fmaf(kk.at[e], kk.at[e], squares);
+  }
+  const float inverse = 1.0f / fmaxf(sqrtf(at.sum(squares)), 1e-12f);
+  if (!mine) return;
+  Four new_w, new_a, new_b, new_k;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const float al = sigmoid(a.at[e]), unit = kk.at[e] * inverse;
+    new_w.at[e] = expf(-kDecay * sigmoid(w.at[e]));
+    new_a.at[e] = -unit;
+    new_b.at[e] = unit * al;
+    new_k.at[e] = k.at[e] * fmaf(al - 1.0f, k_a.at[e], 1.0f);
+    v.at[e] = fmaf(v_first.at[e] - v.at[e], sigmoid(v_gate.at[e]), v.at[e]);
+  }
+  store<4>(p.w.row(at.row) + c, new_w);
+  store<4>(p.a.row(at.row) + c, new_a);
+  store<4>(p.b.row(at.row) + c, new_b);
+  store<4>(p.k.row(at.row) + c, new_k);
+  if (p.v_first.data != nullptr) store<4>(p.v.row(at.row) + c, v);
+}
+
+// Heads of any size: a warp for each head of each row.
+__global__ void wkv7_prepare_kernel(Prepare p) {
+  const HeadOfRow<1, kWarpSize> at;
+  if (at.head >= p.heads) return;
+  const int64_t row = at.row, first = at.head * p.head_dim;
+  float squares = 0.0f;
+  for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize) {
+    const float kk = p.k.row(row)[c] * p.k_k[c];
+    squares = fmaf(kk, kk, squares);
+  }
+  const float inverse = 1.0f / fmaxf(sqrtf(at.sum(squares)), 1e-12f);
+  for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize) {
+    const float k = p.k.row(row)[c];
+    const float al = sigmoid(p.a.row(row)[c]), kk = k * p.k_k[c] * inverse;
+    p.w.row(row)[c] = expf(-kDecay * sigmoid(p.w.row(row)[c]));
+    p.b.row(row)[c] = kk * al;
+    p.a.row(row)[c] = -kk;
+    p.k.row(row)[c] = k * fmaf(al - 1.0f, p.k_a[c], 1.0f);
+    if (p.v_first.data != nullptr) {
+      const float v = p.v.row(row)[c];
+      p.v.row(row)[c] = fmaf(p.v_first.row(row)[c] - v, sigmoid(p.v_gate.row(row)[c]), v);
+    }
+  }
+}
+
+struct Finish {
+  Matrix32 r, k, v, g;
+  const float* r_k;
+  int32_t head_dim;
+  int64_t heads;
+  MatrixOut32 y;
+};
+
+template <int kLanes>
+__global__ void wkv7_finish4_kernel(Finish p) {
+  const HeadOfRow<4, kLanes> at;
+  const bool mine = at.head < p.heads;
+  const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
+  using Four = Pack<float, 4>;
+  const Four r = load<4>(p.r.row(at.row) + c), k = load<4>(p.k.row(at.row) + c);
+  const Four v = load<4>(p.v.row(at.row) + c), g = load<4>(p.g.row(at.row) + c);
+  const Four r_k = load<4>(p.r_k + c);
+  Four y = load<4>(p.y.row(at.row) + c);
+  float bonus = 0.0f;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) bonus = fmaf(r.at[e] * k.at[e], r_k.at[e], bonus);
+  bonus = at.sum(bonus);
+  if (!mine) return;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
+  store<4>(p.y.row(at.row) + c, y);
+}
+
+// Heads of any size: a warp for each head of each row.
+__global__ void wkv7_finish_kernel(Finish p) {
+  const HeadOfRow<1, kWarpSize> at;
+  if (at.head >= p.heads) return;
+  const int64_t row = at.row, first = at.head * p.head_dim;
+  float bonus = 0.0f;
+  for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize)
+    bonus = fmaf(p.r.row(row)[c] * p.k.row(row)[c], p.r_k[c], bonus);
+  bonus = at.sum(bonus);
+  for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize)
+    p.y.row(row)[c] = fmaf(bonus, p.v.row(row)[c], p.y.row(row)[c]) * p.g.row(row)[c];
+}
+
+constexpr int kHeadThreads = 128;
+
+// Blocks of kHeadThreads, of which `lanes` take a head.
+Grid heads_grid(int64_t rows, int64_t heads, int lanes) {
+  return {dim3(static_cast<unsigned>(rows),
+               static_cast<unsigned>(ceil_div(heads, kHeadThreads / lanes))),
+          dim3(kHeadThreads), 0};
+}
+
+}  // namespace
+
+void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
+                        ConstTensorView mix, TensorView out) {
+  const auto launch_of = [&](int width, auto kernel) {
+    launch(context_, "shift_mix",
+           {dim3(static_cast<unsigned>(rows.rows),
+                 static_cast<unsigned>(ceil_div(x.cols, int64_t{kThreads} * width))),
+            dim3(kThreads), 0},
+           kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out));
+  };
+  if (all_aligned4(x, mix, out)) {
+    launch_of(4, shift_mix_kernel<4>);
+  } else {
+    launch_of(1, shift_mix_kernel<1>);
+  }
+}
+
+void CudaOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
+  Prepare p;
+  p.w = matrix(args.w);
+  p.a = matrix(args.a);
+  p.b = matrix(args.b);
+  p.k = matrix(args.k);
+  p.v = matrix(args.v);
+  p.v_gate = matrix(args.v_gate);
+  p.v_first = args.v_first.empty() ? Matrix32{nullptr, 0} : matrix(args.v_first);
+  p.k_k = static_cast<const float*>(args.k_k.data);
+  p.k_a = static_cast<const float*>(args.k_a.data);
+  p.head_dim = args.head_dim;
+  p.heads = args.w.cols / args.head_dim;
+  bool aligned = all_aligned4(args.w, args.a, args.b, args.k, args.v, args.k_k, args.k_a);
+  if (!args.v_first.empty()) aligned = aligned && all_aligned4(args.v_gate, args.v_first);
+  const auto launch_of = [&](int lanes, auto kernel) {
+    launch(context_, "wkv7_prepare", heads_grid(args.w.rows, p.heads, lanes), kernel, p);
+  };
+  if (aligned && args.head_dim == 64) {
+    launch_of(16, wkv7_prepare4_kernel<16>);
+  } else if (aligned && args.head_dim == 128) {
+    launch_of(32, wkv7_prepare4_kernel<32>);
+  } else {
+    launch_of(kWarpSize, wkv7_prepare_kernel);
+  }
+}
+
+void CudaOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
+  const Finish p{matrix(args.r),
+                 matrix(args.k),
+                 matrix(args.v),
+                 matrix(args.g),
+                 static_cast<const float*>(args.r_k.data),
+                 args.head_dim,
+                 y.cols / args.head_dim,
+                 matrix(y)};
+  const bool aligned = all_aligned4(args.r, args.k, args.v, args.g, args.r_k, y);
+  const auto launch_of = [&](int lanes, auto kernel) {
+    launch(context_, "wkv7_finish", heads_grid(y.rows, p.heads, lanes), kernel, p);
+  };
+  if (aligned && args.head_dim == 64) {
+    launch_of(16, wkv7_finish4_kernel<16>);
+  } else if (aligned && args.head_dim == 128) {
+    launch_of(32, wkv7_finish4_kernel<32>);
+  } else {
+    launch_of(kWarpSize, wkv7_finish_kernel);
+  }
+}
+
+}  // namespace trireme::cuda
