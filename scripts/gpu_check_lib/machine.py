@@ -32,9 +32,10 @@ def look(run, hide_gpu):
 def _gpus(run, hide_gpu):
     if hide_gpu:
         return [], "the GPU is hidden (--hide-gpu)"
-    if not shutil.which("nvidia-smi"):
+    smi = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/local/nvidia/bin")
+    if not smi:
         return [], "there is no NVIDIA driver on this machine (no nvidia-smi)"
-    ended = run(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader"], 15)
+    ended = run([smi, "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader"], 15)
     gpus = []
     for line in ended.lines:
         parts = [part.strip() for part in line.split(",")]

@@ -133,9 +133,17 @@ class Stages(unittest.TestCase):
             with self.assertRaisesRegex(stages.Failure, part):
                 stages.contract(FakeContext(lines, code))
 
-    def test_listed_cases_are_whole_names(self):
-        self.assertEqual(stages._listed(["Devices/RowOps.", "  Norm/cuda_1  # GetParam() = cuda_1", "Other.", "  A"]),
-                         ["Devices/RowOps.Norm/cuda_1", "Other.A"])
+    def test_the_sanitizer_is_believed_also_when_its_time_is_over(self):
+        ok, race = "[       OK ] Ops/cuda_1 (3 ms)", "========= Error: Race reported between Write access at k+0x10"
+        context = FakeContext([ok], None)
+        context.facts = {"compute_sanitizer": "compute-sanitizer"}
+        context.runner = runner.Runner(os.devnull)
+        self.assertEqual(stages.sanitizer(context), "memcheck: 1 cases, then its time was over; "
+                         "racecheck: 1 cases, then its time was over")
+        context.ended = runner.Ended(None, [ok, race])
+        with self.assertRaisesRegex(stages.Failure, "memcheck: Error: Race reported"):
+            stages.sanitizer(context)
+        context.runner.log.close()
 
 
 def sample(folder):

@@ -21,6 +21,8 @@ using boost::json::object;
 constexpr uint32_t kBlockTokens = 32;
 // Kept free beside weights and cache: what a step allocates at its first run.
 constexpr uint64_t kSpareBytes = uint64_t{2} << 30;
+// Of a device that does not know its memory, which is the host's.
+constexpr uint64_t kHostBytes = uint64_t{8} << 30;
 
 uint64_t bytes_of_sequence(const CacheLayout& layout, int64_t tokens, int64_t chunk) {
   uint64_t bytes = 0;
@@ -126,6 +128,7 @@ class ModelBench {
   uint64_t budget() const {
     if (plan_.memory_bytes > 0) return plan_.memory_bytes;
     const DeviceMemory memory = device_.memory();
+    if (memory.bytes_total == 0) return kHostBytes;
     return memory.bytes_free > kSpareBytes ? memory.bytes_free - kSpareBytes : 0;
   }
 
