@@ -31,6 +31,7 @@ constexpr int kWarps = 4;
 constexpr int kLines = 16;
 constexpr int kPositions = 16;  // of a warp's tile
 constexpr int kParts = 2;
+static_assert(kPartGrain % (kWarps * kPositions) == 0);
 
 template <class T, int D>
 struct Layout {
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const T* keys = ring + i % L::kStages * 2 * L::kTile;
     FragmentC s[1][kPositions / 8] = {};
     scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
-    if (needs_mask(args, tile, share, at, kPositions)) mask_scores(args, tile, share, 0, at, s);
+    if (needs_mask(args, tile, at, kPositions)) mask_scores(args, tile, 0, at, s);
     soften<T>(factors, s, lines);
     add_values<T, D, 1, kPositions / 8, kParts>(keys + L::kTile, s, lines);
   }

@@ -44,6 +44,7 @@ struct Layout {
   static constexpr int kLines = kWarps * kM * 16;
   static constexpr int kPositions = D <= 128 ? 64 : 32;
   static constexpr int kStep = D <= 64 ? 64 : 32;
+  static_assert(kPartGrain % kPositions == 0);
   static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
   static constexpr int kQueries = kLines * kRowStride<D>;
   static constexpr size_t kBytes =
@@ -130,8 +131,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         FragmentC s[L::kM][L::kStep / 8] = {};
         const T* step_keys = keys + p * kRowStride<D>;
         scores<T, D, L::kM, L::kStep / 8, 1>(queries + warp_line * kRowStride<D>, 0, step_keys, s);
-        if (needs_mask(args, tile, share, at + p, L::kStep))
-          mask_scores(args, tile, share, warp_line, at + p, s);
+        if (needs_mask(args, tile, at + p, L::kStep)) mask_scores(args, tile, warp_line, at + p, s);
         soften<T>(factors + warp_line, s, lines);
         add_values<T, D, L::kM, L::kStep / 8, 1>(step_keys + L::kTile, s, lines);
       }
