@@ -179,11 +179,12 @@ __device__ __forceinline__ void scores(const T* queries, int part_stride, const 
   }
 }
 
-// True where some line of the tile does not see all of `count` positions from `first` on.
+// True where some line of the tile does not see all of `count` positions from `first` on. That a
+// part ends is of no concern: where the tile goes on, a part is whole tiles of positions.
 __device__ __forceinline__ bool needs_mask(const AttendArgs& args, const LineTile& tile,
-                                           const Share& share, int32_t first, int count) {
+                                           int32_t first, int count) {
   const int32_t window = args.cache.window_tokens;
-  return first + count > share.end || first + count - 1 > tile.first_position ||
+  return first + count - 1 > tile.first_position ||
          (window > 0 && first <= tile.last_position - window);
 }
 
@@ -191,8 +192,7 @@ __device__ __forceinline__ bool needs_mask(const AttendArgs& args, const LineTil
 // is looked up again each time: few tiles need it, and registers are short in all the others.
 template <int kM, int kN>
 __device__ __forceinline__ void mask_scores(const AttendArgs& args, const LineTile& tile,
-                                            const Share& share, int warp_line, int32_t first,
-                                            FragmentC (&s)[kM][kN]) {
+                                            int warp_line, int32_t first, FragmentC (&s)[kM][kN]) {
   const int lane = lane_of_warp();
   const int32_t column = first + lane % 4 * 2, window = args.cache.window_tokens;
 #pragma unroll
@@ -201,7 +201,7 @@ __device__ __forceinline__ void mask_scores(const AttendArgs& args, const LineTi
     const int32_t line = min(warp_line + lane / 4 + i * 8, tile.lines - 1);
     const int32_t position = args.rows.positions[tile.row(line, args.group)];
     const int32_t low = (window > 0 ? position - window + 1 : 0) - column;
-    const int32_t high = min(position, share.end - 1) - column;
+    const int32_t high = position - column;
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll

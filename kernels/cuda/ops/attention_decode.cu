@@ -3,19 +3,24 @@
 // Grid [tiles of 16 lines, kv heads, parts], 4 warps. A tile's lines are the query heads of a group
 // (and the rows of a short run), padded to the 16 rows of a product; with groups of up to 16, keys
 // and values are read from memory once for all of them. Larger groups take several tiles, which
-// stand side by side in the grid and find the cache's lines in L2.
+// stand side by side in the grid and find most of the cache's lines in L2.
 //
 // A block's warps share nothing until the end: warp w takes every fourth 16 positions of the part,
 // through a ring of its own in shared memory, with a softmax of its own. So there is no barrier in
 // the loop, and two of three stages, 70 KB a block and 139 KB a multiprocessor for heads of 128,
-// are on their way while one is computed. A tile costs a warp about 1,100 cycles (16 steps of
-// dependent products for the scores, 32 products for the values); memory gives each of 8 warps one
-// only every 3,450, so that q and weights can have two parts (tile_products.cuh) at no cost.
+// are on their way while one is computed. By count of its dependent products (16 steps for the
+// scores, 32 products for the values, 33 cycles each where one waits for another) a tile takes a
+// warp some 1,100 cycles; at 4.3 TB/s each of a multiprocessor's 8 warps gets one every 3,450. So q
+// and weights can have two parts (tile_products.cuh): nobody waits for the products.
 //
-// Expected on one H200: 128K positions, 8 kv heads of 128, bf16 are 537 MB a layer: 125 us at 4.3
-// TB/s. 33 parts make 264 blocks, what 132 multiprocessors hold; each begins with some 3 us of
-// lookups and ends with one of merging warps, and attend_merge reads 0.5 MB: 92 % of the bandwidth.
+// Expected on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us at 4.3
+// TB/s. 32 parts make 256 blocks, of 264 that 132 multiprocessors hold; each begins with some 3 us
+// of look-ups and ends with one of joining its warps, and attend_merge reads 0.5 MB: 135 us, 92 %
+// of the bandwidth. Short contexts are bound by these 3 us and the two launches.
 //
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 80 / 96 / 97 / 128 / 235 registers, 60 / 73
+// / 87 / 113 / 152 KB of shared memory, no spills; 64 HMMA and 32 LDSM a tile of heads of 128, and
+// copies are LDGSTS. It has not met a GPU yet: times are arithmetic.
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -26,6 +31,7 @@ constexpr int kWarps = 4;
 constexpr int kLines = 16;
 constexpr int kPositions = 16;  // of a warp's tile
 constexpr int kParts = 2;
+static_assert(kPartGrain % (kWarps * kPositions) == 0);
 
 template <class T, int D>
 struct Layout {
@@ -135,7 +141,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const T* keys = ring + i % L::kStages * 2 * L::kTile;
     FragmentC s[1][kPositions / 8] = {};
     scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
-    if (needs_mask(args, tile, share, at, kPositions)) mask_scores(args, tile, share, 0, at, s);
+    if (needs_mask(args, tile, at, kPositions)) mask_scores(args, tile, 0, at, s);
     soften<T>(factors, s, lines);
     add_values<T, D, 1, kPositions / 8, kParts>(keys + L::kTile, s, lines);
   }

@@ -7,6 +7,7 @@
 // shared memory, 16 multiply-adds for 5 words of 16 bytes; f32 caches are for tests and
 // comparisons.
 //
+// nvcc 13.0, sm_90: 96 registers, 44 KB of shared memory for heads of 128, no spills.
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/tiles.cuh"
 #include "kernels/cuda/launch.h"

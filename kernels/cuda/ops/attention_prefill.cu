@@ -14,10 +14,21 @@
 // q and weights are rounded to the cache's format: see kParts in tile_products.cuh. Two parts would
 // double the products, and here they are what takes the time.
 //
-// Expected on one H200: a layer of 8K rows, 32 heads of 128, causal, is 0.55 TFLOP; at the 350
-// TFLOP/s that mma.sync is known to reach in this loop on Hopper 1.6 ms, 50 ms for 32 layers,
-// beside 146 ms for the 115 TFLOP of the matrices at 790: 68 % of the matrix rate over both.
+// Expected on one H200: a layer of 8K rows, 32 heads of 128, causal, is 0.55 TFLOP.
+// FlashAttention-2 is reported to reach 35 % of an H100's 989 TFLOP/s (arXiv 2407.08608), at which
+// it takes 1.6 ms, 51 ms for 32 layers. An 8B model at 65 % of 790 TFLOP/s has 257 ms for its 132
+// TFLOP, which leaves 206 to the 114 TFLOP of the matrices and all else: 70 % of the rate for
+// those.
 //
+// Versions: scores of 64 positions at a time spilled (128 + 64 sums of 255 registers), so that a
+// tile's positions are taken 32 at a time where heads are larger than 64; limits of masks and line
+// factors held in registers spilled too, and are loaded where they are needed; sums that shrank for
+// every new largest score, rather than for one much larger, were a quarter of the instructions
+// beside the products.
+//
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 255 / 236 registers, 56 /
+// 68 / 80 / 105 / 102 KB of shared memory, no spills; 128 HMMA and 48 LDSM for 32 lines and 32
+// positions of heads of 128. It has not met a GPU yet: times are arithmetic.
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -33,6 +44,7 @@ struct Layout {
   static constexpr int kLines = kWarps * kM * 16;
   static constexpr int kPositions = D <= 128 ? 64 : 32;
   static constexpr int kStep = D <= 64 ? 64 : 32;
+  static_assert(kPartGrain % kPositions == 0);
   static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
   static constexpr int kQueries = kLines * kRowStride<D>;
   static constexpr size_t kBytes =
@@ -119,8 +131,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         FragmentC s[L::kM][L::kStep / 8] = {};
         const T* step_keys = keys + p * kRowStride<D>;
         scores<T, D, L::kM, L::kStep / 8, 1>(queries + warp_line * kRowStride<D>, 0, step_keys, s);
-        if (needs_mask(args, tile, share, at + p, L::kStep))
-          mask_scores(args, tile, share, warp_line, at + p, s);
+        if (needs_mask(args, tile, at + p, L::kStep)) mask_scores(args, tile, warp_line, at + p, s);
         soften<T>(factors + warp_line, s, lines);
         add_values<T, D, L::kM, L::kStep / 8, 1>(step_keys + L::kTile, s, lines);
       }
