@@ -168,8 +168,9 @@ TEST_P(CompoundOps, RopeStore) {
     ops_.rope_store(cos_sin.view(), s.style, q.view(), k.view(), v.view(), batch.ragged(), whole);
     ops_.attend(q.view(), batch.ragged(), whole, 0.25f, out.view());
     for (Mat* mat : {&q, &k, &want_q, &want_k, &out, &want}) mat->fetch();
-    expect_equal(q.values(), want_q.values(), 2e-7, "q");
-    expect_equal(k.values(), want_k.values(), 2e-7, "k");
+    // nvcc fuses one of a rotation's two products into its sum, and not the same one everywhere.
+    expect_equal(q.values(), want_q.values(), 1e-6, "q");
+    expect_equal(k.values(), want_k.values(), 1e-6, "k");
     expect_equal(out.values(), want.values(), s.cache.dtype == DType::kF32 ? 2e-6 : 1e-2, "out");
   }
 }
