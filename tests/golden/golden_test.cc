@@ -40,7 +40,7 @@ TEST(EmulatedGpus, MatchAtMeshes) {
     const Golden golden = read_golden(name);
     for (const Mesh mesh : {Mesh{1, 2}, Mesh{2, 1}, Mesh{2, 2}}) {
       RankOptions options = options_for(golden, mesh);
-      options.isa = "cuda";
+      options.isa = "emulated";
       EXPECT_LE(max_difference(golden, score(golden, options, 24)), 2e-4f)
           << name << " tp " << mesh.shards << " pp " << mesh.stages;
     }

@@ -93,7 +93,7 @@ Served serve(const EngineHarnessOptions& options) {
 TEST(EmulatedGpuEngine, ForksPrefixesAndSpilledSequencesAreThoseOfTheCpu) {
   for (const std::string golden : {"llama-tied", "rwkv4-tiny"}) {
     SCOPED_TRACE(golden);
-    EngineHarnessOptions cpu = harness(golden, ""), gpu = harness(golden, "cuda");
+    EngineHarnessOptions cpu = harness(golden, ""), gpu = harness(golden, "emulated");
     // Memory of constant size does not run short later.
     const bool constant = golden == "rwkv4-tiny";
     const uint64_t bytes = constant ? uint64_t{1} << 20 : little_cache(cpu);

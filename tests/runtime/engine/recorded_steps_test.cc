@@ -180,7 +180,7 @@ TEST_P(EmulatedGpu, SaysWhatTheCpuSaysRecordedOrNot) {
 TEST(EmulatedGpus, StagesRecordToo) {
   for (const std::string name : {"llama-tied", "yoco-gret-tiny"}) {
     const Generated cpu = generate(name, "", true);
-    const Generated gpu = generate(name, "cuda", true, {2, 1});
+    const Generated gpu = generate(name, "emulated", true, {2, 1});
     EXPECT_EQ(gpu.tokens, cpu.tokens) << name;
     EXPECT_GT(gpu.counts.replayed, gpu.counts.recorded) << name;
     EXPECT_EQ(gpu.rows.rows_before_exit, cpu.rows.rows_before_exit) << name;
