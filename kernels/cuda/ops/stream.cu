@@ -31,7 +31,7 @@ struct Calls {
 template <class W>
 inline constexpr int kWide = 16 / static_cast<int>(sizeof(W));
 template <int kRows>
-inline constexpr int kUnroll = kRows <= 2 ? 4 : 2;
+inline constexpr int kUnroll = kRows == 1 ? 4 : 2;
 
 // What a lane reads of the weights before it uses any of it.
 template <class W, int kRows>
