@@ -79,9 +79,11 @@ std::string report_text(const MachineReport& report) {
   }
   for (const GpuInfo& gpu : cuda.gpus) {
     line(fmt::format("gpu {}", gpu.ordinal),
-         fmt::format("{}, compute capability {}, {} multiprocessors, {}, {} free", gpu.name,
+         fmt::format("{}, compute capability {}, {} multiprocessors, {}{}", gpu.name,
                      capability(gpu), gpu.multiprocessors, format_size(gpu.memory_bytes),
-                     format_size(gpu.memory_bytes_free)));
+                     gpu.memory_bytes_free == 0  // not known: asking would begin to use the GPU
+                         ? ""
+                         : fmt::format(", {} free", format_size(gpu.memory_bytes_free))));
   }
   line("auto", choice_text(report));
   return text;
