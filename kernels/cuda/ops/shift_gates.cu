@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -20,6 +21,8 @@ constexpr int kThreads = 256;
 template <int N>
 __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRows states,
                                  Matrix32 mix, int64_t mixes, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int row = static_cast<int>(blockIdx.x);
   const int64_t c = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
   const int sequence = sequence_of(rows, row);
@@ -78,6 +81,8 @@ struct HeadOfRow {
 // kHeads of 4 * kLanes channels.
 template <int kLanes>
 __global__ void wkv7_prepare4_kernel(Prepare p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<4, kLanes> at;
   // All lanes of a warp take part in its sums; those beyond the last head repeat it.
   const bool mine = at.head < p.heads;
@@ -119,6 +124,8 @@ __global__ void wkv7_prepare4_kernel(Prepare p) {
 
 // Heads of any size: a warp for each head of each row.
 __global__ void wkv7_prepare_kernel(Prepare p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<1, kWarpSize> at;
   if (at.head >= p.heads) return;
   const int64_t row = at.row, first = at.head * p.head_dim;
@@ -152,6 +159,8 @@ struct Finish {
 
 template <int kLanes>
 __global__ void wkv7_finish4_kernel(Finish p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<4, kLanes> at;
   const bool mine = at.head < p.heads;
   const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
@@ -172,6 +181,8 @@ __global__ void wkv7_finish4_kernel(Finish p) {
 
 // Heads of any size: a warp for each head of each row.
 __global__ void wkv7_finish_kernel(Finish p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<1, kWarpSize> at;
   if (at.head >= p.heads) return;
   const int64_t row = at.row, first = at.head * p.head_dim;
@@ -189,7 +200,7 @@ constexpr int kHeadThreads = 128;
 Grid heads_grid(int64_t rows, int64_t heads, int lanes) {
   return {dim3(static_cast<unsigned>(rows),
                static_cast<unsigned>(ceil_div(heads, kHeadThreads / lanes))),
-          dim3(kHeadThreads), 0};
+          dim3(kHeadThreads), 0, true};
 }
 
 }  // namespace
@@ -200,7 +211,7 @@ void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& 
     launch(context_, "shift_mix",
            {dim3(static_cast<unsigned>(rows.rows),
                  static_cast<unsigned>(ceil_div(x.cols, int64_t{kThreads} * width))),
-            dim3(kThreads), 0},
+            dim3(kThreads), 0, true},
            kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out));
   };
   if (all_aligned4(x, mix, out)) {
