@@ -101,20 +101,23 @@ TEST_P(CompoundOps, Linears) {
 
 TEST_P(CompoundOps, FeedForward) {
   uint64_t seed = 800;
-  for (int64_t rows : {0, 1, 3, 8, 21}) {
+  for (int64_t rows : {0, 1, 3, 8, 21, 64}) {
     for (FeedForward kind : {FeedForward::kSwiglu, FeedForward::kReluSquared}) {
-      for (int64_t middle : {36, 37}) {  // what begins on words of 16 bytes, and what does not
+      // What begins on words of 16 bytes, and what does not; more than a kernel's tile and its part
+      // of the inputs.
+      for (int64_t middle : {rows == 64 ? 70 : 36, 37}) {
+        const int64_t inputs = middle == 70 ? 523 : 72;
         SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
         Random random(seed);
         const bool gated = kind == FeedForward::kSwiglu;
         const int64_t ups = gated ? 2 * middle : middle;
-        Mat x = Mat::random(*device_, random, rows, 72);
-        const Weight up(*device_, random, ups, 72, DType::kF16);
+        Mat x = Mat::random(*device_, random, rows, inputs, 0, inputs == 72 ? 1.0f : 0.37f);
+        const Weight up(*device_, random, ups, inputs, DType::kF16);
         const Weight down(*device_, random, 50, middle, DType::kBF16);
         const Mat bias = Mat::random(*device_, random, 1, ups);
         Mat inner(*device_, rows, ups, 4), y(*device_, rows, 50, 2), want = y.clone();
         WeightView up_view = up.matrix.view();
-        if (middle == 37) up_view.bias = bias.view();
+        if (middle != 36) up_view.bias = bias.view();
         ops_.linear(x.view(), up_view, inner.view());
         const TensorView first = inner.view().col_range(0, middle);
         if (gated) {

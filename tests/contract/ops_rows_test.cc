@@ -171,6 +171,70 @@ TEST_P(RowOps, LinearOfRowsThatF16CannotHold) {
                     << product(exact, w, {})[5 * 32];
 }
 
+// Several products at once, of up to 64 rows, 16 of which are a tile of a kernel's: tiles that are
+// full and that are not, inputs that go in parts, calls that share rows and calls that do not.
+TEST_P(RowOps, LinearsOfTilesOfRows) {
+  struct Shape {
+    int64_t inputs, outputs;
+    std::optional<Activation> activation;
+  };
+  const Shape shapes[] = {{72, 17, std::nullopt},         {72, 130, Activation::kTanh},
+                          {525, 9, Activation::kSigmoid}, {525, 5, std::nullopt},
+                          {33, 20, Activation::kSilu},    {8, 3, Activation::kReluSquared}};
+  uint64_t seed = 380;
+  for (int64_t rows : {9, 16, 17, 33, 49, 64, 65}) {
+    const DType dtype = rows % 2 == 0 ? DType::kBF16 : DType::kF16;
+    SCOPED_TRACE(testing::Message()
+                 << "seed " << ++seed << ", " << rows << " rows, " << dtype_name(dtype));
+    Random random(seed);
+    std::vector<Mat> x, y;
+    std::vector<std::vector<float>> bias;
+    std::vector<Mat> device_bias;
+    std::vector<Weight> weights;
+    std::vector<LinearCall> calls;
+    for (const Shape& s : shapes) {
+      // Numbers that both formats hold, but for one row that f16 has to scale.
+      std::vector<float> values = rounded_to(DType::kBF16, random.normals(rows * s.inputs));
+      for (int64_t i = 0; i < s.inputs; ++i)
+        values[static_cast<size_t>((rows - 2) * s.inputs + i)] *= 0x1p20f;
+      x.emplace_back(*device_, rows, s.inputs, 3);
+      x.back().set(values.data());
+      y.emplace_back(*device_, rows, s.outputs, 2);
+      device_bias.push_back(Mat::random(*device_, random, 1, s.outputs));
+      bias.push_back(device_bias.back().values());
+      weights.emplace_back(*device_, random, s.outputs, s.inputs, dtype);
+    }
+    for (size_t i = 0; i < std::size(shapes); ++i) {
+      WeightView w = weights[i].matrix.view();
+      if (i % 2 == 0) w.bias = device_bias[i].view();
+      if (i % 2 != 0) bias[i].clear();
+      const size_t of = i == 1 ? 0 : i;  // the second call has the first one's rows
+      calls.push_back({x[of].view(), w, y[i].view(), shapes[i].activation});
+    }
+    ops_.linears(calls);
+    for (size_t i = 0; i < calls.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << "call " << i);
+      y[i].fetch();
+      std::vector<double> want = product(x[i == 1 ? 0 : i].values(), weights[i], bias[i]);
+      for (double& sum : want) {
+        if (shapes[i].activation) sum = activation(*shapes[i].activation, sum);
+      }
+      std::vector<float> got = y[i].values();
+      // The row of large numbers, to the scale of the others.
+      double scale = 0x1p-20;
+      if (shapes[i].activation == Activation::kReluSquared) scale = 0x1p-40;
+      if (shapes[i].activation == Activation::kSigmoid) scale = 1;
+      if (shapes[i].activation == Activation::kTanh) scale = 1;
+      for (int64_t o = 0; o < shapes[i].outputs; ++o) {
+        const auto at = static_cast<size_t>((rows - 2) * shapes[i].outputs + o);
+        got[at] = static_cast<float>(got[at] * scale);
+        want[at] *= scale;
+      }
+      expect_near(got, want, 1e-4, "linears");
+    }
+  }
+}
+
 TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
   struct Shape {
     int64_t rows, inputs, outputs;

@@ -15,13 +15,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One call's rows in the format of the weights.
-struct Narrow {
-  Call call;
-  void* rows;
-  int64_t stride;
-  float* scales;  // of f16: what a row was divided by; null: rows are as they were
-};
 struct Narrows {
   Narrow each[kCallsMax];
 };
@@ -115,31 +108,21 @@ bool needs_no_copy(DType dtype, const Call& c) {
 }
 
 size_t aligned_bytes(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
-// Places for the rows that must be written down, in scratch memory; false where there is none.
-template <class W>
-bool place_rows(Context& context, DType dtype, std::span<Narrow> each) {
-  size_t bytes = 0;
-  for (Narrow& n : each) {
-    n.stride = weight_stride(n.call.inputs);
-    bytes += aligned_bytes(static_cast<size_t>(n.call.rows * n.stride) * sizeof(W)) +
-             aligned_bytes(static_cast<size_t>(n.call.rows) * sizeof(float));
-  }
-  auto* scratch = static_cast<std::byte*>(context.scratch(bytes));
-  if (scratch == nullptr) return false;
-  for (Narrow& n : each) {
-    n.rows = scratch;
-    scratch += aligned_bytes(static_cast<size_t>(n.call.rows * n.stride) * sizeof(W));
-    n.scales = dtype == DType::kF16 ? reinterpret_cast<float*>(scratch) : nullptr;
-    scratch += aligned_bytes(static_cast<size_t>(n.call.rows) * sizeof(float));
-  }
-  return true;
+size_t rows_bytes(const Call& c, size_t element_bytes) {
+  return aligned_bytes(static_cast<size_t>(c.rows * weight_stride(c.inputs)) * element_bytes);
+}
+size_t scales_bytes(const Call& c) {
+  return aligned_bytes(static_cast<size_t>(c.rows) * sizeof(float));
 }
 
-// Writes down the rows of the calls that need it.
+// Whether both are the same numbers once they are written down.
+bool same_rows(const Call& a, const Call& b) {
+  return a.x == b.x && a.x_stride == b.x_stride && a.inputs == b.inputs && a.prologue == b.prologue;
+}
+
+// Writes down the rows of the calls that need it, each once, at `scratch`.
 template <class W>
-bool narrow_rows(Context& context, DType dtype, std::span<Narrow> each) {
-  if (!place_rows<W>(context, dtype, each)) return false;
+void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte* scratch) {
   Narrows group{};
   unsigned count = 0;
   bool wide = true;
@@ -149,13 +132,24 @@ bool narrow_rows(Context& context, DType dtype, std::span<Narrow> each) {
       n.stride = n.call.x_stride;
       continue;
     }
+    n.stride = weight_stride(n.call.inputs);
+    const auto same = std::find_if(group.each, group.each + count,
+                                   [&](const Narrow& m) { return same_rows(m.call, n.call); });
+    if (same != group.each + count) {
+      n.rows = same->rows;
+      n.scales = same->scales;
+      continue;
+    }
+    n.rows = scratch;
+    scratch += rows_bytes(n.call, sizeof(W));
+    if (dtype == DType::kF16) n.scales = reinterpret_cast<float*>(scratch);
+    scratch += scales_bytes(n.call);
     wide = wide && aligned16(n.call.x, n.call.x_stride, sizeof(float)) && n.call.inputs % 4 == 0;
     group.each[count++] = n;
   }
   const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows), count), dim3(kThreads),
                   kWarpSize * sizeof(float), true};
   launch(context, "linear", grid, wide ? narrow_kernel<W, true> : narrow_kernel<W, false>, group);
-  return true;
 }
 
 bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
@@ -177,14 +171,21 @@ bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
 
 }  // namespace
 
+std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, size_t more_bytes) {
+  size_t bytes = 0;
+  for (const Narrow& n : each)
+    bytes += rows_bytes(n.call, dtype_bytes(dtype)) + scales_bytes(n.call);
+  auto* scratch = static_cast<std::byte*>(context.scratch(bytes + more_bytes));
+  if (scratch == nullptr) return nullptr;  // the context holds the error
+  dispatch_floats(dtype,
+                  [&](auto zero) { narrow_to<decltype(zero)>(context, dtype, each, scratch); });
+  return scratch + bytes;
+}
+
 void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {
   Narrow each[kCallsMax] = {};
   for (size_t i = 0; i < calls.size(); ++i) each[i].call = calls[i];
-  bool placed = false;
-  dispatch_floats(dtype, [&](auto zero) {
-    placed = narrow_rows<decltype(zero)>(context, dtype, {each, calls.size()});
-  });
-  if (!placed) return;  // the context holds the error
+  if (narrow_rows(context, dtype, {each, calls.size()}, 0) == nullptr) return;
   Narrows group{};
   unsigned count = 0;
   int64_t outputs = 0;

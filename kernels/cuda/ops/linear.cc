@@ -41,6 +41,8 @@ Epilogue epilogue_of(const std::optional<Activation>& activation) {
 // REQUIRES: at least one row, and the same number in all calls.
 void products(Context& context, Gemm* gemm, DType dtype, std::span<const Call> calls) {
   if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
+  if (calls.front().rows <= kSkinnyRows && dtype != DType::kF32)
+    return skinny_products(context, dtype, calls);
   if (gemm != nullptr) return library_products(context, *gemm, dtype, calls);
   for (const Call& call : calls) tiled_product(context, dtype, call);
 }
@@ -70,15 +72,15 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
-// Few rows: the inner activation is the first product's epilogue. Many: it is the second one's
-// prologue, where the rows are converted anyway.
+// Where our own kernels multiply, the inner activation is the first product's epilogue. Where the
+// library does, it is the second one's prologue, where the rows are converted anyway.
 void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                            const WeightView& down, TensorView inner, TensorView y) {
   if (x.rows == 0) return;
   const bool gated = kind == FeedForward::kSwiglu;
   Call first = call_of(x, up, inner);
   Call second = call_of(inner, down, y);
-  if (x.rows <= kStreamedRows) {
+  if (takes_swiglu(up.dtype, x.rows)) {
     first.epilogue = gated ? Epilogue::kSwiglu : Epilogue::kReluSquared;
     if (gated) first.outputs /= 2;
   } else {

@@ -1,7 +1,8 @@
-// A matrix product as the kernels of this folder take it, and the three ways to do it: stream.cu,
-// library.cu, tiled.cu. linear.cu chooses.
+// A matrix product as the kernels of this folder take it, and the four ways to do it: stream.cu,
+// skinny.cu, library.cu, tiled.cu. linear.cc chooses.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -41,6 +42,32 @@ inline constexpr int64_t kStreamedRows = 8;
 // All calls in one launch. REQUIRES: at most kCallsMax calls of the same number of rows, from 1 to
 // kStreamedRows, with weights of `dtype` and no prologue.
 void stream_products(Context& context, DType dtype, std::span<const Call> calls);
+
+// Up to so many rows, products with 16-bit weights go to tensor cores by a kernel of this folder.
+inline constexpr int64_t kSkinnyRows = 64;
+
+// Whether products take every epilogue, kSwiglu too.
+constexpr bool takes_swiglu(DType dtype, int64_t rows) {
+  return rows <= (dtype == DType::kF32 ? kStreamedRows : kSkinnyRows);
+}
+
+// All calls in one launch, with their rows in the format of the weights; two more write the rows
+// down and add parts of sums. REQUIRES: at most kCallsMax calls of the same number of rows, from 1
+// to kSkinnyRows, with weights of `dtype`, which has 16 bits.
+void skinny_products(Context& context, DType dtype, std::span<const Call> calls);
+
+// A call's rows of x in the format of its weights, after its prologue.
+struct Narrow {
+  Call call;
+  void* rows;
+  int64_t stride;  // beyond the inputs: zeros
+  float* scales;   // of f16: what products with each row are multiplied by; null: with nothing
+};
+
+// Fills in all but the calls, which are alike in rows and in the weights' `dtype`, and queues what
+// writes the rows to scratch memory. Returns `more_bytes` of scratch memory beyond them, aligned to
+// 256 bytes; null after an error.
+std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, size_t more_bytes);
 
 // On tensor cores, with inputs in the format of the weights. REQUIRES: at most kCallsMax calls with
 // weights of `dtype` and no epilogue of kSwiglu.
