@@ -1,21 +1,22 @@
 // What the chunked kernels of matrix states have in common (ops/wkv7_chunks.cuh,
 // ops/retention_chunks.cuh).
 //
-// A block takes one head, or some of its values, through a whole run, in chunks of 8 rows. Half of
-// its warps keep the state in registers; the other half work ahead of them, on what does not depend
-// on the state. The phases of a chunk are steps of one loop with one barrier at its end:
+// A block takes one head, or some of its values, through a whole run, in chunks of 8 rows. Some of
+// its warps keep the state in registers; the others work ahead of them, on what does not depend on
+// the state. The phases of a chunk are steps of one loop with one barrier at its end:
 //
 //   step n:    preparing warps    chunk n from registers to shared memory, loads of chunk n + 1
 //                                 products of the rows of chunk n - 1 with each other, ...
 //              state warps        chunk n - kAhead: outputs, and the state after it
 //
-// Each half has this loop for itself, with as many barriers: a barrier counts the warps that reach
+// Each kind has this loop for itself, with as many barriers: a barrier counts the warps that reach
 // it, wherever in the program they wait (PTX ISA, barrier.sync), and one loop for both would keep
 // the registers of both alive.
 //
-// A thread of the state warps has some keys of some values; the lanes of a warp share out the keys.
-// So the state is never read from shared memory, each number that is goes into as many products as
-// a thread has values, and sums over keys are folds over lanes.
+// The state is never read from shared memory. In retention a thread of the state warps has some
+// keys of some values and the lanes of a warp share out the keys, so that each number that is read
+// goes into as many products as a thread has values, and sums over keys are folds over lanes;
+// RWKV-7's lies as tensor cores have it.
 //
 // Chunks lie on multiples of 8 positions: a run that is cut there gives the same bits as the whole.
 // Rows of a chunk that are not of the run are rows that change nothing.
@@ -30,8 +31,8 @@
 namespace trireme::cuda {
 
 inline constexpr int kChunk = 8;
-inline constexpr int kStateWarps = 4, kPrepareWarps = 4;
-inline constexpr int kPrepareLanes = 16;  // of a row: kPrepareWarps * 32 / kChunk
+inline constexpr int kPrepareLanes = 16;                                            // of a row
+inline constexpr int kStateWarps = 4, kPrepareWarps = kChunk * kPrepareLanes / 32;  // retention
 inline constexpr int kChunkThreads = (kStateWarps + kPrepareWarps) * 32;
 inline constexpr int32_t kChunkRowsLeast = 16;  // shorter runs are walked row by row
 

@@ -45,6 +45,33 @@ void multiply(void* const* lanes) {
   }
 }
 
+constexpr int kDepthTf32 = 8;
+
+float tf32(unsigned bits) {
+  bits &= 0xffffe000u;
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+void multiply_tf32(void* const* lanes) {
+  float a[kRows][kDepthTf32], b[kDepthTf32][kCols];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    CHECK(lanes[lane] != nullptr) << "a product of a warp without lane " << lane;
+    const auto& p = *static_cast<const Product*>(lanes[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][t + i / 2 * 4] = tf32(p.a[i]);
+    for (int i = 0; i < 2; ++i) b[t + i * 4][g] = tf32(p.b[i]);
+  }
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const auto& p = *static_cast<const Product*>(lanes[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) {
+      for (int k = 0; k < kDepthTf32; ++k) p.c[i] += a[g + i / 2 * 8][k] * b[k][2 * t + i % 2];
+    }
+  }
+}
+
 struct Load {
   const void* row;
   unsigned* to;
@@ -76,6 +103,11 @@ void load(void* const* lanes) {
 void warp_product(const unsigned* a, const unsigned* b, float* c, float (*value)(uint16_t)) {
   Product mine{a, b, c, value};
   warp_collective(0xffffffffu, multiply, &mine);
+}
+
+void warp_product_tf32(const unsigned* a, const unsigned* b, float* c) {
+  Product mine{a, b, c, nullptr};
+  warp_collective(0xffffffffu, multiply_tf32, &mine);
 }
 
 void warp_load_matrices(const void* row, unsigned* to, bool transposed) {

@@ -181,10 +181,10 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
          {blocks(by_row::kBlockValues), dim3(by_row::kWarps * kWarpSize), 0, true},
          by_row::wkv7_rows_kernel, p, rows, states, shares.by_row, matrix(out));
   if (!shares.chunks) return;
-  launch(
-      context_, "wkv7 chunks",
-      {blocks(wkv7_chunks::kBlockValues), dim3(kChunkThreads), sizeof(wkv7_chunks::Shared), true},
-      wkv7_chunks::wkv7_chunks_kernel, p, rows, states, shares.by_chunk, matrix(out));
+  launch(context_, "wkv7 chunks",
+         {blocks(wkv7_chunks::kBlockValues), dim3(wkv7_chunks::kThreads),
+          sizeof(wkv7_chunks::Shared), true},
+         wkv7_chunks::wkv7_chunks_kernel, p, rows, states, shares.by_chunk, matrix(out));
 }
 
 }  // namespace trireme::cuda

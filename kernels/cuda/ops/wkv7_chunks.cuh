@@ -12,23 +12,26 @@
 //   u = T X + W v,  y = S (r P) + Q X + Z v,   W = T ak,  Q = rb T,  Z = rk + rb W.
 // T, W, Q, Z do not depend on the state: they are ready before the state warps need them.
 //
-// Grid (sequences, heads, 2): a block takes 32 values of a head, 256 threads; see
-// device/recurrence_chunks.cuh. A thread of the state warps has 4 keys of 4 values.
+// Grid (sequences, heads, 2): a block takes 32 values of a head through its run; the phases of a
+// chunk are as in device/recurrence_chunks.cuh, by 2 warps with the state, 4 that form the chunk's
+// rows, and one that solves. A state warp has 16 values and all keys, as results of tensor cores
+// lie: 32 numbers a lane. Its products are tensor cores' in f32 (device/tf32.cuh): the result of
+// one is the operand of the next as it is, so that no sum over keys is a shuffle.
 //
-// Counted per 8 rows and 32 values of a head: the products with the state are 65 K multiply-adds,
-// for a P, r P, u B and v K; those of rows with each other 9 K and 4 K multiplications, done by
-// both blocks of a head; T, W, Q, Z and what they multiply 2 K. Row by row it would be 82 K: the
-// form does not save arithmetic but time, since S a, a sum over keys that the next row waits for,
-// comes once in 8 rows. Chunks of 16 make twice as many products among rows, 12 % more in all, and
-// save half of the barriers; chunks of 64 are for tensor cores, whose sums of tf32 or bf16 are not
-// f32's. Shared memory: for a row a state thread reads 16 floats for 64 multiply-adds, 4 of v and 4
-// of the matrices, and shuffles 13.5: at 32 words a clock the 4 warps take 150 clocks a row; a
-// scheduler issues about 107 instructions for a state warp and 50 for a preparing one. Expected on
-// an H200 (132 multiprocessors, 1.9 GHz), one prompt of 8192 rows, 64 heads: 128 blocks at once,
-// 8192 x 155 clocks = 0.7 ms, 7 % of the 9.3 ms that a layer of the 7.2B model takes at half of the
-// bf16 rate. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide behind it.
+// Story. The state warps were 4, with 4 keys of 4 values a lane. Measured on an H200, 8192 rows of
+// 64 heads took 1716 us, 3000 clocks a chunk, where 700 us had been reckoned. Counted at 32 words a
+// clock of shared memory, the state warps' loads and shuffles of a chunk are 1200 clocks and those
+// that form and solve 670; a warp alone on its scheduler waits for each. Blocks of 16 values, two a
+// multiprocessor, would form every row once more: 670 clocks of what is short already. So the
+// state's loads went: a lane now loads 36 times 16 bytes and shuffles nothing, 330 clocks for 2
+// warps, 1000 with the others'. Products of tensor cores: 108 of 16 x 8 x 8 a warp and chunk, three
+// for each of f32. If Hopper's take 6.5 clocks each, 5/8 of the 256 multiply-adds a clock that a
+// quarter of a multiprocessor has, they are 700 clocks, and waiting for u is 100 more. So 1000
+// clocks a chunk, 0.55 ms: reckoned, not measured. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide
+// behind it.
 //
-// nvcc 13.0: 126 registers (sm_80: 128), no spills, 54,272 bytes of shared memory: two blocks fit.
+// nvcc 13.0: 158 registers (sm_80: 150), no spills, 86,016 bytes of shared memory: one block on a
+// multiprocessor (for two, 128 registers spill 3).
 #pragma once
 
 #include "kernels/cuda/device/block.cuh"
@@ -37,6 +40,7 @@
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/recurrence_chunks.cuh"
 #include "kernels/cuda/device/runs.cuh"
+#include "kernels/cuda/device/tf32.cuh"
 
 namespace trireme::cuda {
 
@@ -50,35 +54,59 @@ namespace wkv7_chunks {
 using Four = Pack<float, 4>;
 
 inline constexpr int kDim = 64;
-inline constexpr int kKeyLanes = kDim / 4;  // of a state row, each with 4 keys
-inline constexpr int kWarpValues = 2 * 4;   // two groups of kKeyLanes lanes, 4 values each
-inline constexpr int kBlockValues = kStateWarps * kWarpValues;
-inline constexpr int kSlices = kDim / kBlockValues;
-inline constexpr int kAhead = 3;                     // chunks from loading to the state
-inline constexpr int kSolvedPitch = 4 * kChunk + 4;  // lanes read rows of it at once
+inline constexpr int kTiles = kDim / 8;  // of 8 keys
+inline constexpr int kWarpValues = 16;
+inline constexpr int kBlockValues = 2 * kWarpValues;
+// The warps of a block, in this order: state, rows, system.
+inline constexpr int kValueWarps = kBlockValues / kWarpValues;
+inline constexpr int kFormWarps = kChunk * kPrepareLanes / kWarpSize;
+inline constexpr int kThreads = (kValueWarps + kFormWarps + 1) * kWarpSize;
+inline constexpr int kAhead = 3;  // chunks from loading to the state
+
+// Right operands of products, split (tf32.cuh): of two rows that follow each other on the inner
+// index, high parts and low parts, 16 bytes. Pitches let 8 lanes that load them meet all banks.
+inline constexpr int kRowPitch = 2 * kDim + 16;       // rows of a P, r P: pairs of keys
+inline constexpr int kPairPitch = 4 * kDim + 8;       // pairs of rows of B, K: keys
+inline constexpr int kSolvedPitch = 8 * kChunk + 16;  // rows of T, W, Q, Z: pairs of rows each
+inline constexpr int kValuePitch = kBlockValues + 4;
 
 struct Rows {  // as they come
   float r[kChunk][kDim], w[kChunk][kDim], k[kChunk][kDim], a[kChunk][kDim], b[kChunk][kDim];
 };
 struct Form {
-  float a[kChunk][kDim], r[kChunk][kDim];  // a_t P_{t-1}, r_t P_t
-  float b[kChunk][kDim], k[kChunk][kDim];  // B_s, K_s
-  float decay[kDim];                       // P_8
+  float a[kChunk][kRowPitch], r[kChunk][kRowPitch];            // a_t P_{t-1}, r_t P_t
+  float b[kChunk / 2][kPairPitch], k[kChunk / 2][kPairPitch];  // B_s, K_s
+  float decay[kDim];                                           // P_8
 };
 struct Shared {
   Rows rows[2];                           // written at step n, read at n + 1
   Form forms[3];                          // written at n + 1, read at n + 3
-  float v[4][kChunk][kBlockValues];       // written at n, read at n + 3
+  float v[4][kChunk][kValuePitch];        // written at n, read at n + 3
   float products[2][4][kChunk][kChunk];   // ab, ak, rb, rk; written at n + 1, read at n + 2
   float solved[2][kChunk][kSolvedPitch];  // rows of T, W, Q, Z; written at n + 2, read at n + 3
 };
 
-// What a preparing thread has loaded: 4 keys of a row, and for some 4 values.
+__device__ __forceinline__ float dot(const Four& x, const Four& y) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) sum = fmaf(x.at[e], y.at[e], sum);
+  return sum;
+}
+__device__ __forceinline__ Four times(const Four& x, const Four& y) {
+  Four z;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) z.at[e] = x.at[e] * y.at[e];
+  return z;
+}
+
+// ---- the rows of a chunk ----
+
+// What a thread that forms rows has loaded: 4 keys of a row, and for some 4 values.
 struct Loaded {
   Four r, w, k, a, b, v;
 };
 
-// A row that changes nothing: no decay, and zeros.
+// A row that is not there changes nothing: no decay, and zeros.
 __device__ __forceinline__ Loaded load_row(const Wkv7& p, const ChunkGrid& grid, int32_t chunk,
                                            int i, int64_t key, int64_t value, bool has_value) {
   Loaded x{};
@@ -95,21 +123,28 @@ __device__ __forceinline__ Loaded load_row(const Wkv7& p, const ChunkGrid& grid,
   return x;
 }
 
-__device__ __forceinline__ float dot(const Four& x, const Four& y, float sum) {
-#pragma unroll
-  for (int e = 0; e < 4; ++e) sum = fmaf(x.at[e], y.at[e], sum);
-  return sum;
-}
-__device__ __forceinline__ Four times(const Four& x, const Four& y) {
-  Four z;
-#pragma unroll
-  for (int e = 0; e < 4; ++e) z.at[e] = x.at[e] * y.at[e];
-  return z;
+// 4 keys of a row, as two pairs.
+__device__ __forceinline__ void put_row(float* to, const Four& x) {
+  store<4>(to, split(x.at[0], x.at[1]));
+  store<4>(to + 4, split(x.at[2], x.at[3]));
 }
 
-// 16 lanes take row s: its form, and its column of the products.
-__device__ __forceinline__ void form_rows(const Rows& rows, int s, int first_row_of_warp, int lane,
-                                          Form& form, float (*products)[kChunk][kChunk]) {
+// 4 keys of two rows that follow each other. The upper half of a warp has the second row: halves
+// exchange two keys, so that each has both rows for the other two.
+__device__ __forceinline__ void put_pair(float* to, bool upper, const Four& x) {
+  const float got0 = __shfl_xor_sync(kWholeWarp, upper ? x.at[0] : x.at[2], kPrepareLanes);
+  const float got1 = __shfl_xor_sync(kWholeWarp, upper ? x.at[1] : x.at[3], kPrepareLanes);
+  to += upper ? 8 : 0;
+  store<4>(to, upper ? split(got0, x.at[2]) : split(x.at[0], got0));
+  store<4>(to + 4, upper ? split(got1, x.at[3]) : split(x.at[1], got1));
+}
+
+// 16 lanes take row s, the others of their warp the one before or after it: its form, and its
+// column of the products.
+__device__ __forceinline__ void form_rows(const Rows& rows, int s, int lane, Form& form,
+                                          float (*products)[kChunk][kChunk]) {
+  const bool upper = lane >= kPrepareLanes;
+  const int first_row_of_warp = s - (upper ? 1 : 0);
   const int key = 4 * (lane % kPrepareLanes);
   Four before{{1.0f, 1.0f, 1.0f, 1.0f}};  // P_{s-1}
   Four b = load<4>(&rows.b[s][key]), k = load<4>(&rows.k[s][key]);
@@ -124,28 +159,71 @@ __device__ __forceinline__ void form_rows(const Rows& rows, int s, int first_row
     const Four a = load<4>(&rows.a[t][key]), r = load<4>(&rows.r[t][key]);
     if (t == s) {
       const Four through = times(before, w);
-      store<4>(&form.a[s][key], times(a, before));
-      store<4>(&form.r[s][key], times(r, through));
+      put_row(&form.a[s][2 * key], times(a, before));
+      put_row(&form.r[s][2 * key], times(r, through));
       if (s == kChunk - 1) store<4>(&form.decay[key], through);
     }
     if (t > s) {
-      sums[4 * t] = dot(a, b, 0.0f);
-      sums[4 * t + 1] = dot(a, k, 0.0f);
+      sums[4 * t] = dot(a, b);
+      sums[4 * t + 1] = dot(a, k);
       b = times(b, w);
       k = times(k, w);
     }
     if (t >= s) {
-      sums[4 * t + 2] = dot(r, b, 0.0f);
-      sums[4 * t + 3] = dot(r, k, 0.0f);
+      sums[4 * t + 2] = dot(r, b);
+      sums[4 * t + 3] = dot(r, k);
     }
   }
-  store<4>(&form.b[s][key], b);
-  store<4>(&form.k[s][key], k);
+  put_pair(&form.b[s / 2][4 * key], upper, b);
+  put_pair(&form.k[s / 2][4 * key], upper, k);
   fold_sums<kPrepareLanes, 4 * kChunk>(sums, lane);
   const int held = lane % kPrepareLanes;  // lane l holds numbers 2 l and 2 l + 1
   products[held % 2 * 2][held / 2][s] = sums[0];
   products[held % 2 * 2 + 1][held / 2][s] = sums[1];
 }
+
+// The warps that load and form, from chunk to chunk.
+struct Forming {
+  int s, lane;
+  int32_t first_key, first_value;  // columns
+  Loaded next;
+
+  __device__ Forming(const Wkv7& p, const ChunkGrid& grid, int thread, int64_t first_key_column,
+                     int64_t first_value_column)
+      : s(thread / kPrepareLanes),
+        lane(thread % kWarpSize),
+        first_key(static_cast<int32_t>(first_key_column)),
+        first_value(static_cast<int32_t>(first_value_column)) {
+    load(p, grid, 0);
+  }
+
+  __device__ int quad() const { return 4 * (lane % kPrepareLanes); }
+  __device__ void load(const Wkv7& p, const ChunkGrid& grid, int32_t chunk) {
+    next = load_row(p, grid, chunk, s, first_key + quad(), first_value + quad(),
+                    quad() < kBlockValues);
+  }
+
+  __device__ void step(const Wkv7& p, const ChunkGrid& grid, int32_t n, Shared& shared) {
+    const int32_t chunks = grid.chunks(), formed = n - 1;
+    if (n < chunks) {
+      Rows& rows = shared.rows[n % 2];
+      const int quad = this->quad();
+      store<4>(&rows.r[s][quad], next.r);
+      store<4>(&rows.w[s][quad], next.w);
+      store<4>(&rows.k[s][quad], next.k);
+      store<4>(&rows.a[s][quad], next.a);
+      store<4>(&rows.b[s][quad], next.b);
+      if (quad < kBlockValues) store<4>(&shared.v[n % 4][s][quad], next.v);
+      load(p, grid, n + 1);
+    }
+    if (formed >= 0 && formed < chunks) {
+      form_rows(shared.rows[formed % 2], s, lane, shared.forms[formed % 3],
+                shared.products[formed % 2]);
+    }
+  }
+};
+
+// ---- the system for u ----
 
 // Lane c < 8 solves for column c of T and its Q, lane 8 + c for column c of W and its Z: forward
 // substitution with the columns of the unit matrix and of ak.
@@ -157,128 +235,89 @@ __device__ __forceinline__ void solve(const float (*products)[kChunk][kChunk], i
   const auto& rk = products[3];
   const int c = lane % kChunk;
   const bool of_v = lane >= kChunk;
+  const auto put = [&](int t, int matrix, float x) {
+    float* to = &solved[t][2 * kChunk * matrix + c / 2 * 4 + c % 2];
+    const float high = tf32_high(x);
+    to[0] = high;
+    to[2] = x - high;
+  };
   float x[kChunk];
 #pragma unroll
   for (int t = 0; t < kChunk; ++t) {
     x[t] = of_v ? ak[t][c] : t == c ? 1.0f : 0.0f;
 #pragma unroll
     for (int s = 0; s < t; ++s) x[t] = fmaf(ab[t][s], x[s], x[t]);
-    solved[t][lane] = x[t];
+    put(t, of_v ? 1 : 0, x[t]);
   }
 #pragma unroll
   for (int t = 0; t < kChunk; ++t) {
     float y = of_v ? rk[t][c] : 0.0f;
 #pragma unroll
     for (int s = 0; s <= t; ++s) y = fmaf(rb[t][s], x[s], y);
-    solved[t][2 * kChunk + lane] = y;
+    put(t, of_v ? 3 : 2, y);
   }
 }
 
-// 4 values' outputs of a chunk to `out`, [8] rows of which some exist, and the state after it.
-// `value`: the first value of this thread's in the block.
-__device__ __forceinline__ void advance(const Form& form, const float (*v)[kBlockValues],
+// ---- the state ----
+
+// change += x (B or K), half of the keys at a time: as many products as hide each other's latency.
+__device__ __forceinline__ void add_rows(const SplitA& x, const float* rows,
+                                         FragmentC (&change)[kTiles]) {
+  constexpr int kHalf = kTiles / 2;
+#pragma unroll
+  for (int first = 0; first < kTiles; first += kHalf) {
+    SplitB right[kHalf];
+#pragma unroll
+    for (int j = 0; j < kHalf; ++j) right[j] = load_split(rows + 4 * 8 * (first + j));
+    multiply_add(x, right, &change[first]);
+  }
+}
+
+// The outputs of a chunk for 16 values, of which `value` is this warp's first in the block, and the
+// state after it.
+__device__ __forceinline__ void advance(const Form& form, const float (*v)[kValuePitch],
                                         const float (*solved)[kSolvedPitch], int value, int lane,
-                                        Four (&state)[4], const ChunkGrid& grid, int32_t chunk,
-                                        MatrixOut32 out, int64_t out_column) {
-  const int key = 4 * (lane % kKeyLanes);
-  // A lane will have one row of two values, and takes the rows in an order that begins with it.
-  const int t = lane % kKeyLanes / 2, pair = lane % 2;
-  float sums[kChunk * 8];  // [row][pair][X of 2 values, S (r P) of 2 values]
+                                        FragmentC (&state)[kTiles], const ChunkGrid& grid,
+                                        int32_t chunk, MatrixOut32 out, int64_t out_column) {
+  const int g = lane / 4, t = lane % 4;
+  SplitSum x, y, u;  // X = S (a P); y, u
 #pragma unroll
-  for (int n = 0; n < kChunk; ++n) {
-    const Four a = load<4>(&form.a[n ^ t][key]), r = load<4>(&form.r[n ^ t][key]);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float* to = sums + n * 8 + i / 2 * 4 + i % 2;
-      to[0] = dot(state[i], a, 0.0f);
-      to[2] = dot(state[i], r, 0.0f);
-    }
+  for (int j = 0; j < kTiles; ++j) {
+    const SplitA s = split(state[j]);
+    const int pair = 4 * (4 * j + t);
+    x.add_product(s, load_split(&form.a[g][pair]));
+    y.add_product(s, load_split(&form.r[g][pair]));
   }
-  fold_turned<kKeyLanes, 2, kChunk * 8>(sums);
-  fold_sums<2, 8>(sums, lane);
-  const float x0 = sums[0], x1 = sums[1];
-  float u0 = 0.0f, u1 = 0.0f, y0 = sums[2], y1 = sums[3];
-  Four values[kChunk];
+  const SplitA values = split(FragmentC{{v[2 * t][value + g], v[2 * t + 1][value + g],
+                                         v[2 * t][value + 8 + g], v[2 * t + 1][value + 8 + g]}});
+  const float* mine = solved[g] + 4 * t;
+  FragmentC change[kTiles]{};
+  u.add_product(values, load_split(mine + 2 * kChunk));
+  y.add_product(values, load_split(mine + 6 * kChunk));
+  add_rows(values, form.k[t] + 4 * g, change);
+  const SplitA from_state = split(x.total());
+  u.add_product(from_state, load_split(mine));
+  y.add_product(from_state, load_split(mine + 4 * kChunk));
+  add_rows(split(u.total()), form.b[t] + 4 * g, change);
+  // The state itself is added to outside of tensor cores, which cut off low bits: it lasts.
 #pragma unroll
-  for (int s = 0; s < kChunk; ++s) values[s] = load<4>(&v[s][value]);
+  for (int j = 0; j < kTiles; ++j) {
+    const Pack<float, 2> decay = load<2>(&form.decay[8 * j + 2 * t]);
 #pragma unroll
-  for (int s = 0; s < kChunk; s += 4) {
-    const Four from_x = load<4>(&solved[t][s]), from_v = load<4>(&solved[t][kChunk + s]);
-    const Four y_from_x = load<4>(&solved[t][2 * kChunk + s]);
-    const Four y_from_v = load<4>(&solved[t][3 * kChunk + s]);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const Four& all = values[s + e];
-      const float xs0 = __shfl_sync(kWholeWarp, x0, 2 * (s + e) + pair, kKeyLanes);
-      const float xs1 = __shfl_sync(kWholeWarp, x1, 2 * (s + e) + pair, kKeyLanes);
-      const float v0 = pair != 0 ? all.at[2] : all.at[0], v1 = pair != 0 ? all.at[3] : all.at[1];
-      u0 = fmaf(from_x.at[e], xs0, fmaf(from_v.at[e], v0, u0));
-      u1 = fmaf(from_x.at[e], xs1, fmaf(from_v.at[e], v1, u1));
-      y0 = fmaf(y_from_x.at[e], xs0, fmaf(y_from_v.at[e], v0, y0));
-      y1 = fmaf(y_from_x.at[e], xs1, fmaf(y_from_v.at[e], v1, y1));
-    }
+    for (int i = 0; i < 4; ++i)
+      state[j].at[i] = fmaf(state[j].at[i], decay.at[i % 2], change[j].at[i]);
   }
-  if (grid.has(chunk, t))
-    store<2>(out.row(grid.row(chunk, t)) + out_column + 2 * pair, Pack<float, 2>{{y0, y1}});
-
-  const Four decay = load<4>(&form.decay[key]);
+  const FragmentC outputs = y.total();
 #pragma unroll
-  for (int i = 0; i < 4; ++i) state[i] = times(state[i], decay);
-#pragma unroll
-  for (int s = 0; s < kChunk; ++s) {
-    const Four b = load<4>(&form.b[s][key]), k = load<4>(&form.k[s][key]);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float u = __shfl_sync(kWholeWarp, i % 2 == 0 ? u0 : u1, 2 * s + i / 2, kKeyLanes);
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        state[i].at[e] = fmaf(u, b.at[e], fmaf(values[s].at[i], k.at[e], state[i].at[e]));
-    }
+  for (int i = 0; i < 2; ++i) {
+    if (!grid.has(chunk, 2 * t + i)) continue;
+    float* to = out.row(grid.row(chunk, 2 * t + i)) + out_column + g;
+    to[0] = outputs.at[i];
+    to[8] = outputs.at[2 + i];
   }
 }
 
-// The preparing warps, from chunk to chunk.
-struct Preparing {
-  int s, lane, warp;
-  int64_t key, value;  // columns
-  bool has_value;
-  Loaded next;
-
-  __device__ Preparing(const Wkv7& p, const ChunkGrid& grid, int thread, int64_t first_key,
-                       int64_t first_value)
-      : s(thread / kPrepareLanes), lane(thread % kWarpSize), warp(thread / kWarpSize) {
-    const int quad = 4 * (thread % kPrepareLanes);
-    key = first_key + quad;
-    value = first_value + quad;
-    has_value = quad < kBlockValues;
-    next = load_row(p, grid, 0, s, key, value, has_value);
-  }
-
-  __device__ void step(const Wkv7& p, const ChunkGrid& grid, int32_t n, Shared& shared) {
-    const int32_t chunks = grid.chunks();
-    if (n < chunks) {
-      const int quad = 4 * (lane % kPrepareLanes);
-      Rows& rows = shared.rows[n % 2];
-      store<4>(&rows.r[s][quad], next.r);
-      store<4>(&rows.w[s][quad], next.w);
-      store<4>(&rows.k[s][quad], next.k);
-      store<4>(&rows.a[s][quad], next.a);
-      store<4>(&rows.b[s][quad], next.b);
-      if (has_value) store<4>(&shared.v[n % 4][s][quad], next.v);
-      next = load_row(p, grid, n + 1, s, key, value, has_value);
-    }
-    const int32_t formed = n - 1, solvable = n - 2;
-    if (formed >= 0 && formed < chunks) {
-      form_rows(shared.rows[formed % 2], s, warp * kWarpSize / kPrepareLanes, lane,
-                shared.forms[formed % 3], shared.products[formed % 2]);
-    }
-    // By the warp that has the fewest products to form.
-    if (warp == kPrepareWarps - 1 && lane < 2 * kChunk && solvable >= 0 && solvable < chunks)
-      solve(shared.products[solvable % 2], lane, shared.solved[solvable % 2]);
-  }
-};
-
-__global__ void __launch_bounds__(kChunkThreads, 2)
+__global__ void __launch_bounds__(kThreads, 1)
     wkv7_chunks_kernel(Wkv7 p, Ragged rows, StateRows states, RunLengths lengths, MatrixOut32 out) {
   next_may_start();
   previous_done();
@@ -288,24 +327,41 @@ __global__ void __launch_bounds__(kChunkThreads, 2)
   const ChunkGrid grid(run, rows);
   const int64_t head = blockIdx.y, first_key = head * kDim;
   const int64_t first_value = first_key + int64_t{blockIdx.z} * kBlockValues;
-  const int32_t steps = grid.chunks() + kAhead;
-  const auto thread = static_cast<int>(threadIdx.x);
+  const int32_t chunks = grid.chunks(), steps = chunks + kAhead;
+  const int warp = warp_of_block(), lane = lane_of_warp();
   Shared& s = *shared<Shared>();
 
-  if (thread >= kStateWarps * kWarpSize) {
-    Preparing preparing(p, grid, thread - kStateWarps * kWarpSize, first_key, first_value);
+  if (warp == kValueWarps + kFormWarps) {
     for (int32_t n = 0; n < steps; ++n) {
-      preparing.step(p, grid, n, s);
+      const int32_t chunk = n - 2;
+      if (chunk >= 0 && chunk < chunks && lane < 2 * kChunk)
+        solve(s.products[chunk % 2], lane, s.solved[chunk % 2]);
       __syncthreads();
     }
     return;
   }
-  const int lane = thread % kWarpSize;
-  const int value = thread / kWarpSize * kWarpValues + lane / kKeyLanes * 4;  // in the block
-  float* bytes = state_of(states, sequence) + (first_value + value) * kDim + 4 * (lane % kKeyLanes);
-  Four state[4];
+  if (warp >= kValueWarps) {
+    Forming forming(p, grid, static_cast<int>(threadIdx.x) - kValueWarps * kWarpSize, first_key,
+                    first_value);
+    for (int32_t n = 0; n < steps; ++n) {
+      forming.step(p, grid, n, s);
+      __syncthreads();
+    }
+    return;
+  }
+  const int value = warp * kWarpValues, g = lane / 4, t = lane % 4;
+  float* bytes = state_of(states, sequence) + (first_value + value + g) * kDim + 2 * t;
+  FragmentC state[kTiles];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) state[i] = run.fresh ? Four{} : load<4>(bytes + i * kDim);
+  for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Pack<float, 2> x =
+          run.fresh ? Pack<float, 2>{} : load<2>(bytes + half * 8 * kDim + j * 8);
+      state[j].at[2 * half] = x.at[0];
+      state[j].at[2 * half + 1] = x.at[1];
+    }
+  }
   for (int32_t n = 0; n < steps; ++n) {
     const int32_t chunk = n - kAhead;
     if (chunk >= 0) {
@@ -315,7 +371,13 @@ __global__ void __launch_bounds__(kChunkThreads, 2)
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) store<4>(bytes + i * kDim, state[i]);
+  for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      store<2>(bytes + half * 8 * kDim + j * 8,
+               Pack<float, 2>{{state[j].at[2 * half], state[j].at[2 * half + 1]}});
+    }
+  }
 }
 
 }  // namespace wkv7_chunks

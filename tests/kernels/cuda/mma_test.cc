@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/base/random.h"
+#include "kernels/cuda/device/tf32.cuh"
 
 namespace trireme::cuda {
 namespace {
@@ -72,6 +73,42 @@ TYPED_TEST(Mma, ProductsOfLoadedMatrices) {
           EXPECT_NEAR(c[m][n], want, 1e-5) << m << ", " << n << ", seed " << seed;
         }
       }
+    }
+  }
+}
+
+// Numbers of f32 in two of tf32 each: their products are as good as f32's, and a result is the left
+// operand of the next product as it is.
+TEST(MmaTf32, ProductsAreAsGoodAsOfF32) {
+  const auto number = [](int matrix, int row, int col) {
+    return normal(5, static_cast<uint64_t>(matrix * 1000 + row * 8 + col));
+  };
+  float first[16][8] = {}, second[16][8] = {};
+  run_warp(3, [&](int lane) {
+    const int g = lane / 4, t = lane % 4;
+    const auto product = [&](const FragmentC& a, int matrix) {  // a B, of B's rows 2t and 2t + 1
+      alignas(16) Pack<float, 4> b = split(number(matrix, 2 * t, g), number(matrix, 2 * t + 1, g));
+      SplitSum sum;
+      sum.add_product(split(a), load_split(b.at));
+      return sum.total();
+    };
+    const FragmentC a{{number(0, g, 2 * t), number(0, g, 2 * t + 1), number(0, g + 8, 2 * t),
+                       number(0, g + 8, 2 * t + 1)}};
+    const FragmentC b = product(a, 1), c = product(b, 2);
+    for (int i = 0; i < 4; ++i) {
+      first[g + i / 2 * 8][2 * t + i % 2] = b.at[i];
+      second[g + i / 2 * 8][2 * t + i % 2] = c.at[i];
+    }
+  });
+  for (int m = 0; m < 16; ++m) {
+    for (int n = 0; n < 8; ++n) {
+      double want_first = 0, want_second = 0;
+      for (int k = 0; k < 8; ++k) {
+        want_first += double{number(0, m, k)} * number(1, k, n);
+        want_second += double{first[m][k]} * number(2, k, n);
+      }
+      EXPECT_NEAR(first[m][n], want_first, 2e-6) << m << ", " << n;
+      EXPECT_NEAR(second[m][n], want_second, 5e-6) << m << ", " << n;
     }
   }
 }
