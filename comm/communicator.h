@@ -51,6 +51,9 @@ class Communicator {
   // Whether collectives on tensors of the device may be recorded into a graph of the device, once
   // each has been called without. send and receive may not.
   virtual bool capturable() const { return false; }
+  // A recording that holds collectives of this group has just been queued on the device: for those
+  // who watch over queued work. Not ok: the group has failed.
+  virtual Status queued_recording() { return {}; }
 };
 
 }  // namespace trireme

@@ -54,6 +54,7 @@ class CountingCommunicator final : public Communicator {
     return inner_->split(color, key);
   }
   bool capturable() const override { return inner_->capturable(); }
+  Status queued_recording() override { return inner_->queued_recording(); }
 
  private:
   template <class Call>

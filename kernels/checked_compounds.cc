@@ -44,4 +44,14 @@ void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView
   ops_->rope_store(cos_sin, style, q, k, v, rows, cache);
 }
 
+void CheckedOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                                  TensorView y) {
+  check_norm(y, norm_args, y);
+  check_finish(args, y);
+  CHECK(int64_t{norm_args.groups} * args.head_dim == y.cols)
+      << "wkv7_norm_finish: " << norm_args.groups << " groups of " << args.head_dim << " in "
+      << y.cols << " columns";
+  ops_->wkv7_norm_finish(norm_args, args, y);
+}
+
 }  // namespace trireme

@@ -335,7 +335,7 @@ void CheckedOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows&
   ops_->wkv7(args, rows, states, out);
 }
 
-void CheckedOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
+void CheckedOps::check_finish(const Wkv7FinishArgs& args, const TensorView& y) const {
   CHECK(args.head_dim > 0 && y.cols % args.head_dim == 0)
       << "wkv7_finish: " << y.cols << " columns in heads of " << args.head_dim;
   for (const ConstTensorView& x : {args.r, args.k, args.v, args.g, ConstTensorView(y)}) {
@@ -343,6 +343,10 @@ void CheckedOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
   }
   check_matrix("wkv7_finish: r_k", args.r_k, 1, y.cols);
   check_disjoint("wkv7_finish", y, {args.r, args.k, args.v, args.g, args.r_k});
+}
+
+void CheckedOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
+  check_finish(args, y);
   ops_->wkv7_finish(args, y);
 }
 

@@ -52,9 +52,12 @@ class CheckedOps final : public Ops {
                     const WeightView& down, TensorView inner, TensorView y) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
+  void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                        TensorView y) override;
 
  private:
   void check_norm(const ConstTensorView& x, const NormArgs& args, const TensorView& y) const;
+  void check_finish(const Wkv7FinishArgs& args, const TensorView& y) const;
   void check_linear(const ConstTensorView& x, const WeightView& w, const TensorView& y) const;
   void check_rope(const ConstTensorView& cos_sin, int32_t head_dim, const TensorView& x) const;
   void check_store(const ConstTensorView& k, const ConstTensorView& v, const Ragged& rows,

@@ -297,6 +297,14 @@ class Ops {
     rope(cos_sin, style, cache.head_dim, k);
     store_kv(k, v, rows, cache);
   }
+
+  // What follows wkv7(): y = norm(y) over each head, then wkv7_finish(). REQUIRES: as norm() and
+  // wkv7_finish(); norm_args.groups * args.head_dim == y.cols.
+  virtual void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                                TensorView y) {
+    norm(y, norm_args, y);
+    wkv7_finish(args, y);
+  }
 };
 
 }  // namespace trireme

@@ -16,6 +16,11 @@ std::vector<std::string> cuda_library_folders() {
   return {here.string(), lib.string(), (lib / "trireme").string()};
 }
 
+const NcclDoor* nccl_door(const CudaLibrary& library) {
+  const auto door = reinterpret_cast<NcclDoorFunction*>(library.symbol(kNcclDoorName));
+  return door == nullptr ? nullptr : door();
+}
+
 CudaFound look_for_cuda(std::span<const std::string> folders) {
   CudaFound found;
   Result<CudaLibrary> library = open_cuda_library(folders);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/nccl/door.h"
 #include "kernels/cuda/plugin/open_plugin.h"
 #include "launcher/world.h"
 #include "runtime/config/deployment.h"
@@ -24,6 +25,9 @@ struct CudaFound {
 // Where the library is looked for before the system is asked: beside this program, and in lib and
 // lib/trireme beside its folder.
 std::vector<std::string> cuda_library_folders();
+
+// Communicators for tensors of GPUs; null where the library has none.
+const NcclDoor* nccl_door(const CudaLibrary& library);
 
 // Opens the library and asks it for GPUs.
 CudaFound look_for_cuda(std::span<const std::string> folders);

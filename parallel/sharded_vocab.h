@@ -43,9 +43,7 @@ class VocabParallelHead {
 
   int64_t rows_max() const { return rows_max_; }
   // Of what it computes in, besides the table.
-  uint64_t workspace_bytes() const {
-    return mine_.bytes() + all_.bytes() + row_numbers_.bytes();
-  }
+  uint64_t workspace_bytes() const { return mine_.bytes() + all_.bytes() + row_numbers_.bytes(); }
 
   // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim], logits is
   // [rows, vocab] f32, both on the device.

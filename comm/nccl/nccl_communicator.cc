@@ -41,6 +41,7 @@ class NcclGroup final : public NcclCommunicator {
   int rank() const override { return control_->rank(); }
   int size() const override { return control_->size(); }
   bool capturable() const override { return true; }
+  Status queued_recording() override { return watch_queue("a recorded step"); }
   Status status() const override { return nccl_->status(); }
 
   Status all_reduce_sum(TensorView x) override {

@@ -53,6 +53,8 @@ class CudaOps final : public Ops {
                     const WeightView& down, TensorView inner, TensorView y) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
+  void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                        TensorView y) override;
 
  private:
   Context& context_;

@@ -76,12 +76,16 @@ std::string report_text(const MachineReport& report) {
   if (cuda.library) {
     line("library", cuda.library->path);
     line("cuda", cuda.library->plugin->versions());
+    if (const NcclDoor* nccl = nccl_door(*cuda.library); nccl != nullptr)
+      line("nccl", nccl->version());
   }
   for (const GpuInfo& gpu : cuda.gpus) {
     line(fmt::format("gpu {}", gpu.ordinal),
-         fmt::format("{}, compute capability {}, {} multiprocessors, {}, {} free", gpu.name,
+         fmt::format("{}, compute capability {}, {} multiprocessors, {}{}", gpu.name,
                      capability(gpu), gpu.multiprocessors, format_size(gpu.memory_bytes),
-                     format_size(gpu.memory_bytes_free)));
+                     gpu.memory_bytes_free == 0  // not known: asking would begin to use the GPU
+                         ? ""
+                         : fmt::format(", {} free", format_size(gpu.memory_bytes_free))));
   }
   line("auto", choice_text(report));
   return text;
@@ -98,11 +102,16 @@ Json report_json(const MachineReport& report) {
                               {"memory_bytes", gpu.memory_bytes},
                               {"memory_bytes_free", gpu.memory_bytes_free}});
   }
-  JsonObject cuda{
-      {"library", nullptr}, {"versions", nullptr}, {"problem", nullptr}, {"gpus", gpus}};
+  JsonObject cuda{{"library", nullptr},
+                  {"versions", nullptr},
+                  {"problem", nullptr},
+                  {"nccl", nullptr},
+                  {"gpus", gpus}};
   if (found.library) {
     cuda["library"] = found.library->path;
     cuda["versions"] = found.library->plugin->versions();
+    if (const NcclDoor* nccl = nccl_door(*found.library); nccl != nullptr)
+      cuda["nccl"] = nccl->version();
   }
   if (!found.problem.ok()) cuda["problem"] = found.problem.message();
   return JsonObject{{"version", report.version},

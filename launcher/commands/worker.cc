@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "comm/borrowed_communicator.h"
 #include "kernels/cpu/features.h"
 #include "launcher/commands/gpu_cache.h"
 #include "launcher/output.h"
@@ -51,7 +52,31 @@ Result<std::unique_ptr<Device>> make_device(const EngineOptions& engine, const R
   return device;
 }
 
-// Every rank calls it. Sets worker.choice and worker.device; returns the exit code.
+// How ranks with GPUs exchange tensors; worker.device_world stays null where there is one rank. A
+// failure of NCCL that its watchdog finds ends the job: the rank's own thread may be waiting for a
+// device that will not answer.
+int join_gpus(RankWorld& world, const CudaFound& found, Worker& worker) {
+  if (worker.choice.kind != DeviceKind::kCuda || world.size == 1) return kExitOk;
+  const NcclDoor* door = nccl_door(*found.library);
+  if (door == nullptr) {
+    return fail(
+        world,
+        unavailable(fmt::format("{} has no communicators: build it anew", found.library->path)),
+        Doing::kConfiguring);
+  }
+  NcclOptions options;
+  options.ordinal = worker.choice.gpu;
+  options.on_failure = [&world](const Status& status) { fail(world, status, Doing::kRunning); };
+  Result<DeviceCommunicator> made =
+      door->make(std::make_unique<BorrowedCommunicator>(*world.world), *worker.device, options);
+  if (!made.ok()) return fail(world, made.status(), Doing::kRunning);
+  worker.device_world = std::move(made->world);
+  if (worker.choice.note.empty()) worker.choice.note = made->choice.why;
+  return kExitOk;
+}
+
+// Every rank calls it. Sets worker.choice, worker.device and worker.device_world; returns the exit
+// code.
 int open_device(const EngineOptions& engine, RankWorld& world, Worker& worker) {
   CudaFound found;
   if (engine.device != DeviceKind::kCpu) found = look_for_cuda(cuda_library_folders());
@@ -66,7 +91,7 @@ int open_device(const EngineOptions& engine, RankWorld& world, Worker& worker) {
   if (const int code = settle(world, device.status(), Doing::kConfiguring); code != kExitOk)
     return code;
   worker.device = device.take();
-  return kExitOk;
+  return join_gpus(world, found, worker);
 }
 
 }  // namespace
@@ -182,7 +207,8 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   if (const int code = settle(world, fits, Doing::kConfiguring); code != kExitOk) return code;
   // Before the groups: what moves their tensors depends on where these lie.
   if (const int code = open_device(engine, world, worker); code != kExitOk) return code;
-  Result<Groups> groups = make_groups(*world.world, world.mesh);
+  Communicator& ranks = worker.device_world != nullptr ? *worker.device_world : *world.world;
+  Result<Groups> groups = make_groups(ranks, world.mesh);
   if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
   worker.groups = std::make_unique<Groups>(groups.take());
   const Status loaded = load_model(deployment, files, world, rows_max, worker);

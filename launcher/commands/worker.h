@@ -30,6 +30,7 @@ struct Worker {
   const ModelSpec* spec = nullptr;
   DeviceChoice choice;
   std::unique_ptr<Device> device;
+  std::unique_ptr<Communicator> device_world;  // of ranks with GPUs: tensors of the device too
   std::unique_ptr<Groups> groups;
   std::unique_ptr<Model> model;
   std::unique_ptr<Executor> executor;

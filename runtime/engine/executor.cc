@@ -221,7 +221,10 @@ Status Executor::compute_recorded(Carry& carry, LogitsUser* user) {
     return model_.head(queued.x, float_rows(logits_, queued.x.rows, model_.spec().vocab));
   };
   if (Status s = recorded_->run(padded_size_, work, ran); !s.ok()) return s;
-  if (!ran) model_.count_step(builder_->rows(), builder_->logit_rows());
+  if (!ran) {
+    model_.count_step(builder_->rows(), builder_->logit_rows());
+    if (Status s = groups_.shards->queued_recording(); !s.ok()) return s;
+  }
   if (!groups_.last_stage()) return Status::ok_status();
   return hand_out(0, builder_->logit_rows(), user);
 }

@@ -66,6 +66,8 @@ class Executor {
   const CacheLayout& layout() const { return model_.layout(); }
   std::span<const uint32_t> blocks_total() const { return blocks_total_; }
   uint64_t cache_bytes() const { return store_.bytes(); }
+  // Of the device's memory, besides cache and model: logits.
+  uint64_t workspace_bytes() const { return logits_.bytes(); }
   const Model& model() const { return model_; }
   DeviceSampler* sampler() const { return device_.sampler(); }
   std::string device_name() const { return std::string(device_.name()); }

@@ -4,6 +4,9 @@ The package ships the file with CRLF line ends; it is written with LF, as upstre
 """
 
 import hashlib
+import io
+import tarfile
+import tempfile
 from importlib.metadata import distribution
 
 from . import corpus
@@ -12,6 +15,14 @@ from .tokenizer_goldens import write_lines
 SHA256 = "e6dee3d4e31b4d5c40ac99508ac6c701ceef4bed681bf2167ce9a908552bca89"
 NAME = "rwkv_vocab_v20230424.txt"
 ADDED = ["<|endoftext|>", "\n\nUser:", "\n\nAssistant:", " Assistant", "\n\nSystem: ", "<think>", "</think>"]
+
+
+def pack(path, data):
+    """A seventh of its size; tests/CMakeLists.txt unpacks it."""
+    info = tarfile.TarInfo(NAME)
+    info.size = len(data)
+    with tarfile.open(path, "w:xz", preset=9) as archive:
+        archive.addfile(info, io.BytesIO(data))
 
 
 def make(out):
@@ -23,8 +34,12 @@ def make(out):
     (folder / "LICENSE").write_bytes(files["LICENSE"].locate().read_bytes())
     data = files[NAME].locate().read_bytes().replace(b"\r\n", b"\n")
     assert hashlib.sha256(data).hexdigest() == SHA256
-    (folder / NAME).write_bytes(data)
-    tokenizer = TRIE_TOKENIZER(str(folder / NAME))
+    pack(folder / (NAME.removesuffix(".txt") + ".tar.xz"), data)
+    with tempfile.TemporaryDirectory() as unpacked:
+        path = f"{unpacked}/{NAME}"
+        with open(path, "wb") as file:
+            file.write(data)
+        tokenizer = TRIE_TOKENIZER(path)
     cases = []
     for text in dict.fromkeys(corpus.case_lines(7, 560, ADDED) + [" " * 127, " " * 128, " " * 129, "Hello world", "你好"]):
         ids = tokenizer.encode(text)

@@ -52,7 +52,7 @@ MODULES = {
     "runtime/config": ["runtime/gateway"],  # fills every component's Options
     "launcher/client": ["kernels/base"],  # talks to servers over HTTP, ours or others
     "launcher": ["launcher/client", "runtime/config", "kernels/ref", "kernels/cpu", "kernels/cuda/plugin",
-                 "comm/in_process", "comm/mpi"],
+                 "comm/in_process", "comm/mpi", "comm/nccl"],
 }
 
 FLOORS = sorted({module.split("/")[0] for module in MODULES})

@@ -2,12 +2,13 @@
 //
 //   bench_device --device cpu|cuda ops [--seconds N]
 //   bench_device --device cpu|cuda model NAME [--seconds N]     a folder of tests/bench/models
-//   bench_device --device cpu --smoke                           both, small, in seconds
+//   bench_device --device cpu|emulated --smoke                  both, small: shows that it runs
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/cuda_device.h"
 #include "tests/bench/device/model_bench.h"
 #include "tests/bench/device/op_bench.h"
 #include "tests/support/cuda_gpu.h"
@@ -23,8 +24,9 @@ struct Arguments {
 };
 
 int usage() {
-  std::fputs("usage: bench_device --device cpu|cuda (ops | model NAME | --smoke) [--seconds N]\n",
-             stderr);
+  std::fputs(
+      "usage: bench_device --device cpu|cuda|emulated (ops | model NAME | --smoke) [--seconds N]\n",
+      stderr);
   return 2;
 }
 
@@ -47,11 +49,13 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
     }
   }
   return !arguments.what.empty() && arguments.seconds > 0 &&
-         (arguments.device == "cpu" || arguments.device == "cuda");
+         (arguments.device == "cpu" || arguments.device == "cuda" ||
+          arguments.device == "emulated");
 }
 
 Result<std::unique_ptr<Device>> make_device(const std::string& name) {
   if (name == "cpu") return make_cpu_device({});
+  if (name == "emulated") return make_cuda_device({});
   const Result<CudaLibrary> library = test::find_gpu();
   if (!library.ok()) return library.status();
   return library->plugin->make_device({});
@@ -61,6 +65,7 @@ OpPlan all_ops() {
   OpPlan plan;
   plan.models = {"llama-3-8b", "rwkv7-7.2b", "yoco-3b", "llama-2-7b", "llama-1.1b"};
   plan.rows = {1, 64, 8192};
+  plan.rows_between = {2, 4, 8, 9, 16, 32, 256};
   plan.decodes = {{1, 131072}, {64, 1024}, {16, 32768}};
   plan.arena_bytes = size_t{2} << 30;
   return plan;
@@ -73,6 +78,7 @@ ModelPlan whole_model(const std::string& name) {
 Status smoke(Device& device, const Deadline& deadline) {
   OpPlan ops;
   ops.rows = {1, 5};
+  ops.rows_between = {2};
   ops.decodes = {{1, 100}, {3, 40}};
   ops.prefill = 70;
   ops.arena_bytes = size_t{1} << 20;

@@ -28,8 +28,7 @@ constexpr const char* kText =
 
 const Tokenizer& tokenizer() {
   static const std::unique_ptr<Tokenizer> loaded = [] {
-    auto read = load_rwkv_vocab(TRIREME_SOURCE_DIR
-                                "/tests/golden/data/rwkv_world/rwkv_vocab_v20230424.txt");
+    auto read = load_rwkv_vocab(TRIREME_BINARY_DIR "/rwkv_world/rwkv_vocab_v20230424.txt");
     CHECK(read.ok()) << read.status().message();
     return read.take();
   }();

@@ -1,5 +1,6 @@
 // The compounds of ops.h against the ops that their bodies name, on every device: the same bits
 // where the device promises the Row law, within a few roundings elsewhere.
+#include <array>
 #include <cmath>
 
 #include "tests/contract/ops_cache.h"
@@ -136,6 +137,38 @@ TEST_P(CompoundOps, FeedForward) {
   }
 }
 
+// Heads of all sizes, rows that do and do not begin at multiples of 16
+// bytes, and what a norm may lack.
+TEST_P(CompoundOps, Wkv7NormFinish) {
+  uint64_t seed = 1000;
+  for (auto [rows, heads, dim] :
+       {std::array{1, 2, 64}, {5, 3, 24}, {40, 4, 64}, {3, 9, 64}, {2, 5, 128}, {0, 1, 64}}) {
+    for (int i = 0; i < 8; ++i) {
+      const bool pad = i % 2 == 1, shared = i / 2 == 1, bare = i / 2 == 2;
+      SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", heads of " << dim);
+      Random random(seed);
+      const int64_t cols = int64_t{heads} * dim;
+      std::vector<Mat> in;  // r, k, v, g, y
+      for (int m = 0; m < 5; ++m)
+        in.push_back(Mat::random(*device_, random, rows, cols, pad ? m : 4 * m, 2, 0.5f));
+      const Mat r_k = Mat::random(*device_, random, 1, cols);
+      const Mat gain = Mat::random(*device_, random, 1, shared ? dim : cols);
+      const Mat bias = Mat::random(*device_, random, 1, shared ? dim : cols);
+      NormArgs norm{i / 2 == 3 ? NormKind::kRms : NormKind::kLayer, 6.4e-4f, heads, {}, {}};
+      if (!bare) norm.gain = gain.view(), norm.bias = bias.view();
+      const Wkv7FinishArgs args{in[0].view(), in[1].view(), in[2].view(),
+                                in[3].view(), r_k.view(),   dim};
+      Mat want = in[4].clone();
+      ops_.norm(want.view(), norm, want.view());
+      ops_.wkv7_finish(args, want.view());
+      ops_.wkv7_norm_finish(norm, args, in[4].view());
+      in[4].fetch();
+      want.fetch();
+      expect_equal(in[4].values(), want.values(), 1e-5, "y");
+    }
+  }
+}
+
 // What was stored shows in what attention reads.
 TEST_P(CompoundOps, RopeStore) {
   struct Shape {
@@ -171,8 +204,9 @@ TEST_P(CompoundOps, RopeStore) {
     ops_.rope_store(cos_sin.view(), s.style, q.view(), k.view(), v.view(), batch.ragged(), whole);
     ops_.attend(q.view(), batch.ragged(), whole, 0.25f, out.view());
     for (Mat* mat : {&q, &k, &want_q, &want_k, &out, &want}) mat->fetch();
-    expect_equal(q.values(), want_q.values(), 2e-7, "q");
-    expect_equal(k.values(), want_k.values(), 2e-7, "k");
+    // nvcc fuses one of a rotation's two products into its sum, and not the same one everywhere.
+    expect_equal(q.values(), want_q.values(), 1e-6, "q");
+    expect_equal(k.values(), want_k.values(), 1e-6, "k");
     expect_equal(out.values(), want.values(), s.cache.dtype == DType::kF32 ? 2e-6 : 1e-2, "out");
   }
 }

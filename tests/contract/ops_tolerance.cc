@@ -5,7 +5,7 @@
 namespace trireme::contract {
 
 double attend_tolerance(const DeviceCase& device, const CacheSpec& cache, const AttendRun& run) {
-  if (device.isa != "emulated") return kTolerance;
+  if (!device.tensor_cores()) return kTolerance;
   cuda::AttentionShape shape;
   shape.rows = run.step_rows;
   shape.sequences = run.sequences;

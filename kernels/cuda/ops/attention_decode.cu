@@ -21,6 +21,7 @@
 // nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 80 / 96 / 97 / 128 / 235 registers, 60 / 73
 // / 87 / 113 / 152 KB of shared memory, no spills; 64 HMMA and 32 LDSM a tile of heads of 128, and
 // copies are LDGSTS. It has not met a GPU yet: times are arithmetic.
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -108,6 +109,8 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
 template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  next_may_start();
+  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
   if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
@@ -160,7 +163,7 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
   dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
     launch(context, "attend (decode)",
-           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes},
+           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes, true},
            decode_kernel<T, kDim>, args, tiling, partials);
   });
 }

@@ -9,6 +9,7 @@
 //
 // nvcc 13.0, sm_90: 96 registers, 44 KB of shared memory for heads of 128, no spills.
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tiles.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -104,6 +105,8 @@ __device__ __forceinline__ void add_weighted(const float* weights, const float* 
 
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     fma_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  next_may_start();
+  previous_done();
   LineTile tile;
   if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
   const int part = static_cast<int>(blockIdx.z);
@@ -181,7 +184,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 void attend_fma(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials) {
   CHECK(tiling.lines == kLines);
   const Grid grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize),
-                  static_cast<size_t>(Layout(args.cache.head_dim).all) * sizeof(float)};
+                  static_cast<size_t>(Layout(args.cache.head_dim).all) * sizeof(float), true};
   launch(context, "attend (fma)", grid, fma_kernel, args, tiling, partials);
 }
 

@@ -8,6 +8,7 @@
 // that is zero at first and is kept between ops, which scratch is not, and the order of sums would
 // still be fixed only by reading everything again. Some 2 us a layer that decode pays.
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tiles.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -20,6 +21,8 @@ constexpr int kEach = kHeadDimMax / kWarpSize;
 
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     merge_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  next_may_start();
+  previous_done();
   const int warp = warp_of_block();
   const int lane = lane_of_warp();
   const int dim = args.cache.head_dim;
@@ -74,7 +77,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 void attend_merge(Context& context, const AttendArgs& args, const Tiling& tiling,
                   Partials partials) {
   const Grid grid{line_grid(args, tiling), dim3(kWarps * kWarpSize),
-                  static_cast<size_t>(kWarps * (1 + args.cache.head_dim)) * sizeof(float)};
+                  static_cast<size_t>(kWarps * (1 + args.cache.head_dim)) * sizeof(float), true};
   launch(context, "attend (merge)", grid, merge_kernel, args, tiling, partials);
 }
 

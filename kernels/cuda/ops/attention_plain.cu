@@ -9,6 +9,7 @@
 #include "kernels/cuda/device/cache.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tiles.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops/attention.h"
@@ -55,6 +56,8 @@ __device__ __forceinline__ void put_line(const Memory<T>& memory, const float* s
 
 template <class T>
 __global__ void plain_kernel(AttendArgs args) {
+  next_may_start();
+  previous_done();
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block(), lane = lane_of_warp(), dim = args.cache.head_dim;
   const int sequence = sequence_of(args.rows, row);
@@ -115,7 +118,7 @@ void attend_plain(Context& context, const AttendArgs& args) {
   CHECK(dim <= kHeadDimMax) << "heads of " << dim << " elements";
   const auto floats = static_cast<size_t>((1 + kWarps) * dim);
   const Grid grid{dim3(static_cast<unsigned>(args.rows.rows), static_cast<unsigned>(args.heads)),
-                  dim3(kWarps * kWarpSize), sizeof(Memory<float>) + floats * sizeof(float)};
+                  dim3(kWarps * kWarpSize), sizeof(Memory<float>) + floats * sizeof(float), true};
   dispatch_floats(args.cache.dtype, [&](auto zero) {
     using T = decltype(zero);
     static_assert(sizeof(Memory<T>) == sizeof(Memory<float>));

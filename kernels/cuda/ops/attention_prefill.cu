@@ -29,6 +29,7 @@
 // nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 255 / 236 registers, 56 /
 // 68 / 80 / 105 / 102 KB of shared memory, no spills; 128 HMMA and 48 LDSM for 32 lines and 32
 // positions of heads of 128. It has not met a GPU yet: times are arithmetic.
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -91,6 +92,8 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
 template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     prefill_kernel(AttendArgs args, Tiling tiling, Partials partials) {
+  next_may_start();
+  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
   if (!find_tile(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile)) return;
@@ -148,7 +151,7 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
     using L = Layout<T, kDim>;
     CHECK(tiling.lines == L::kLines);
     launch(context, "attend (prefill)",
-           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), L::kBytes},
+           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), L::kBytes, true},
            prefill_kernel<T, kDim>, args, tiling, partials);
   });
 }

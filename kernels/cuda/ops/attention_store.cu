@@ -5,6 +5,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/cache.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -15,6 +16,8 @@ constexpr int kThreads = 256;
 template <class T>
 __global__ void store_kernel(const float* k, int64_t k_stride, const float* v, int64_t v_stride,
                              Ragged rows, KvView cache) {
+  next_may_start();
+  previous_done();
   const int row = static_cast<int>(blockIdx.x);
   const int sequence = sequence_of(rows, row);
   const int64_t i = int64_t{blockIdx.y} * kThreads + threadIdx.x;
@@ -32,7 +35,7 @@ void CudaOps::store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
                        const KvView& cache) {
   const Grid grid{
       dim3(static_cast<unsigned>(rows.rows), static_cast<unsigned>(ceil_div(k.cols, kThreads))),
-      dim3(kThreads)};
+      dim3(kThreads), 0, true};
   dispatch_floats(cache.dtype, [&](auto zero) {
     launch(context_, "store_kv", grid, store_kernel<decltype(zero)>,
            static_cast<const float*>(k.data), k.row_stride, static_cast<const float*>(v.data),

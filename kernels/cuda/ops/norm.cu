@@ -154,7 +154,11 @@ void queue_norm(Context& context, const NormCall& c) {
   const bool wide = aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
                     aligned4(c.delta.data, c.delta.stride) && c.cols % 4 == 0;
   if (wide) {
-    const int64_t threads = std::min<int64_t>(1024, ceil_div(c.cols / 4, kWarpSize) * kWarpSize);
+    // Few rows: as many threads as there are words, for the shortest way. Many: small blocks, of
+    // which a multiprocessor holds more and which wait for each other less.
+    const bool many = c.units > int64_t{4} * context.multiprocessors();
+    const int64_t words = ceil_div(c.cols / 4, many ? 4 : 1);
+    const int64_t threads = std::min<int64_t>(1024, ceil_div(words, kWarpSize) * kWarpSize);
     launch(context, "norm", {dim3(units), dim3(static_cast<unsigned>(threads)), kPartial, true},
            norm_kernel<true, 4, 4>, c);
   } else {

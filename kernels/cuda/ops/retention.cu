@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops/retention_chunks.cuh"
@@ -19,6 +20,8 @@ constexpr int kRetentionWarps = 8;
 constexpr int kKeysEach = kHeadDimMax / kRetentionWarps;
 
 __global__ void retention_kernel(Retention p, Ragged rows, StateRows states, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -90,6 +93,8 @@ template <int kDim>
 __global__ void __launch_bounds__(kThreads)
     retention_rows_kernel(Retention p, Ragged rows, StateRows states, RunLengths lengths,
                           MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   constexpr int kKeysEach = kDim / kKeyStep;
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y, first = head * kDim;
@@ -155,7 +160,7 @@ struct RetentionCall {
 void launch_plain(Context& context, const RetentionCall& c) {
   launch(context, "retention",
          {c.blocks(kWarpSize), dim3(kRetentionWarps * kWarpSize),
-          2 * kRetentionWarps * kWarpSize * sizeof(float)},
+          2 * kRetentionWarps * kWarpSize * sizeof(float), true},
          retention_kernel, c.p, c.rows, c.states, c.out);
 }
 
@@ -165,12 +170,12 @@ void launch_dim(Context& context, const RetentionCall& c) {
   const RunShares shares = share_runs(c.rows, kChunkRowsLeast);
   launch(context, "retention rows",
          {c.blocks(by_row::kBlockValues), dim3(by_row::kThreads),
-          2 * by_row::kWarps * by_row::kBlockValues * sizeof(float)},
+          2 * by_row::kWarps * by_row::kBlockValues * sizeof(float), true},
          by_row::retention_rows_kernel<kDim>, c.p, c.rows, c.states, shares.by_row, c.out);
   if (!shares.chunks) return;
   launch(context, "retention chunks",
          {c.blocks(chunks::Shape<kDim>::kBlockValues), dim3(kChunkThreads),
-          sizeof(chunks::Shared<kDim>)},
+          sizeof(chunks::Shared<kDim>), true},
          chunks::retention_chunks_kernel<kDim>, c.p, c.rows, c.states, shares.by_chunk, c.out);
 }
 

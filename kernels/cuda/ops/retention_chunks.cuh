@@ -29,6 +29,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/fold.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/recurrence_chunks.cuh"
 #include "kernels/cuda/device/runs.cuh"
 
@@ -295,6 +296,8 @@ template <int kDim>
 __global__ void __launch_bounds__(kChunkThreads, 2)
     retention_chunks_kernel(Retention p, Ragged rows, StateRows states, RunLengths lengths,
                             MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   using S = Shape<kDim>;
   const int sequence = static_cast<int>(blockIdx.x);
   const Run run = run_of(rows, sequence);

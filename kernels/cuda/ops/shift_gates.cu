@@ -4,9 +4,14 @@
 // Expected on an H200 (4.3 TB/s), RWKV-7 7.2B (4096 columns, 6 mixes): a row of shift_mix moves
 // 16 KB in and 96 KB out, one of wkv7_prepare 96 to 112 KB, one of wkv7_finish 96 KB: 0.026 us
 // each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. In decode each is one launch.
+// wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
+// free.
+//
+// nvcc 13.0: at most 48 registers, no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -20,6 +25,8 @@ constexpr int kThreads = 256;
 template <int N>
 __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRows states,
                                  Matrix32 mix, int64_t mixes, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int row = static_cast<int>(blockIdx.x);
   const int64_t c = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
   const int sequence = sequence_of(rows, row);
@@ -78,6 +85,8 @@ struct HeadOfRow {
 // kHeads of 4 * kLanes channels.
 template <int kLanes>
 __global__ void wkv7_prepare4_kernel(Prepare p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<4, kLanes> at;
   // All lanes of a warp take part in its sums; those beyond the last head repeat it.
   const bool mine = at.head < p.heads;
@@ -119,6 +128,8 @@ __global__ void wkv7_prepare4_kernel(Prepare p) {
 
 // Heads of any size: a warp for each head of each row.
 __global__ void wkv7_prepare_kernel(Prepare p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<1, kWarpSize> at;
   if (at.head >= p.heads) return;
   const int64_t row = at.row, first = at.head * p.head_dim;
@@ -150,8 +161,38 @@ struct Finish {
   MatrixOut32 y;
 };
 
+// The norm of each head before that.
+struct HeadNorm {
+  bool layer;  // NormKind::kLayer
+  float epsilon;
+  const float *gain, *bias;  // [heads * head_dim], or null
+};
+
+// What a lane holds of y, normalised: it waits for two sums over the head, the first of which
+// NormKind::kRms does without.
 template <int kLanes>
-__global__ void wkv7_finish4_kernel(Finish p) {
+__device__ __forceinline__ void norm_head(const HeadOfRow<4, kLanes>& at, const HeadNorm& norm,
+                                          int64_t c, Pack<float, 4>& y) {
+  constexpr auto kDim = static_cast<float>(4 * kLanes);
+  float mean = 0.0f, squares = 0.0f;
+  if (norm.layer) mean = at.sum(y.at[0] + y.at[1] + y.at[2] + y.at[3]) / kDim;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    y.at[e] -= mean;
+    squares = fmaf(y.at[e], y.at[e], squares);
+  }
+  const float inverse = 1.0f / sqrtf(at.sum(squares) / kDim + norm.epsilon);
+  Pack<float, 4> gain{{1.0f, 1.0f, 1.0f, 1.0f}}, bias{};
+  if (norm.gain != nullptr) gain = load<4>(norm.gain + c);
+  if (norm.bias != nullptr) bias = load<4>(norm.bias + c);
+#pragma unroll
+  for (int e = 0; e < 4; ++e) y.at[e] = fmaf(y.at[e] * inverse, gain.at[e], bias.at[e]);
+}
+
+template <int kLanes, bool kNorm>
+__global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<4, kLanes> at;
   const bool mine = at.head < p.heads;
   const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
@@ -164,6 +205,7 @@ __global__ void wkv7_finish4_kernel(Finish p) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) bonus = fmaf(r.at[e] * k.at[e], r_k.at[e], bonus);
   bonus = at.sum(bonus);
+  if constexpr (kNorm) norm_head(at, norm, c, y);
   if (!mine) return;
 #pragma unroll
   for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
@@ -172,6 +214,8 @@ __global__ void wkv7_finish4_kernel(Finish p) {
 
 // Heads of any size: a warp for each head of each row.
 __global__ void wkv7_finish_kernel(Finish p) {
+  next_may_start();
+  previous_done();
   const HeadOfRow<1, kWarpSize> at;
   if (at.head >= p.heads) return;
   const int64_t row = at.row, first = at.head * p.head_dim;
@@ -189,7 +233,22 @@ constexpr int kHeadThreads = 128;
 Grid heads_grid(int64_t rows, int64_t heads, int lanes) {
   return {dim3(static_cast<unsigned>(rows),
                static_cast<unsigned>(ceil_div(heads, kHeadThreads / lanes))),
-          dim3(kHeadThreads), 0};
+          dim3(kHeadThreads), 0, true};
+}
+
+Finish finish_of(const Wkv7FinishArgs& args, const TensorView& y) {
+  return {matrix(args.r),
+          matrix(args.k),
+          matrix(args.v),
+          matrix(args.g),
+          static_cast<const float*>(args.r_k.data),
+          args.head_dim,
+          y.cols / args.head_dim,
+          matrix(y)};
+}
+
+bool finish_aligned4(const Wkv7FinishArgs& args, const TensorView& y) {
+  return all_aligned4(args.r, args.k, args.v, args.g, args.r_k, y);
 }
 
 }  // namespace
@@ -200,7 +259,7 @@ void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& 
     launch(context_, "shift_mix",
            {dim3(static_cast<unsigned>(rows.rows),
                  static_cast<unsigned>(ceil_div(x.cols, int64_t{kThreads} * width))),
-            dim3(kThreads), 0},
+            dim3(kThreads), 0, true},
            kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out));
   };
   if (all_aligned4(x, mix, out)) {
@@ -238,24 +297,42 @@ void CudaOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
 }
 
 void CudaOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
-  const Finish p{matrix(args.r),
-                 matrix(args.k),
-                 matrix(args.v),
-                 matrix(args.g),
-                 static_cast<const float*>(args.r_k.data),
-                 args.head_dim,
-                 y.cols / args.head_dim,
-                 matrix(y)};
-  const bool aligned = all_aligned4(args.r, args.k, args.v, args.g, args.r_k, y);
-  const auto launch_of = [&](int lanes, auto kernel) {
-    launch(context_, "wkv7_finish", heads_grid(y.rows, p.heads, lanes), kernel, p);
+  const Finish p = finish_of(args, y);
+  const bool aligned = finish_aligned4(args, y);
+  const auto launch_of = [&](int lanes, auto kernel, auto... norm) {
+    launch(context_, "wkv7_finish", heads_grid(y.rows, p.heads, lanes), kernel, p, norm...);
   };
   if (aligned && args.head_dim == 64) {
-    launch_of(16, wkv7_finish4_kernel<16>);
+    launch_of(16, wkv7_finish4_kernel<16, false>, HeadNorm{});
   } else if (aligned && args.head_dim == 128) {
-    launch_of(32, wkv7_finish4_kernel<32>);
+    launch_of(32, wkv7_finish4_kernel<32, false>, HeadNorm{});
   } else {
     launch_of(kWarpSize, wkv7_finish_kernel);
+  }
+}
+
+void CudaOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                               TensorView y) {
+  const auto each_head_has_its_own = [&](const ConstTensorView& parameter) {
+    return parameter.empty() || (parameter.cols == y.cols && all_aligned4(parameter));
+  };
+  const bool fits = finish_aligned4(args, y) && each_head_has_its_own(norm_args.gain) &&
+                    each_head_has_its_own(norm_args.bias);
+  if (!fits || (args.head_dim != 64 && args.head_dim != 128))
+    return Ops::wkv7_norm_finish(norm_args, args, y);
+  const auto floats = [](const ConstTensorView& parameter) {
+    return parameter.empty() ? nullptr : static_cast<const float*>(parameter.data);
+  };
+  const HeadNorm norm{norm_args.kind == NormKind::kLayer, norm_args.epsilon, floats(norm_args.gain),
+                      floats(norm_args.bias)};
+  const Finish p = finish_of(args, y);
+  const auto launch_of = [&](int lanes, auto kernel) {
+    launch(context_, "wkv7_norm_finish", heads_grid(y.rows, p.heads, lanes), kernel, p, norm);
+  };
+  if (args.head_dim == 64) {
+    launch_of(16, wkv7_finish4_kernel<16, true>);
+  } else {
+    launch_of(32, wkv7_finish4_kernel<32, true>);
   }
 }
 

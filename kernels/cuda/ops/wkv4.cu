@@ -10,6 +10,7 @@
 // nvcc 13.0: rows 32 registers, tiles 98, no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -55,6 +56,8 @@ constexpr int kThreads = 128;
 
 // A thread takes a channel through all rows of a run.
 __global__ void wkv4_rows_kernel(Wkv4 p, Ragged rows, StateRows states, RunLengths lengths) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t c = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   const Run run = run_of(rows, sequence);
@@ -156,6 +159,8 @@ __device__ __forceinline__ void scan_tile(Wkv4Shared& s, int32_t tile_rows, cons
 
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     wkv4_tiles_kernel(Wkv4 p, Ragged rows, StateRows states, RunLengths lengths) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -217,11 +222,12 @@ void CudaOps::wkv4(const Wkv4Args& args, const Ragged& rows, const StateRows& st
     return dim3(static_cast<unsigned>(rows.sequences),
                 static_cast<unsigned>(ceil_div(p.channels, channels_each)));
   };
-  launch(context_, "wkv4", {blocks(kThreads), dim3(kThreads)}, wkv4_rows_kernel, p, rows, states,
-         shares.by_row);
+  launch(context_, "wkv4", {blocks(kThreads), dim3(kThreads), 0, true}, wkv4_rows_kernel, p, rows,
+         states, shares.by_row);
   if (!shares.chunks) return;
-  launch(context_, "wkv4 tiles", {blocks(kWarpSize), dim3(kWarps * kWarpSize), sizeof(Wkv4Shared)},
-         wkv4_tiles_kernel, p, rows, states, shares.by_chunk);
+  launch(context_, "wkv4 tiles",
+         {blocks(kWarpSize), dim3(kWarps * kWarpSize), sizeof(Wkv4Shared), true}, wkv4_tiles_kernel,
+         p, rows, states, shares.by_chunk);
 }
 
 }  // namespace trireme::cuda

@@ -5,6 +5,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/fold.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops/wkv7_chunks.cuh"
@@ -19,6 +20,8 @@ constexpr int kEach = kHeadDimMax / kWarpSize;  // elements of a head that a lan
 constexpr int kValuesPerBlock = 8;
 
 __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
   const int value =
@@ -129,6 +132,8 @@ __device__ __forceinline__ float advance(const Row& x, int lane, Four (&state)[k
 
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     wkv7_rows_kernel(Wkv7 p, Ragged rows, StateRows states, RunLengths lengths, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
   const Run run = run_of(rows, sequence);
@@ -167,17 +172,19 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
   };
   if (args.head_dim != by_row::kDim ||
       !all_aligned4(args.r, args.w, args.k, args.v, args.a, args.b, out)) {
-    launch(context_, "wkv7", {blocks(kValuesPerBlock), dim3(kValuesPerBlock * kWarpSize)},
+    launch(context_, "wkv7", {blocks(kValuesPerBlock), dim3(kValuesPerBlock * kWarpSize), 0, true},
            wkv7_kernel, p, rows, states, matrix(out));
     return;
   }
   const RunShares shares = share_runs(rows, kChunkRowsLeast);
-  launch(context_, "wkv7 rows", {blocks(by_row::kBlockValues), dim3(by_row::kWarps * kWarpSize)},
+  launch(context_, "wkv7 rows",
+         {blocks(by_row::kBlockValues), dim3(by_row::kWarps * kWarpSize), 0, true},
          by_row::wkv7_rows_kernel, p, rows, states, shares.by_row, matrix(out));
   if (!shares.chunks) return;
-  launch(context_, "wkv7 chunks",
-         {blocks(wkv7_chunks::kBlockValues), dim3(kChunkThreads), sizeof(wkv7_chunks::Shared)},
-         wkv7_chunks::wkv7_chunks_kernel, p, rows, states, shares.by_chunk, matrix(out));
+  launch(
+      context_, "wkv7 chunks",
+      {blocks(wkv7_chunks::kBlockValues), dim3(kChunkThreads), sizeof(wkv7_chunks::Shared), true},
+      wkv7_chunks::wkv7_chunks_kernel, p, rows, states, shares.by_chunk, matrix(out));
 }
 
 }  // namespace trireme::cuda

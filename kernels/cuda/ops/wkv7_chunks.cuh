@@ -34,6 +34,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/fold.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/recurrence_chunks.cuh"
 #include "kernels/cuda/device/runs.cuh"
 
@@ -279,6 +280,8 @@ struct Preparing {
 
 __global__ void __launch_bounds__(kChunkThreads, 2)
     wkv7_chunks_kernel(Wkv7 p, Ragged rows, StateRows states, RunLengths lengths, MatrixOut32 out) {
+  next_may_start();
+  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const Run run = run_of(rows, sequence);
   if (!lengths.hold(run)) return;

@@ -16,7 +16,7 @@ struct GpuInfo {
   int ordinal = 0;   // as the CUDA runtime counts those this process may see
   std::string name;  // "NVIDIA H200"
   int capability_major = 0, capability_minor = 0;
-  uint64_t memory_bytes = 0, memory_bytes_free = 0;
+  uint64_t memory_bytes = 0, memory_bytes_free = 0;  // free: 0 where it was not asked for
   int multiprocessors = 0;
 };
 

@@ -165,11 +165,10 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   recurrence.offset += shift_state_bytes(dim_);
   const TensorView y = take();
   ops_->wkv7(Wkv7Args{r, w, k, v, a, b, heads, head_dim_}, step.batch.rows, recurrence, y);
-  ops_->norm(y,
-             NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_), heads,
-                      float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)},
-             y);
-  ops_->wkv7_finish(Wkv7FinishArgs{r, k, v, g, float_rows(r_k_, 1, channels_), head_dim_}, y);
+  ops_->wkv7_norm_finish(
+      NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_), heads,
+               float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)},
+      Wkv7FinishArgs{r, k, v, g, float_rows(r_k_, 1, channels_), head_dim_}, y);
   return output_.forward(y, delta);
 }
 

@@ -8,6 +8,7 @@
 
 #include "comm/in_process/in_process.h"
 #include "kernels/base/random.h"
+#include "kernels/device_sampler.h"
 #include "runtime/engine/executor.h"
 #include "runtime/model/families/families.h"
 #include "tests/bench/device/made_up_weights.h"
@@ -64,6 +65,29 @@ Status fill_cache(Device& device, Executor& executor) {
   }
   return device.synchronize();
 }
+
+// Chooses the most likely tokens where the logits are, as the engine does for greedy requests.
+class Chooser final : public LogitsUser {
+ public:
+  explicit Chooser(DeviceSampler* sampler) : sampler_(sampler) {}
+  Status queue(int64_t, ConstTensorView on_device, std::vector<uint8_t>& wanted) override {
+    if (sampler_ == nullptr) return Status::ok_status();
+    rows_.clear();
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      SampleRow row;
+      row.row = static_cast<int32_t>(i);
+      row.temperature = 0;
+      rows_.push_back(row);
+    }
+    std::fill(wanted.begin(), wanted.end(), uint8_t{0});
+    return sampler_->sample(on_device, {rows_, {}, {}});
+  }
+  Status take(int64_t, TensorView) override { return Status::ok_status(); }
+
+ private:
+  DeviceSampler* sampler_;
+  std::vector<SampleRow> rows_;
+};
 
 class ModelBench {
  public:
@@ -158,7 +182,8 @@ class ModelBench {
     Result<std::unique_ptr<Executor>> executor =
         Executor::make(device_, *world_[0], *groups_, *model_, options);
     if (!executor.ok()) return executor;
-    memory(fmt::format("cache of {} x {}", sequences, tokens), options.cache_bytes, before);
+    memory(fmt::format("cache of {} x {}", sequences, tokens),
+           options.cache_bytes + (*executor)->workspace_bytes(), before);
     if (Status s = fill_cache(device_, **executor); !s.ok()) return s;
     return executor;
   }
@@ -242,13 +267,14 @@ class ModelBench {
     return Status::ok_status();
   }
 
-  // The median of whole steps, until logits are on the host.
+  // The median of whole steps, until their tokens are on the host.
   Result<double> step_seconds(Executor& executor, const std::vector<SequenceRun>& runs,
                               size_t steps_max) {
-    const auto nothing = [](int64_t, TensorView) { return Status::ok_status(); };
+    Chooser chooser(executor.sampler());
     const auto step = [&]() -> Result<double> {
       const double begin = now_seconds();
-      if (Status s = executor.step(runs, nothing); !s.ok()) return s;
+      executor.prepare(runs);
+      if (Status s = executor.compute(&chooser); !s.ok()) return s;
       return now_seconds() - begin;
     };
     for (int warm = 0; warm < 3; ++warm) {  // scratch memory grows, then the step is recorded

@@ -76,13 +76,15 @@ class OpBench {
     std::set<std::pair<int64_t, int64_t>> seen;
     for (const auto& [name, shape] : *shapes) {
       if (name == spec.embedding || shape.size() != 2 || shape[0] < 16 || shape[1] < 16) continue;
-      if (seen.insert({shape[0], shape[1]}).second) matrix(shape[0], shape[1]);
+      if (seen.insert({shape[0], shape[1]}).second) matrix(shape[0], shape[1], plan_.rows);
     }
+    if (model_ == plan_.models.front())
+      matrix(spec.sublayers.back().ffn_dim, spec.dim, plan_.rows_between);
   }
 
-  void matrix(int64_t outputs, int64_t inputs) {
+  void matrix(int64_t outputs, int64_t inputs, const std::vector<int64_t>& all_rows) {
     std::vector<Matrix> copies;
-    for (int64_t rows : plan_.rows) {
+    for (const int64_t rows : all_rows) {
       const std::string shape = fmt::format("{} x {} bf16, {} rows", outputs, inputs, rows);
       if (measured("linear", shape) || !fits(rows * std::max(inputs, outputs))) continue;
       if (copies.empty()) copies = rotated(outputs, inputs);

@@ -13,6 +13,8 @@ namespace trireme::bench {
 struct OpPlan {
   std::vector<std::string> models;  // of folders in tests/bench/models
   std::vector<int64_t> rows;        // of the ops that have rows: decodes and a prefill
+  std::vector<int64_t>
+      rows_between;  // also of the first model's feed-forward: where kernels change
   struct Decode {
     int64_t batch = 1, context = 1024;
   };

@@ -24,8 +24,9 @@ using Kind = ConstraintSpec::Kind;
 std::unique_ptr<Tokenizer> tokenizer(const std::string& name) {
   const std::string data = TRIREME_SOURCE_DIR "/tests/golden/data/";
   Result<std::unique_ptr<Tokenizer>> loaded =
-      name == "rwkv_world" ? load_rwkv_vocab(data + "rwkv_world/rwkv_vocab_v20230424.txt")
-                           : load_tokenizer(data + "tokenizers/" + name);
+      name == "rwkv_world"
+          ? load_rwkv_vocab(TRIREME_BINARY_DIR "/rwkv_world/rwkv_vocab_v20230424.txt")
+          : load_tokenizer(data + "tokenizers/" + name);
   CHECK(loaded.ok()) << loaded.status().message();
   return loaded.take();
 }

@@ -117,7 +117,7 @@ TEST(TokenizerGolden, EveryRunOfIdsDecodes) {
 }
 
 TEST(TokenizerGolden, RwkvWorld) {
-  const auto tokenizer = load_tokenizer((kData / "rwkv_world").string());
+  const auto tokenizer = load_tokenizer(TRIREME_BINARY_DIR "/rwkv_world");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   const std::vector<Json> lines = read_lines(kData / "rwkv_world" / "cases.jsonl");
   EXPECT_GE(lines.size(), 300u);

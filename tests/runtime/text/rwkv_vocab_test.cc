@@ -18,8 +18,7 @@ std::string bytes_vocab() {
 }
 
 TEST(RwkvVocab, EveryTokenRoundTrips) {
-  const auto loaded =
-      load_rwkv_vocab(TRIREME_SOURCE_DIR "/tests/golden/data/rwkv_world/rwkv_vocab_v20230424.txt");
+  const auto loaded = load_rwkv_vocab(TRIREME_BINARY_DIR "/rwkv_world/rwkv_vocab_v20230424.txt");
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   const Tokenizer& tokenizer = **loaded;
   ASSERT_EQ(tokenizer.vocab_size(), 65530);

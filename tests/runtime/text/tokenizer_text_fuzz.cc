@@ -15,7 +15,7 @@ std::vector<std::unique_ptr<Tokenizer>> load_all() {
   namespace fs = std::filesystem;
   const fs::path data = fs::path(TRIREME_SOURCE_DIR) / "tests/golden/data";
   std::vector<std::unique_ptr<Tokenizer>> all;
-  all.push_back(load_tokenizer((data / "rwkv_world").string()).take());
+  all.push_back(load_tokenizer(TRIREME_BINARY_DIR "/rwkv_world").take());
   for (const fs::directory_entry& folder : fs::directory_iterator(data / "tokenizers")) {
     all.push_back(load_tokenizer(folder.path().string()).take());
   }
