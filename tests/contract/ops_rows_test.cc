@@ -178,9 +178,10 @@ TEST_P(RowOps, LinearsOfTilesOfRows) {
     int64_t inputs, outputs;
     std::optional<Activation> activation;
   };
-  const Shape shapes[] = {{72, 17, std::nullopt},         {72, 130, Activation::kTanh},
-                          {525, 9, Activation::kSigmoid}, {525, 5, std::nullopt},
-                          {33, 20, Activation::kSilu},    {8, 3, Activation::kReluSquared}};
+  const Shape shapes[] = {{72, 17, std::nullopt},          {72, 130, Activation::kTanh},
+                          {72, 5, std::nullopt},           {3300, 9, std::nullopt},
+                          {33, 20, Activation::kSilu},     {65, 6, Activation::kSigmoid},
+                          {8, 3, Activation::kReluSquared}};
   uint64_t seed = 380;
   for (int64_t rows : {9, 16, 17, 33, 49, 64, 65}) {
     const DType dtype = rows % 2 == 0 ? DType::kBF16 : DType::kF16;
