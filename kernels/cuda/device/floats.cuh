@@ -68,6 +68,24 @@ __device__ __forceinline__ Pack<T, N> load(const T* address) {
 #endif
   return *reinterpret_cast<const Pack<T, N>*>(address);
 }
+// The same for what is read once and never written by a kernel: it goes past the L1 cache, which
+// keeps what is read again. REQUIRES: 16 bytes.
+template <int N, class T>
+__device__ __forceinline__ Pack<T, N> load_once(const T* address) {
+  static_assert(sizeof(T) * N == 16);
+#ifdef __CUDA_ARCH__
+  union {
+    uint4 words;
+    Pack<T, N> pack;
+  } value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.words.x), "=r"(value.words.y), "=r"(value.words.z), "=r"(value.words.w)
+               : "l"(address));
+  return value.pack;
+#else
+  return load<N>(address);
+#endif
+}
 template <int N, class T>
 __device__ __forceinline__ void store(T* address, const Pack<T, N>& value) {
 #ifndef __CUDACC__

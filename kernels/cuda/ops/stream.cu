@@ -2,10 +2,16 @@
 // is that of reading them.
 //
 // A warp computes two outputs of kRows rows; a lane reads 16 bytes of each weight row at a time,
-// four of each before it uses the first, and the next four before those: 8 warps of 32 lanes times
-// 8 to 16 reads of 16 bytes are 32 to 64 KB for a block. With kSplit, all warps of a block share
-// the same outputs and each takes a part of the inputs: for matrices with too few rows to fill the
-// device.
+// kUnroll of them before it uses the first, so that enough reads are under way: 8 warps of 32 lanes
+// times 8 reads of 16 bytes are 32 KB for a block, and two blocks of a multiprocessor cover what
+// 4.3 TB/s owe to a latency of 0.6 us. With kSplit, all warps of a block share the same outputs and
+// each takes a part of the inputs: for matrices with too few rows to fill the device.
+//
+// Versions, measured on one H200, a decode step of 8B parameters at batch 1: 80 registers and reads
+// through the L1 cache 5.0 ms; asking for the next reads before the last are used, 114 registers,
+// 5.7 ms, since a multiprocessor then has no room for the next kernel's blocks, which begin while
+// this one ends; all matrices split, 5.8 to 6.1 ms; reads past the L1 cache, which keeps x there,
+// 0.26 ms less than the same without. Hence 64 registers, so that four blocks fit.
 //
 // Products that do not wait for each other go in one launch: the small matrices of a low-rank
 // layer, which alone would leave most of the device idle, are read while larger ones are.
@@ -28,80 +34,56 @@ struct Calls {
   int32_t count;
 };
 
-template <class W>
-inline constexpr int kWide = 16 / static_cast<int>(sizeof(W));
-template <int kRows>
-inline constexpr int kUnroll = kRows == 1 ? 4 : 2;
-
-// What a lane reads of the weights before it uses any of it.
-template <class W, int kRows>
-struct Batch {
-  Pack<W, kWide<W>> packs[kUnroll<kRows>][kOutputs];
-
-  __device__ __forceinline__ void read(const W* const (&w)[kOutputs], int64_t k, int64_t stride,
-                                       int64_t inputs) {
-#pragma unroll
-    for (int u = 0; u < kUnroll<kRows>; ++u) {
-#pragma unroll
-      for (int o = 0; o < kOutputs; ++o) {
-        if (k + u * stride < inputs) packs[u][o] = load<kWide<W>>(w[o] + k + u * stride);
-      }
-    }
-  }
-};
-
-// Inputs [at, at + kWide) of a row of x; zeros beyond its end.
-template <class W, bool kAlignedX>
-__device__ __forceinline__ void read_x(const Call& c, const float* x, int64_t at,
-                                       float (&values)[kWide<W>]) {
-  if (kAlignedX && at + kWide<W> <= c.inputs) {
-#pragma unroll
-    for (int i = 0; i < kWide<W>; i += 4) {
-      const Pack<float, 4> four = load<4>(x + at + i);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kWide<W>; ++i) values[i] = at + i < c.inputs ? x[at + i] : 0.0f;
-  }
-}
-
-// sums[o][r] += the lane's part of row r of x times row o of w. A batch of weights is asked for
-// before the one that is here is used, the first before the kernel before has ended: warps that
-// start together would otherwise all wait, then all multiply, and the memory idle (measured on an
-// H200: 64 % of its bandwidth).
+// sums[o][r] += the lane's part of row r of x times row o of w. The first weights are asked for
+// before the kernel before has ended.
 template <class W, int kRows, bool kAlignedX>
 __device__ __forceinline__ void stream(const W* const (&w)[kOutputs], const Call& c, int64_t k,
                                        int64_t stride, float (&sums)[kOutputs][kRows]) {
-  const int64_t step = stride * kUnroll<kRows>;
-  Batch<W, kRows> now, next;
-  now.read(w, k, stride, c.inputs);
-  previous_done();
-  for (; k < c.inputs; k += step) {
-    next.read(w, k + step, stride, c.inputs);
+  constexpr int kWide = 16 / static_cast<int>(sizeof(W));
+  constexpr int kUnroll = kRows <= 2 ? 4 : 2;
+  for (bool waited = false; k < c.inputs; k += stride * kUnroll) {
+    Pack<W, kWide> packs[kUnroll][kOutputs];
 #pragma unroll
-    for (int u = 0; u < kUnroll<kRows>; ++u) {
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o) {
+        if (k + u * stride < c.inputs) packs[u][o] = load_once<kWide>(w[o] + k + u * stride);
+      }
+    }
+    if (!waited) previous_done();
+    waited = true;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
       const int64_t at = k + u * stride;
       if (at >= c.inputs) break;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        float values[kWide<W>];
-        read_x<W, kAlignedX>(c, c.x + r * c.x_stride, at, values);
+        const float* x = c.x + r * c.x_stride + at;
+        float values[kWide];
+        if (kAlignedX && at + kWide <= c.inputs) {
+#pragma unroll
+          for (int i = 0; i < kWide; i += 4) {
+            const Pack<float, 4> four = load<4>(x + i);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
+          }
+        } else {
+#pragma unroll
+          for (int i = 0; i < kWide; ++i) values[i] = at + i < c.inputs ? x[i] : 0.0f;
+        }
 #pragma unroll
         for (int o = 0; o < kOutputs; ++o) {
 #pragma unroll
-          for (int i = 0; i < kWide<W>; ++i)
-            sums[o][r] = fmaf(to_float(now.packs[u][o].at[i]), values[i], sums[o][r]);
+          for (int i = 0; i < kWide; ++i)
+            sums[o][r] = fmaf(to_float(packs[u][o].at[i]), values[i], sums[o][r]);
         }
       }
     }
-    now = next;
   }
 }
 
 template <class W, int kRows, bool kAlignedX, bool kSplit>
-__global__ void __launch_bounds__(kStreamWarps* kWarpSize)
+__global__ void __launch_bounds__(kStreamWarps* kWarpSize, kRows == 1 ? 4 : 3)
     stream_kernel(const __grid_constant__ Calls calls) {
   next_may_start();
   int index = 0;
@@ -125,8 +107,8 @@ __global__ void __launch_bounds__(kStreamWarps* kWarpSize)
       const int64_t row = first + o * next < w_rows ? first + o * next : w_rows - 1;
       w[o] = static_cast<const W*>(c.w) + row * c.w_stride;
     }
-    constexpr int64_t kStep = int64_t{kWarpSize} * kWide<W>;
-    stream<W, kRows, kAlignedX>(w, c, (kSplit ? warp * kStep : 0) + lane * kWide<W>,
+    constexpr int64_t kStep = int64_t{kWarpSize} * (16 / static_cast<int>(sizeof(W)));
+    stream<W, kRows, kAlignedX>(w, c, (kSplit ? warp * kStep : 0) + lane * (kStep / kWarpSize),
                                 kSplit ? kStep * kStreamWarps : kStep, sums);
   }
   float* partial = shared<float>();
