@@ -46,11 +46,6 @@ void stream_products(Context& context, DType dtype, std::span<const Call> calls)
 // Up to so many rows, products with 16-bit weights go to tensor cores by a kernel of this folder.
 inline constexpr int64_t kSkinnyRows = 64;
 
-// Whether products take every epilogue, kSwiglu too.
-constexpr bool takes_swiglu(DType dtype, int64_t rows) {
-  return rows <= (dtype == DType::kF32 ? kStreamedRows : kSkinnyRows);
-}
-
 // All calls in one launch, with their rows in the format of the weights; two more write the rows
 // down and add parts of sums. REQUIRES: at most kCallsMax calls of the same number of rows, from 1
 // to kSkinnyRows, with weights of `dtype`, which has 16 bits.
