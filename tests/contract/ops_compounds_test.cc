@@ -93,7 +93,10 @@ TEST_P(CompoundOps, Linears) {
           ops_.activate(*calls[i].activation, want[i].view(), want[i].view());
         y[i].fetch();
         want[i].fetch();
-        expect_equal(y[i].values(), want[i].values(), 1e-4, "y");
+        // Of many rows, one of the two may have rounded x to bf16, as ops.h allows; RowOps holds
+        // such products to 2e-5 of what they then are.
+        const bool rounds = rows > 8 && dtype != DType::kF32;
+        expect_equal(y[i].values(), want[i].values(), rounds ? 0.15 : 1e-4, "y");
       }
     }
   }
