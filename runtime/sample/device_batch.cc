@@ -4,6 +4,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/base/random.h"
+#include "runtime/sample/forbidden.h"
 
 namespace trireme {
 namespace {
@@ -47,16 +48,8 @@ void DeviceBatch::edit(const SamplingParams& params, const PenaltyState& penalti
                        std::span<const int32_t> eos) {
   const auto first = static_cast<std::ptrdiff_t>(edits_.size());
   const auto forbid = [&](int32_t token) { edits_.push_back({.token = token, .forbidden = true}); };
-  const std::span<const int32_t> end = penalties.output_end();
-  for (const std::vector<int32_t>& word : params.bad_words) {
-    const size_t before = word.size() - 1;
-    if (before <= end.size() && std::equal(word.begin(), word.end() - 1, end.end() - before))
-      forbid(word.back());
-  }
-  if (penalties.output_tokens() < params.min_tokens) {
-    for (int32_t token : params.stop_token_ids) forbid(token);
-    for (int32_t token : params.ignore_eos ? std::span<const int32_t>{} : eos) forbid(token);
-  }
+  for_each_bad_word_end(params, penalties, forbid);
+  if (holds_back(params, penalties)) for_each_end_token(params, eos, forbid);
   for (const auto& [token, bias] : params.logit_bias)
     edits_.push_back({.token = token, .bias = bias});
   for (const PenaltyState::Seen& seen : penalties.seen()) {

@@ -8,6 +8,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/base/random.h"
+#include "runtime/sample/forbidden.h"
 
 namespace trireme {
 namespace {
@@ -79,16 +80,8 @@ void keep_allowed(std::span<const float> logits, const SamplingParams& params,
   for (size_t i = 0; i < (allowed.empty() ? 0 : row.size()); ++i) {
     if ((allowed[i / 32] >> (i % 32) & 1u) == 0) row[i] = kNever;
   }
-  const std::span<const int32_t> end = penalties.output_end();
-  for (const std::vector<int32_t>& word : params.bad_words) {
-    const size_t before = word.size() - 1;
-    if (before <= end.size() && std::equal(word.begin(), word.end() - 1, end.end() - before))
-      row[static_cast<size_t>(word.back())] = kNever;
-  }
-}
-
-bool holds_back(const SamplingParams& params, const PenaltyState& penalties) {
-  return penalties.output_tokens() < params.min_tokens;
+  for_each_bad_word_end(params, penalties,
+                        [&](int32_t token) { row[static_cast<size_t>(token)] = kNever; });
 }
 
 void apply_bias(const SamplingParams& params, std::span<float> logits) {
@@ -97,9 +90,8 @@ void apply_bias(const SamplingParams& params, std::span<float> logits) {
 
 void apply_minimum(const SamplingParams& params, std::span<const int32_t> eos,
                    std::span<float> logits) {
-  for (int32_t token : params.stop_token_ids) logits[static_cast<size_t>(token)] = kNever;
-  if (params.ignore_eos) return;
-  for (int32_t token : eos) logits[static_cast<size_t>(token)] = kNever;
+  for_each_end_token(params, eos,
+                     [&](int32_t token) { logits[static_cast<size_t>(token)] = kNever; });
 }
 
 void apply_penalties(const SamplingParams& params, const PenaltyState& penalties,
