@@ -14,32 +14,44 @@ const float* first_column(const ConstTensorView& parameter) {
   return parameter.empty() ? nullptr : parameter.f32_row(0);
 }
 
+// Normalises a row of x to a row of y: what norm() and add_norm() do alike.
+class NormRow {
+ public:
+  NormRow(const OpLoops& loops, const NormArgs& args, int64_t cols)
+      : loop_(args.kind == NormKind::kRms ? loops.norm_rms : loops.norm_layer),
+        args_(args),
+        cols_(cols / args.groups) {}
+  void operator()(const float* x, float* y) const {
+    loop_(x, args_.groups, cols_, args_.epsilon, first_column(args_.gain), first_column(args_.bias),
+          step(args_.gain), step(args_.bias), y);
+  }
+
+ private:
+  // From one group's parameters to the next's; 0 where all groups share them.
+  int64_t step(const ConstTensorView& parameter) const {
+    return parameter.cols == cols_ * args_.groups ? cols_ : 0;
+  }
+  decltype(OpLoops::norm_rms) loop_;
+  const NormArgs& args_;
+  int64_t cols_;  // of a group
+};
+
 }  // namespace
 
 void CpuOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
-  const int64_t groups = args.groups, n = x.cols / groups;
-  const auto loop = args.kind == NormKind::kRms ? loops_.norm_rms : loops_.norm_layer;
-  const float *gain = first_column(args.gain), *bias = first_column(args.bias);
-  const int64_t gain_step = args.gain.cols == x.cols ? n : 0;  // or shared by the groups
-  const int64_t bias_step = args.bias.cols == x.cols ? n : 0;
+  const NormRow norm_row(loops_, args, x.cols);
   share(x.rows, 3 * x.rows * x.cols, [&](int64_t first, int64_t last) {
-    for (int64_t t = first; t < last; ++t) {
-      loop(x.f32_row(t), groups, n, args.epsilon, gain, bias, gain_step, bias_step, y.f32_row(t));
-    }
+    for (int64_t t = first; t < last; ++t) norm_row(x.f32_row(t), y.f32_row(t));
   });
 }
 
 // A row is normalised while it is still in the cache of the thread that has added to it.
 void CpuOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
-  const int64_t groups = args.groups, n = x.cols / groups;
-  const auto loop = args.kind == NormKind::kRms ? loops_.norm_rms : loops_.norm_layer;
-  const float *gain = first_column(args.gain), *bias = first_column(args.bias);
-  const int64_t gain_step = args.gain.cols == x.cols ? n : 0;
-  const int64_t bias_step = args.bias.cols == x.cols ? n : 0;
+  const NormRow norm_row(loops_, args, x.cols);
   share(x.rows, 4 * x.rows * x.cols, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t) {
       loops_.add(delta.f32_row(t), x.cols, x.f32_row(t));
-      loop(x.f32_row(t), groups, n, args.epsilon, gain, bias, gain_step, bias_step, y.f32_row(t));
+      norm_row(x.f32_row(t), y.f32_row(t));
     }
   });
 }
