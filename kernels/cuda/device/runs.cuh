@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/device/activation.cuh"
 #include "kernels/ops.h"
 
 namespace trireme::cuda {
@@ -66,17 +67,19 @@ inline MatrixOut32 matrix(const TensorView& x) {
   return {static_cast<float*>(x.data), x.row_stride};
 }
 
+// Whether rows of floats that lie so begin on words of four.
+inline bool aligned4(const void* data, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 4 == 0;
+}
+
 // Whether all rows of all of x can be read four floats at a time, from columns that are a multiple
 // of four on.
 template <class... X>
 bool all_aligned4(const X&... x) {
   const auto aligned = [](const ConstTensorView& y) {
-    return reinterpret_cast<uintptr_t>(y.data) % 16 == 0 && y.row_stride % 4 == 0 &&
-           y.cols % 4 == 0;
+    return aligned4(y.data, y.row_stride) && y.cols % 4 == 0;
   };
   return (aligned(x) && ...);
 }
-
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 }  // namespace trireme::cuda

@@ -62,7 +62,7 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
         if (c.prologue == Prologue::kSwiglu) {
           const Pack<float, 4> up = load<4>(x + c.inputs + first + i);
 #pragma unroll
-          for (int j = 0; j < 4; ++j) four.at[j] *= sigmoid(four.at[j]) * up.at[j];
+          for (int j = 0; j < 4; ++j) four.at[j] = swiglu(four.at[j], up.at[j]);
         } else if (c.prologue == Prologue::kReluSquared) {
 #pragma unroll
           for (int j = 0; j < 4; ++j) four.at[j] = relu_squared(four.at[j]);
@@ -93,18 +93,12 @@ __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   if (col >= c.outputs) return;
   float* at = c.y + row * c.y_stride + col;
   const float scale = n.scales == nullptr ? 1.0f : n.scales[row];
-  *at = finished(c.epilogue, *at * scale + (c.bias == nullptr ? 0.0f : c.bias[col]));
-}
-
-bool aligned16(const void* data, int64_t stride, size_t element_bytes) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 &&
-         stride * static_cast<int64_t>(element_bytes) % 16 == 0;
+  *at = finished(c, *at * scale + (c.bias == nullptr ? 0.0f : c.bias[col]));
 }
 
 // Rows that the library reads where they are.
 bool needs_no_copy(DType dtype, const Call& c) {
-  return dtype == DType::kF32 && c.prologue == Prologue::kNone &&
-         aligned16(c.x, c.x_stride, sizeof(float));
+  return dtype == DType::kF32 && c.prologue == Prologue::kNone && aligned4(c.x, c.x_stride);
 }
 
 size_t aligned_bytes(size_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -144,7 +138,7 @@ void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte*
     scratch += rows_bytes(n.call, sizeof(W));
     if (dtype == DType::kF16) n.scales = reinterpret_cast<float*>(scratch);
     scratch += scales_bytes(n.call);
-    wide = wide && aligned16(n.call.x, n.call.x_stride, sizeof(float)) && n.call.inputs % 4 == 0;
+    wide = wide && aligned4(n.call.x, n.call.x_stride) && n.call.inputs % 4 == 0;
     group.each[count++] = n;
   }
   const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows), count), dim3(kThreads),
@@ -154,7 +148,7 @@ void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte*
 
 bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
   const Call& c = n.call;
-  if (!aligned16(c.y, c.y_stride, sizeof(float))) return false;
+  if (!aligned4(c.y, c.y_stride)) return false;
   Product p;
   p.dtype = dtype;
   p.x = n.rows;

@@ -23,19 +23,9 @@ Call call_of(const ConstTensorView& x, const WeightView& w, const TensorView& y)
   return call;
 }
 
-Epilogue epilogue_of(const std::optional<Activation>& activation) {
-  if (!activation) return Epilogue::kNone;
-  switch (*activation) {
-    case Activation::kSigmoid:
-      return Epilogue::kSigmoid;
-    case Activation::kTanh:
-      return Epilogue::kTanh;
-    case Activation::kSilu:
-      return Epilogue::kSilu;
-    case Activation::kReluSquared:
-      return Epilogue::kReluSquared;
-  }
-  return Epilogue::kNone;
+void activate(Call& call, Activation activation) {
+  call.epilogue = Epilogue::kActivate;
+  call.activation = activation;
 }
 
 // Of 9 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
@@ -73,7 +63,8 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
       if (call.x.rows != rows || call.w.dtype != dtype) break;
       if (rows == 0 || call.w.rows == 0) continue;
       group[count] = call_of(call.x, call.w, call.y);
-      group[count++].epilogue = epilogue_of(call.activation);
+      if (call.activation) cuda::activate(group[count], *call.activation);
+      ++count;
     }
     if (count > 0) products(context_, gemm_, dtype, {group, count});
   }
@@ -88,8 +79,12 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   Call first = call_of(x, up, inner);
   Call second = call_of(inner, down, y);
   if (x.rows <= kStreamedRows || skinny(gemm_, up.dtype, x.rows, 1)) {
-    first.epilogue = gated ? Epilogue::kSwiglu : Epilogue::kReluSquared;
-    if (gated) first.outputs /= 2;
+    if (gated) {
+      first.epilogue = Epilogue::kSwiglu;
+      first.outputs /= 2;
+    } else {
+      cuda::activate(first, Activation::kReluSquared);
+    }
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }

@@ -129,10 +129,6 @@ __global__ void long_norm_kernel(NormCall c) {
   }
 }
 
-bool aligned4(const void* data, int64_t stride) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 4 == 0;
-}
-
 constexpr int kWarpUnits = 4;             // of a block
 constexpr int64_t kWarpColsMax = 512;     // 16 numbers a lane
 constexpr int64_t kBlockColsMax = 16384;  // 16 numbers a thread of 1024

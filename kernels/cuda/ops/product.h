@@ -9,6 +9,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/ops.h"
 
 namespace trireme::cuda {
 
@@ -17,7 +18,7 @@ namespace trireme::cuda {
 enum class Prologue : uint8_t { kNone, kReluSquared, kSwiglu };
 
 // What a product becomes before it is stored. kSwiglu: w has 2 outputs rows, gates, then values.
-enum class Epilogue : uint8_t { kNone, kSigmoid, kTanh, kSilu, kReluSquared, kSwiglu };
+enum class Epilogue : uint8_t { kNone, kActivate, kSwiglu };
 
 // y = epilogue(prologue(x) transpose(w) + bias).
 struct Call {
@@ -31,6 +32,7 @@ struct Call {
   int64_t rows, inputs, outputs;
   Prologue prologue;
   Epilogue epilogue;
+  Activation activation;  // kActivate
 };
 
 inline constexpr int kCallsMax = 8;  // of one launch

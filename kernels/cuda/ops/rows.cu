@@ -12,11 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Whether all rows of x can be read four floats at a time.
-bool aligned4(const ConstTensorView& x) {
-  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.row_stride % 4 == 0 && x.cols % 4 == 0;
-}
-
 // A block for each row and each 256 words of it.
 Grid elementwise_grid(int64_t rows, int64_t cols, int width, bool overlaps = false) {
   return {dim3(static_cast<unsigned>(rows),
@@ -43,7 +38,7 @@ __global__ void map2_kernel(Matrix32 a, Matrix32 b, MatrixOut32 y, int64_t cols,
 template <class F>
 void map2(Context& context, const char* name, const ConstTensorView& a, const ConstTensorView& b,
           const TensorView& y, F f) {
-  if (aligned4(a) && aligned4(b) && aligned4(y)) {
+  if (all_aligned4(a, b, y)) {
     launch(context, name, elementwise_grid(y.rows, y.cols, 4, true), map2_kernel<4, F>, matrix(a),
            matrix(b), matrix(y), y.cols, f);
   } else {
@@ -59,23 +54,11 @@ struct Multiply {
   __device__ float operator()(float x, float y) const { return y * x; }
 };
 struct Swiglu {
-  __device__ float operator()(float gate, float up) const { return gate * sigmoid(gate) * up; }
+  __device__ float operator()(float gate, float up) const { return cuda::swiglu(gate, up); }
 };
 struct Activate {
   Activation kind;
-  __device__ float operator()(float x, float) const {
-    switch (kind) {
-      case Activation::kSigmoid:
-        return sigmoid(x);
-      case Activation::kTanh:
-        return tanhf(x);
-      case Activation::kSilu:
-        return x * sigmoid(x);
-      case Activation::kReluSquared:
-        return x < 0.0f ? 0.0f : x * x;  // NaN stays NaN
-    }
-    return x;
-  }
+  __device__ float operator()(float x, float) const { return activated(kind, x); }
 };
 
 template <class W>

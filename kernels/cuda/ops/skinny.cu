@@ -104,7 +104,7 @@ __device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, i
           gate += c.bias[output];
           value += c.bias[c.outputs + output];
         }
-        y[output] = gate * sigmoid(gate) * value;
+        y[output] = swiglu(gate, value);
         continue;
       }
 #pragma unroll
@@ -112,7 +112,7 @@ __device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, i
         const int64_t output = first + 16 * m + 8 * h;
         if (output >= c.outputs) continue;
         const float bias = c.bias == nullptr ? 0.0f : c.bias[output];
-        y[output] = finished(c.epilogue, sums[m].at[2 * h + e] * scale + bias);
+        y[output] = finished(c, sums[m].at[2 * h + e] * scale + bias);
       }
     }
   }

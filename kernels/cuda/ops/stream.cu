@@ -123,12 +123,12 @@ __global__ void __launch_bounds__(kStreamWarps* kWarpSize, kRows == 1 ? 4 : 3)
     if ((kSplit ? static_cast<int>(threadIdx.x) : lane) != 0 || first >= c.outputs) continue;
     float* y = c.y + r * c.y_stride + first;
     if (gated) {
-      *y = values[0] * sigmoid(values[0]) * values[1];
+      *y = swiglu(values[0], values[1]);
       continue;
     }
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
-      if (first + o < c.outputs) y[o] = finished(c.epilogue, values[o]);
+      if (first + o < c.outputs) y[o] = finished(c, values[o]);
     }
   }
 }
@@ -144,7 +144,7 @@ void stream_calls(Context& context, std::span<const Call> each) {
     return c.epilogue == Epilogue::kSwiglu ? c.outputs : ceil_div(c.outputs, kOutputs);
   };
   for (const Call& c : each) {
-    aligned = aligned && reinterpret_cast<uintptr_t>(c.x) % 16 == 0 && c.x_stride % 4 == 0;
+    aligned = aligned && aligned4(c.x, c.x_stride);
     groups += groups_of(c);
   }
   // Two warps for each of a multiprocessor's four schedulers keep it reading.

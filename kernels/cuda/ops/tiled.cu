@@ -52,7 +52,7 @@ __global__ void tiled_kernel(Call c) {
       const int64_t output = first_output + column + 16 * j;
       if (row < c.rows && output < c.outputs)
         c.y[row * c.y_stride + output] =
-            finished(c.epilogue, sums[i][j] + (c.bias == nullptr ? 0.0f : c.bias[output]));
+            finished(c, sums[i][j] + (c.bias == nullptr ? 0.0f : c.bias[output]));
     }
   }
 }
