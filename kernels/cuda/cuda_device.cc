@@ -40,7 +40,7 @@ class CudaDevice final : public Device {
   CudaDevice(Context context, std::unique_ptr<cuda::Gemm> gemm)
       : context_(std::move(context)),
         gemm_(std::move(gemm)),
-        ops_(context_, gemm_.get()),
+        ops_(context_, *gemm_),
         name_(fmt::format("cuda/{}", context_.ordinal())) {}
   ~CudaDevice() override {
     for (cudaEvent_t event : marks_) {

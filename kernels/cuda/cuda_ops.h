@@ -14,9 +14,8 @@ namespace trireme::cuda {
 
 class CudaOps final : public Ops {
  public:
-  // `context` and `gemm` outlive it; `gemm` may be null: then matrices are multiplied by a plain
-  // kernel.
-  CudaOps(Context& context, Gemm* gemm) : context_(context), gemm_(gemm) {}
+  // `context` and `gemm` outlive it.
+  CudaOps(Context& context, Gemm& gemm) : context_(context), gemm_(gemm) {}
 
   void embed(const WeightView& table, const int32_t* ids, int32_t count, int32_t first_id,
              float scale, TensorView y) override;
@@ -58,7 +57,7 @@ class CudaOps final : public Ops {
 
  private:
   Context& context_;
-  Gemm* gemm_;
+  Gemm& gemm_;
 };
 
 }  // namespace trireme::cuda

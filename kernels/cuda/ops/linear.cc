@@ -31,17 +31,16 @@ void activate(Call& call, Activation activation) {
 // Of 9 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
 // parameters at batch 16 and 64 by 12 and 8 %), our kernel for several that go in one launch, most
 // of them small (RWKV-7 7.2B, by 16 and 3 %).
-bool skinny(const Gemm* gemm, DType dtype, int64_t rows, size_t calls) {
-  return rows <= kSkinnyRows && dtype != DType::kF32 && (calls > 1 || gemm == nullptr);
+bool skinny(DType dtype, int64_t rows, size_t calls) {
+  return rows <= kSkinnyRows && dtype != DType::kF32 && calls > 1;
 }
 
 // REQUIRES: at least one row, and the same number in all calls.
-void products(Context& context, Gemm* gemm, DType dtype, std::span<const Call> calls) {
+void products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {
   if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
-  if (skinny(gemm, dtype, calls.front().rows, calls.size()))
+  if (skinny(dtype, calls.front().rows, calls.size()))
     return skinny_products(context, dtype, calls);
-  if (gemm != nullptr) return library_products(context, *gemm, dtype, calls);
-  for (const Call& call : calls) tiled_product(context, dtype, call);
+  library_products(context, gemm, dtype, calls);
 }
 
 }  // namespace
@@ -70,15 +69,15 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
-// Where our own kernels multiply, the inner activation is the first product's epilogue. Where the
-// library does, it is the second one's prologue, where the rows are converted anyway.
+// Where weights are streamed, the inner activation is the first product's epilogue. Where the
+// library multiplies, it is the second one's prologue: the rows are converted there anyway.
 void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                            const WeightView& down, TensorView inner, TensorView y) {
   if (x.rows == 0) return;
   const bool gated = kind == FeedForward::kSwiglu;
   Call first = call_of(x, up, inner);
   Call second = call_of(inner, down, y);
-  if (x.rows <= kStreamedRows || skinny(gemm_, up.dtype, x.rows, 1)) {
+  if (x.rows <= kStreamedRows) {
     if (gated) {
       first.epilogue = Epilogue::kSwiglu;
       first.outputs /= 2;

@@ -50,7 +50,7 @@ inline constexpr int64_t kSkinnyRows = 64;
 
 // All calls in one launch, with their rows in the format of the weights; two more write the rows
 // down and add parts of sums. REQUIRES: at most kCallsMax calls of the same number of rows, from 1
-// to kSkinnyRows, with weights of `dtype`, which has 16 bits.
+// to kSkinnyRows, with weights of `dtype`, which has 16 bits, and no epilogue of kSwiglu.
 void skinny_products(Context& context, DType dtype, std::span<const Call> calls);
 
 // A call's rows of x in the format of its weights, after its prologue.

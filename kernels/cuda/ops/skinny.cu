@@ -76,18 +76,11 @@ __device__ __forceinline__ int piece_at(int row, int piece) {
   return row * kStepInputs + (piece ^ (row & 1) << 2) * kPiece;
 }
 
-// Outputs of a tile of weights: with kSwiglu half of its rows are gates, the others their values,
-// and each group has 16 of either.
-__host__ __device__ __forceinline__ int tile_outputs(const Call& c) {
-  return c.epilogue == Epilogue::kSwiglu ? kTile / 2 : kTile;
-}
-
 // Stores what a thread holds of 8 rows of x: fragment m is of rows [16 m, 16 m + 16) of its group.
 __device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, int first_row,
                                                 const Place& at, const FragmentC (&sums)[2]) {
   const Call& c = s.call;
-  const bool gated = c.epilogue == Epilogue::kSwiglu;
-  const int64_t first = tile * tile_outputs(c) + at.group * (gated ? 16 : 32) + at.g;
+  const int64_t first = tile * kTile + at.group * kGroupRows + at.g;
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     const int row = first_row + 2 * at.t + e;
@@ -96,17 +89,6 @@ __device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, i
     float* y = c.y + row * c.y_stride;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      if (gated) {
-        const int64_t output = first + 8 * h;
-        if (output >= c.outputs) continue;
-        float gate = sums[0].at[2 * h + e] * scale, value = sums[1].at[2 * h + e] * scale;
-        if (c.bias != nullptr) {
-          gate += c.bias[output];
-          value += c.bias[c.outputs + output];
-        }
-        y[output] = swiglu(gate, value);
-        continue;
-      }
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const int64_t output = first + 16 * m + 8 * h;
@@ -132,26 +114,23 @@ struct Copies {
 
   __device__ __forceinline__ Copies(const Skinny& s, int64_t tile, int64_t step) {
     const Call& c = s.call;
-    const bool gated = c.epilogue == Epilogue::kSwiglu;
     const int row = static_cast<int>(threadIdx.x / kPieces);
     const int piece = static_cast<int>(threadIdx.x % kPieces);
     const int64_t k = step * kStepInputs + piece * kPiece;
-    const int64_t output = tile * tile_outputs(c) + (gated ? row % 16 : row);
-    const int next = gated ? 16 : 32;
-    const int64_t first = output + (gated && row >= 16 ? c.outputs : 0);
-    w = static_cast<const W*>(c.w) + first * c.w_stride + k;
-    w_next = static_cast<int>(next * c.w_stride);
-    w_rows = rows_of(c.outputs - output, next);
+    const int64_t output = tile * kTile + row;
+    w = static_cast<const W*>(c.w) + output * c.w_stride + k;
+    w_next = static_cast<int>(32 * c.w_stride);
+    w_rows = rows_of(c.outputs - output);
     x = static_cast<const W*>(s.rows) + row * s.rows_stride + k;
     x_next = static_cast<int>(32 * s.rows_stride);
-    x_rows = rows_of(c.rows - row, 32);
+    x_rows = rows_of(c.rows - row);
     whole = static_cast<int>(ceil_div(c.w_stride - k, kStepInputs));
     at = piece_at(row, piece);
   }
 
-  // How many of 0, `step`, 2 `step`, ... are below `rows`; of those that a tile can have.
-  static __device__ __forceinline__ int rows_of(int64_t rows, int step) {
-    return rows <= 0 ? 0 : (static_cast<int>(rows < kTile ? rows : kTile) + step - 1) / step;
+  // How many of 0, 32, 64, ... are below `rows`; of those that a tile can have.
+  static __device__ __forceinline__ int rows_of(int64_t rows) {
+    return rows <= 0 ? 0 : (static_cast<int>(rows < kTile ? rows : kTile) + 31) / 32;
   }
 
   __device__ __forceinline__ void weights(W* stage, int step) {
@@ -348,8 +327,7 @@ int64_t parts_of(const Call& c, int64_t part_steps) {
 template <class W, int kRowTiles>
 void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
   int64_t steps = 0;
-  for (const Call& c : each)
-    steps += ceil_div(c.outputs, tile_outputs(c)) * ceil_div(c.inputs, kStepInputs);
+  for (const Call& c : each) steps += ceil_div(c.outputs, kTile) * ceil_div(c.inputs, kStepInputs);
   const int64_t blocks_best = context.multiprocessors();
   const int64_t part_steps = std::max({ceil_div(steps, 2 * blocks_best), kPartStepsLeast,
                                        std::min(kPartSteps, ceil_div(steps, blocks_best))});
@@ -358,7 +336,7 @@ void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
   int64_t blocks = 0, split_tiles = 0;
   for (size_t i = 0; i < each.size(); ++i) {
     Skinny& s = calls.each[i];
-    const int64_t tiles = ceil_div(each[i].outputs, tile_outputs(each[i]));
+    const int64_t tiles = ceil_div(each[i].outputs, kTile);
     s.call = each[i];
     s.parts = static_cast<int32_t>(parts_of(s.call, part_steps));
     s.first_block = static_cast<int32_t>(blocks);
