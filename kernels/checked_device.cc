@@ -7,6 +7,11 @@
 namespace trireme {
 namespace {
 
+bool is_format(WeightFormat format) {
+  if (!format.quantized()) return format.group == 0;
+  return format.group == 0 || format.group == 32 || format.group == 64 || format.group == 128;
+}
+
 bool is_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
 }
@@ -55,25 +60,41 @@ class CheckedDevice final : public Device {
     device_->replay(recording);
   }
 
-  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
-    CHECK(rows >= 0 && cols >= 0 && is_float(dtype))
-        << "make_matrix: [" << rows << ", " << cols << "] of " << dtype_name(dtype);
-    return device_->make_matrix(rows, cols, dtype);
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override {
+    CHECK(rows >= 0 && cols >= 0 && is_format(format))
+        << "make_matrix: [" << rows << ", " << cols << "] of " << weight_format_name(format);
+    return device_->make_matrix(rows, cols, format);
   }
 
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
     CHECK(source.place == Place::kHost && is_float(source.dtype))
         << "write_rows: the source is " << dtype_name(source.dtype);
-    CHECK(source.cols == matrix.cols)
-        << "write_rows: " << source.cols << " columns into " << matrix.cols;
-    CHECK(first_row >= 0 && first_row + source.rows <= matrix.rows)
-        << "write_rows: rows from " << first_row << ", " << source.rows << " of them, into "
-        << matrix.rows;
+    CHECK(!matrix.format.quantized())
+        << "write_rows: the matrix is " << weight_format_name(matrix.format);
+    check_place("write_rows", matrix, first_row, source.rows, source.cols);
     CHECK(source.rows <= 1 || source.row_stride >= source.cols);
     device_->write_rows(matrix, first_row, source);
   }
 
+  void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                            const QuantizedView& source) override {
+    CHECK(source.format == matrix.format)
+        << "write_quantized_rows: " << weight_format_name(source.format) << " into "
+        << weight_format_name(matrix.format);
+    check_place("write_quantized_rows", matrix, first_row, source.rows, source.cols);
+    CHECK(source.rows <= 1 || (source.code_stride >= source.cols &&
+                               source.scale_stride >= source.format.groups(source.cols)));
+    device_->write_quantized_rows(matrix, first_row, source);
+  }
+
  private:
+  static void check_place(const char* name, const Matrix& matrix, int64_t first_row, int64_t rows,
+                          int64_t cols) {
+    CHECK(cols == matrix.cols) << name << ": " << cols << " columns into " << matrix.cols;
+    CHECK(first_row >= 0 && first_row + rows <= matrix.rows)
+        << name << ": rows from " << first_row << ", " << rows << " of them, into " << matrix.rows;
+  }
+
   std::unique_ptr<Device> device_;
   CheckedOps ops_;
   bool recording_ = false;

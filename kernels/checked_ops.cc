@@ -21,8 +21,6 @@ void CheckedOps::check_matrix(const char* name, const ConstTensorView& x, int64_
 
 void CheckedOps::check_weight(const char* name, const WeightView& w) const {
   CHECK(w.data != nullptr || w.rows * w.cols == 0) << name << " has no memory";
-  CHECK(w.dtype == DType::kF32 || w.dtype == DType::kBF16 || w.dtype == DType::kF16)
-      << name << " is " << dtype_name(w.dtype);
   if (!w.bias.empty()) check_matrix("the bias of a weight", w.bias, 1, w.rows);
 }
 

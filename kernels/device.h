@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/base/quantize.h"
 #include "kernels/base/status.h"
 #include "kernels/base/tensor.h"
 #include "kernels/ops.h"
@@ -21,8 +22,8 @@ struct Matrix {
   Buffer buffer;
   int64_t rows = 0;  // outputs
   int64_t cols = 0;  // inputs
-  DType dtype = DType::kF32;
-  WeightView view() const { return {buffer.data(), rows, cols, dtype, {}}; }
+  WeightFormat format;
+  WeightView view() const { return {buffer.data(), rows, cols, format, {}}; }
 };
 
 struct DeviceMemory {
@@ -89,13 +90,18 @@ class Device {
   }
   virtual void replay(Recording& /*recording*/) { CHECK(false) << name() << " cannot record"; }
 
-  // An uninitialised [rows, cols] weight of kF32, kBF16 or kF16.
-  virtual Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) = 0;
+  // An uninitialised [rows, cols] weight.
+  virtual Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) = 0;
 
   // Fills rows [first_row, first_row + source.rows) of `matrix`, converting to its dtype. The
-  // source has been read when it returns. REQUIRES: source is on the host, floating-point, [n,
-  // matrix.cols], maybe strided.
+  // source has been read when it returns. REQUIRES: matrix is not quantized; source is on the host,
+  // floating-point, [n, matrix.cols], maybe strided.
   virtual void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) = 0;
+
+  // The same for a quantized matrix. REQUIRES: source has the format of `matrix`, and [n,
+  // matrix.cols].
+  virtual void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                                    const QuantizedView& source) = 0;
 };
 
 struct CpuOptions {

@@ -18,6 +18,7 @@
 #include <span>
 
 #include "kernels/base/tensor.h"
+#include "kernels/base/weight_format.h"
 
 namespace trireme {
 
@@ -37,13 +38,14 @@ struct Ragged {
   int32_t rows = 0;
 };
 
-// A weight matrix in the layout that this device's linear() reads fastest; made and filled through
-// Device::make_matrix and Device::write_rows.
+// A weight matrix in the layout that this device's linear() reads fastest, the scales of a
+// quantized one included; made and filled through Device::make_matrix, write_rows and
+// write_quantized_rows.
 struct WeightView {
   const void* data = nullptr;
   int64_t rows = 0;  // outputs
   int64_t cols = 0;  // inputs
-  DType dtype = DType::kF32;
+  WeightFormat format;
   ConstTensorView bias;  // [1, rows] f32; rows == 0: none
 };
 
@@ -193,7 +195,9 @@ class Ops {
 
   // y = x transpose(w) + bias. Each output is the sum over fixed blocks of k, each block summed in
   // order of k by fused multiply-adds: the same bits for any rows, threads and instruction set.
-  // A device with tensor cores may round x to the format of a 16-bit w first.
+  // The elements of a quantized w are the f32 numbers of weight_format.h, so that its product has
+  // the bits of the same numbers kept as f32. A device with tensor cores may round x first: to the
+  // format of a 16-bit w; to f16 where w is quantized; to fp8, by rows, where w is fp8 by rows.
   // REQUIRES: x is [rows, w.cols], y is [rows, w.rows].
   virtual void linear(ConstTensorView x, const WeightView& w, TensorView y) = 0;
 

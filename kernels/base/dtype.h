@@ -47,6 +47,11 @@ inline uint16_t f32_to_bf16(float value) {
 float f16_to_f32(uint16_t bits);
 uint16_t f32_to_f16(float value);
 
+// Eight bits, e4m3fn: NaN is 0x7f and 0xff, there is no infinity. Larger magnitudes than 448 become
+// 448, as its users' checkpoints and libraries have it.
+float f8_to_f32(uint8_t bits);
+uint8_t f32_to_f8(float value);
+
 // Element `index` of an array of floating-point `dtype`. REQUIRES: dtype is kF32, kBF16 or kF16.
 float load_f32(const void* data, DType dtype, size_t index);
 void store_f32(void* data, DType dtype, size_t index, float value);

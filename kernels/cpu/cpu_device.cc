@@ -24,20 +24,27 @@ void CpuDevice::copy(void* target, const void* source, size_t bytes) {
   if (bytes > 0) std::memmove(target, source, bytes);
 }
 
-Result<Matrix> CpuDevice::make_matrix(int64_t rows, int64_t cols, DType dtype) {
+Result<Matrix> CpuDevice::make_matrix(int64_t rows, int64_t cols, WeightFormat format) {
   CHECK(rows >= 0 && cols >= 0);
-  CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) << dtype_name(dtype);
+  if (format.quantized()) {
+    return unimplemented(
+        fmt::format("the CPU does not multiply by {} yet", weight_format_name(format)));
+  }
   Matrix matrix;
-  matrix.buffer = allocate_host(packed_bytes(rows, cols, dtype));
+  matrix.buffer = allocate_host(packed_bytes(rows, cols, format.dtype()));
   matrix.rows = rows;
   matrix.cols = cols;
-  matrix.dtype = dtype;
+  matrix.format = format;
   return matrix;
 }
 
 void CpuDevice::write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) {
-  write_packed_rows(matrix.buffer.data(), matrix.rows, matrix.cols, matrix.dtype, first_row,
-                    source);
+  write_packed_rows(matrix.buffer.data(), matrix.rows, matrix.cols, matrix.format.dtype(),
+                    first_row, source);
+}
+
+void CpuDevice::write_quantized_rows(Matrix& matrix, int64_t, const QuantizedView&) {
+  CHECK(false) << weight_format_name(matrix.format);
 }
 
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options) {

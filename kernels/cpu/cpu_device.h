@@ -25,8 +25,10 @@ class CpuDevice final : public Device {
   Status synchronize() override { return {}; }
 
   // Packed for linear(): see packed_matrix.h.
-  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override;
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override;
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override;
+  void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                            const QuantizedView& source) override;
 
  private:
   std::string name_;

@@ -78,8 +78,8 @@ struct Product {
   ConstTensorView x;
   const WeightView& w;
   TensorView y;
-  LinearWeight kind = weight_of(w.dtype);
-  int64_t element_bytes = static_cast<int64_t>(dtype_bytes(w.dtype));
+  LinearWeight kind = weight_of(w.format.dtype());
+  int64_t element_bytes = static_cast<int64_t>(dtype_bytes(w.format.dtype()));
   int64_t panels = panels_of(w.rows);
 
   const std::byte* panel_block(int64_t panel, int64_t k_begin, int64_t k) const {
@@ -215,7 +215,8 @@ void embed(ThreadPool& pool, Isa /*isa*/, const WeightView& table, const int32_t
         std::fill_n(to, table.cols, 0.0f);
         continue;
       }
-      read_packed_row(table.data, table.rows, table.cols, table.dtype, row, 0, table.cols, to);
+      read_packed_row(table.data, table.rows, table.cols, table.format.dtype(), row, 0, table.cols,
+                      to);
       for (int64_t k = 0; k < table.cols; ++k) to[k] *= scale;
     }
   };

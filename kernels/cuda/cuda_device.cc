@@ -149,17 +149,20 @@ class CudaDevice final : public Device {
                   "replaying");
   }
 
-  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override {
     CHECK(rows >= 0 && cols >= 0);
-    CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16);
+    if (format.quantized()) {
+      return unimplemented(
+          fmt::format("CUDA devices do not multiply by {} yet", weight_format_name(format)));
+    }
     Result<Buffer> buffer =
-        allocate(static_cast<size_t>(rows * weight_stride(cols)) * dtype_bytes(dtype));
+        allocate(static_cast<size_t>(rows * weight_stride(cols)) * dtype_bytes(format.dtype()));
     if (!buffer.ok()) return buffer.status();
     Matrix matrix;
     matrix.buffer = buffer.take();
     matrix.rows = rows;
     matrix.cols = cols;
-    matrix.dtype = dtype;
+    matrix.format = format;
     return matrix;
   }
 
@@ -167,13 +170,14 @@ class CudaDevice final : public Device {
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
     CHECK(source.cols == matrix.cols);
     CHECK(first_row >= 0 && first_row + source.rows <= matrix.rows);
-    const size_t element = dtype_bytes(matrix.dtype);
+    const DType dtype = matrix.format.dtype();
+    const size_t element = dtype_bytes(dtype);
     const size_t pitch = static_cast<size_t>(weight_stride(matrix.cols)) * element;
     const size_t row_bytes = static_cast<size_t>(matrix.cols) * element;
     if (row_bytes == 0) return;
     auto* target =
         static_cast<std::byte*>(matrix.buffer.data()) + static_cast<size_t>(first_row) * pitch;
-    if (source.dtype == matrix.dtype) {
+    if (source.dtype == dtype) {
       const size_t source_pitch =
           (source.rows > 1 ? static_cast<size_t>(source.row_stride) : 0) * element;
       put(target, pitch, source.data, std::max(source_pitch, row_bytes), row_bytes,
@@ -188,13 +192,17 @@ class CudaDevice final : public Device {
       const int64_t count = std::min(rows_at_once, source.rows - first);
       for (int64_t r = 0; r < count; ++r) {
         convert_floats(source.row_range(first + r, 1).data, source.dtype,
-                       staged_.data() + static_cast<size_t>(r) * row_bytes, matrix.dtype,
+                       staged_.data() + static_cast<size_t>(r) * row_bytes, dtype,
                        static_cast<size_t>(matrix.cols));
       }
       // Pageable memory: the call returns when it has been read.
       put(target + static_cast<size_t>(first) * pitch, pitch, staged_.data(), row_bytes, row_bytes,
           static_cast<size_t>(count));
     }
+  }
+
+  void write_quantized_rows(Matrix& matrix, int64_t, const QuantizedView&) override {
+    CHECK(false) << weight_format_name(matrix.format);
   }
 
  private:

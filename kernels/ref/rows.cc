@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/ref/ref_matrix.h"
 #include "kernels/ref/ref_ops.h"
 
 namespace trireme {
@@ -53,10 +54,8 @@ void RefOps::embed(const WeightView& table, const int32_t* ids, int32_t count, i
   for (int32_t t = 0; t < count; ++t) {
     const int64_t row = int64_t{ids[t]} - first_id;
     const bool mine = row >= 0 && row < table.rows;
-    for (int64_t c = 0; c < table.cols; ++c) {
-      const auto index = static_cast<size_t>(row * table.cols + c);
-      y.f32_row(t)[c] = mine ? scale * load_f32(table.data, table.dtype, index) : 0;
-    }
+    for (int64_t c = 0; c < table.cols; ++c)
+      y.f32_row(t)[c] = mine ? scale * ref_weight(table, row, c) : 0;
   }
 }
 
@@ -74,10 +73,7 @@ void RefOps::linear(ConstTensorView x, const WeightView& w, TensorView y) {
   for (int64_t t = 0; t < x.rows; ++t) {
     for (int64_t o = 0; o < w.rows; ++o) {
       double sum = 0;
-      for (int64_t c = 0; c < w.cols; ++c) {
-        const auto index = static_cast<size_t>(o * w.cols + c);
-        sum += double{x.f32_row(t)[c]} * load_f32(w.data, w.dtype, index);
-      }
+      for (int64_t c = 0; c < w.cols; ++c) sum += double{x.f32_row(t)[c]} * ref_weight(w, o, c);
       y.f32_row(t)[o] = static_cast<float>(sum + (w.bias.empty() ? 0 : w.bias.f32_row(0)[o]));
     }
   }

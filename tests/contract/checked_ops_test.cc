@@ -88,7 +88,7 @@ TEST_F(CheckedOpsDeathTest, LinearAndEmbed) {
   EXPECT_DEATH(ops_.embed(w.view(), ids, 2, 0, 1, y.view()), "embed: y");
   EXPECT_DEATH(device_->write_rows(w, 5, ConstTensorView(x.view())), "write_rows: rows from 5");
   EXPECT_DEATH(device_->write_rows(w, 0, ConstTensorView(y.view())), "6 columns into 8");
-  EXPECT_DEATH((void)device_->make_matrix(1, 1, DType::kI8), "make_matrix");
+  EXPECT_DEATH((void)device_->make_matrix(1, 1, {WeightType::kInt8, 48}), "make_matrix");
 }
 
 TEST_F(CheckedOpsDeathTest, GatherRows) {

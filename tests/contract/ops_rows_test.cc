@@ -141,7 +141,7 @@ std::vector<double> product(const std::vector<float>& x, const Weight& w,
 // Fails unless `got` is the product of x or, on tensor cores, that of x in the weights' format.
 void expect_product(const std::vector<float>& got, const std::vector<float>& x, const Weight& w,
                     const std::vector<float>& bias, double tolerance) {
-  const DType dtype = w.matrix.dtype;
+  const DType dtype = w.matrix.format.dtype();
   if (dtype != DType::kF32 && testing::TestWithParam<DeviceCase>::GetParam().tensor_cores() &&
       all_near(got, product(rounded_to(dtype, x), w, bias), tolerance))
     return;

@@ -39,10 +39,13 @@ class QueuedDevice final : public Device {
   // What synchronize() answers from now on.
   void break_down(Status fault) { fault_ = std::move(fault); }
 
-  Result<Matrix> make_matrix(int64_t, int64_t, DType) override {
+  Result<Matrix> make_matrix(int64_t, int64_t, WeightFormat) override {
     return unimplemented("a QueuedDevice has no matrices");
   }
   void write_rows(Matrix&, int64_t, ConstTensorView) override {
+    CHECK(false) << "a QueuedDevice has no matrices";
+  }
+  void write_quantized_rows(Matrix&, int64_t, const QuantizedView&) override {
     CHECK(false) << "a QueuedDevice has no matrices";
   }
 

@@ -53,19 +53,19 @@ void CudaOps::linear(ConstTensorView x, const WeightView& w, TensorView y) {
 // Neighbours that are alike go together.
 void CudaOps::linears(std::span<const LinearCall> calls) {
   for (size_t i = 0; i < calls.size();) {
-    const DType dtype = calls[i].w.dtype;
+    const WeightFormat format = calls[i].w.format;
     const int64_t rows = calls[i].x.rows;
     Call group[kCallsMax];
     size_t count = 0;
     for (; i < calls.size() && count < kCallsMax; ++i) {
       const LinearCall& call = calls[i];
-      if (call.x.rows != rows || call.w.dtype != dtype) break;
+      if (call.x.rows != rows || call.w.format != format) break;
       if (rows == 0 || call.w.rows == 0) continue;
       group[count] = call_of(call.x, call.w, call.y);
       if (call.activation) cuda::activate(group[count], *call.activation);
       ++count;
     }
-    if (count > 0) products(context_, gemm_, dtype, {group, count});
+    if (count > 0) products(context_, gemm_, format.dtype(), {group, count});
   }
 }
 
@@ -87,8 +87,8 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }
-  if (first.outputs > 0) products(context_, gemm_, up.dtype, {&first, 1});
-  if (second.outputs > 0) products(context_, gemm_, down.dtype, {&second, 1});
+  if (first.outputs > 0) products(context_, gemm_, up.format.dtype(), {&first, 1});
+  if (second.outputs > 0) products(context_, gemm_, down.format.dtype(), {&second, 1});
 }
 
 }  // namespace trireme::cuda

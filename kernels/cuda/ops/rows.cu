@@ -132,7 +132,7 @@ void CudaOps::embed(const WeightView& table, const int32_t* ids, int32_t count, 
                     float scale, TensorView y) {
   const Grid grid = elementwise_grid(count, y.cols, 1);
   const int64_t stride = weight_stride(table.cols);
-  dispatch_floats(table.dtype, [&](auto zero) {
+  dispatch_floats(table.format.dtype(), [&](auto zero) {
     using W = decltype(zero);
     launch(context_, "embed", grid, embed_kernel<W>, static_cast<const W*>(table.data), table.rows,
            stride, ids, first_id, scale, matrix(y), y.cols);

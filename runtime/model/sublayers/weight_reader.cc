@@ -129,8 +129,8 @@ Result<Matrix> MeasuringReader::matrix(std::span<const WeightSlice> slices) {
   Matrix m;
   m.rows = rows;
   m.cols = slices.front().col_range.count;
-  m.dtype = dtype.value_or(DType::kBF16);
-  bytes_ += static_cast<uint64_t>(m.rows * m.cols) * dtype_bytes(m.dtype);
+  m.format = dtype.value_or(DType::kBF16);
+  bytes_ += weight_bytes(m.rows, m.cols, m.format);
   return m;
 }
 

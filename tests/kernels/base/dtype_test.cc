@@ -136,6 +136,42 @@ TEST_P(Formats, InfinityAndOverflow) {
 INSTANTIATE_TEST_SUITE_P(Dtype, Formats, testing::ValuesIn(kFormats),
                          [](const testing::TestParamInfo<Format>& f) { return f.param.name; });
 
+// e4m3fn: like the others but for its top, which holds 256 to 448 and one NaN.
+double defined_f8(uint32_t bits) {
+  const double sign = (bits & 0x80u) != 0 ? -1.0 : 1.0;
+  const int exponent = int(bits >> 3) & 15, mantissa = int(bits) & 7;
+  if (exponent == 15 && mantissa == 7) return std::numeric_limits<double>::quiet_NaN();
+  if (exponent == 0) return sign * std::ldexp(mantissa, -9);
+  return sign * std::ldexp(8 + mantissa, exponent - 10);
+}
+
+TEST(F8, EveryValueIsReadAsDefinedAndComesBack) {
+  for (uint32_t bits = 0; bits < 256; ++bits) {
+    const float value = f8_to_f32(static_cast<uint8_t>(bits));
+    if (std::isnan(defined_f8(bits))) {
+      EXPECT_TRUE(std::isnan(value)) << bits;
+      EXPECT_EQ(f32_to_f8(value) & 0x7f, 0x7f) << bits;
+      continue;
+    }
+    EXPECT_EQ(value, defined_f8(bits)) << bits;
+    EXPECT_EQ(std::signbit(value), bits >= 128) << bits;
+    EXPECT_EQ(f32_to_f8(value), bits);
+  }
+}
+
+TEST(F8, RoundsToTheNearestTiesToEvenAndSaturates) {
+  for (uint8_t bits = 0; bits < 0x7e; ++bits) {
+    const float low = f8_to_f32(bits), high = f8_to_f32(static_cast<uint8_t>(bits + 1));
+    const float middle = (low + high) / 2;
+    EXPECT_EQ(f32_to_f8(middle), bits % 2 == 0 ? bits : bits + 1) << int(bits);
+    EXPECT_EQ(f32_to_f8(std::nextafter(middle, 0.0f)), bits);
+    EXPECT_EQ(f32_to_f8(std::nextafter(middle, kInf)), bits + 1);
+    EXPECT_EQ(f32_to_f8(-std::nextafter(middle, kInf)), (bits + 1) | 0x80);
+  }
+  EXPECT_EQ(f32_to_f8(1e9f), 0x7e);
+  EXPECT_EQ(f32_to_f8(-kInf), 0xfe);
+}
+
 TEST(Dtype, KnownValues) {
   EXPECT_EQ(f32_to_f16(1.0f), 0x3c00);
   EXPECT_EQ(f32_to_f16(65504.0f), 0x7bff);

@@ -39,11 +39,15 @@ class NotingDevice final : public Device {
     ref_->copy(target, source, bytes);
   }
   Status synchronize() override { return {}; }
-  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
-    return ref_->make_matrix(rows, cols, dtype);
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override {
+    return ref_->make_matrix(rows, cols, format);
   }
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
     ref_->write_rows(matrix, first_row, source);
+  }
+  void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                            const QuantizedView& source) override {
+    ref_->write_quantized_rows(matrix, first_row, source);
   }
   bool can_record() const override { return true; }
   Result<std::unique_ptr<Recording>> record(const std::function<Status()>& work) override {

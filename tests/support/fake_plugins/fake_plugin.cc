@@ -27,11 +27,15 @@ class FakeGpu final : public Device {
     cpu_->copy(target, source, bytes);
   }
   Status synchronize() override { return cpu_->synchronize(); }
-  Result<Matrix> make_matrix(int64_t rows, int64_t cols, DType dtype) override {
-    return cpu_->make_matrix(rows, cols, dtype);
+  Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override {
+    return cpu_->make_matrix(rows, cols, format);
   }
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override {
     cpu_->write_rows(matrix, first_row, source);
+  }
+  void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                            const QuantizedView& source) override {
+    cpu_->write_quantized_rows(matrix, first_row, source);
   }
 
  private:
