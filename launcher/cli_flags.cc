@@ -12,6 +12,7 @@ constexpr KeyFlag kModelFlags[] = {
 };
 constexpr KeyFlag kEngineFlags[] = {
     {"--dtype", "model.dtype", Takes::kOne, "TYPE"},
+    {"--quantization", "model.quantization", Takes::kOne, "TYPE"},
     {"--load-format", "model.load_format", Takes::kOne, "FORMAT"},
     {"--max-model-len", "model.max_model_len", Takes::kOne, "N"},
     {"--device", "engine.device", Takes::kOne, "DEVICE"},

@@ -13,29 +13,57 @@ namespace {
 // Below this a group is zeros: its scale would have no bits left.
 constexpr float kSmallest = 0x1p-100f;
 
+// Sums and extremes are kept in so many lanes, which compilers turn into vectors; a float's order
+// of summing they may not change by themselves.
+constexpr size_t kLanes = 8;
+
 struct Extremes {
   float low = 0.0f, high = 0.0f;  // with 0 among them
 };
 Extremes extremes_of(std::span<const float> x) {
-  Extremes e;
-  for (const float v : x) {
-    e.low = std::min(e.low, v);
-    e.high = std::max(e.high, v);
+  float low[kLanes] = {}, high[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      low[j] = x[i + j] < low[j] ? x[i + j] : low[j];
+      high[j] = x[i + j] > high[j] ? x[i + j] : high[j];
+    }
   }
-  return e;
+  for (; i < x.size(); ++i) {
+    low[0] = std::min(low[0], x[i]);
+    high[0] = std::max(high[0], x[i]);
+  }
+  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
 }
 
-// Codes of x for this scale and zero. Returns the squared error, in units of the scale.
-float round_int4(std::span<const float> x, float scale, int zero, uint8_t* codes) {
-  const float inverse = 1.0f / scale;
-  float error = 0.0f;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const float place = x[i] * inverse + static_cast<float>(zero);
-    const float code = std::clamp(std::nearbyintf(place), 0.0f, 15.0f);
-    error += (code - place) * (code - place);
-    codes[i] = static_cast<uint8_t>(code);
+// To the nearest integer, ties to even. REQUIRES: |x| < 2^22.
+float nearest(float x) {
+  constexpr float kShift = 0x1.8p23f;  // where the last place is 1
+  return (x + kShift) - kShift;
+}
+
+// A number in codes of int4, before and after it is rounded.
+struct Int4Code {
+  float place, code;
+  Int4Code(float x, float inverse, float zero) : place(x * inverse + zero), code(nearest(place)) {
+    code = code < 0.0f ? 0.0f : code;
+    code = code > 15.0f ? 15.0f : code;
   }
-  return error;
+  float error() const { return (code - place) * (code - place); }
+};
+
+// The squared error of x in codes of this scale and zero.
+float int4_error(std::span<const float> x, float scale, float zero) {
+  const float inverse = 1.0f / scale;
+  float errors[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) errors[j] += Int4Code(x[i + j], inverse, zero).error();
+  }
+  for (; i < x.size(); ++i) errors[0] += Int4Code(x[i], inverse, zero).error();
+  float error = 0.0f;
+  for (const float e : errors) error += e;
+  return error * scale * scale;
 }
 
 // A group's outliers cost the others their resolution: narrower ranges cut them off.
@@ -46,22 +74,37 @@ GroupScale quantize_int4(std::span<const float> x, uint8_t* codes) {
     std::fill_n(codes, x.size(), uint8_t{0});
     return make_group_scale(0.0f, 0);
   }
-  GroupScale best = 0;
-  float least = INFINITY;
-  uint8_t tried[256];
-  CHECK(x.size() <= sizeof tried);
+  float scale = 1.0f, zero = 0.0f, least = INFINITY;
   for (const float range : kRanges) {
-    const float wanted = (e.high - e.low) / 15.0f * range;
-    const float scale = scale_of(make_group_scale(wanted, 0));
-    const int zero =
-        static_cast<int>(std::clamp(std::nearbyintf(-e.low * range / scale), 0.0f, 15.0f));
-    const float error = round_int4(x, scale, zero, tried) * scale * scale;
+    const float tried = scale_of(make_group_scale((e.high - e.low) / 15.0f * range, 0));
+    const float tried_zero = std::clamp(nearest(-e.low * range / tried), 0.0f, 15.0f);
+    const float error = int4_error(x, tried, tried_zero);
     if (error >= least) continue;
     least = error;
-    best = make_group_scale(scale, zero);
-    std::copy_n(tried, x.size(), codes);
+    scale = tried;
+    zero = tried_zero;
   }
-  return best;
+  const float inverse = 1.0f / scale;
+  for (size_t i = 0; i < x.size(); ++i)
+    codes[i] = static_cast<uint8_t>(static_cast<int32_t>(Int4Code(x[i], inverse, zero).code));
+  return make_group_scale(scale, static_cast<int>(zero));
+}
+
+// f32_to_f8() without branches, for |x| a little above 448 at most.
+uint8_t nearest_f8(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t normal = ((magnitude + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20) - (120u << 3);
+  const uint32_t small = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0x1p14f) & 0xffu;
+  const uint32_t code = magnitude < 0x3c800000u ? small : normal;
+  return static_cast<uint8_t>((bits >> 24 & 0x80u) | (code < 0x7eu ? code : 0x7eu));
+}
+
+uint8_t nearest_int8(float x) {
+  float code = nearest(x);
+  code = code < -127.0f ? -127.0f : code;
+  code = code > 127.0f ? 127.0f : code;
+  return static_cast<uint8_t>(static_cast<int32_t>(code));
 }
 
 GroupScale quantize_symmetric(WeightType type, std::span<const float> x, uint8_t* codes) {
@@ -74,11 +117,10 @@ GroupScale quantize_symmetric(WeightType type, std::span<const float> x, uint8_t
   const bool fp8 = type == WeightType::kFp8;
   const GroupScale word = make_group_scale(largest / (fp8 ? 448.0f : 127.0f), 0);
   const float inverse = 1.0f / scale_of(word);
-  for (size_t i = 0; i < x.size(); ++i) {
-    const float place = x[i] * inverse;
-    codes[i] = fp8 ? f32_to_f8(place)
-                   : static_cast<uint8_t>(
-                         static_cast<int8_t>(std::clamp(std::nearbyintf(place), -127.0f, 127.0f)));
+  if (fp8) {
+    for (size_t i = 0; i < x.size(); ++i) codes[i] = nearest_f8(x[i] * inverse);
+  } else {
+    for (size_t i = 0; i < x.size(); ++i) codes[i] = nearest_int8(x[i] * inverse);
   }
   return word;
 }

@@ -65,8 +65,8 @@ Result<Report> make_report(const Deployment& deployment, const ModelFiles& files
     const Coordinate here = report.mesh.coordinate(rank);
     RankShare share = share_of(report, (*stages)[here.stage], here,
                                static_cast<uint32_t>(deployment.engine.block_size));
-    const Result<uint64_t> bytes =
-        weight_bytes(files.spec, files.checkpoint.get(), deployment.model.dtype, report.mesh, here);
+    const Result<uint64_t> bytes = weight_bytes(files.spec, files.checkpoint.get(),
+                                                weight_choice(deployment), report.mesh, here);
     if (!bytes.ok()) return bytes.status();
     share.weight_bytes = *bytes;
     report.ranks.push_back(share);

@@ -34,8 +34,11 @@ Result<uint32_t> longest_sequence(const Deployment& deployment, const ModelSpec&
 // The rows of this worker are those of nobody whose fingerprint differs.
 std::string fingerprint(const Deployment& deployment, const Worker& worker) {
   const Mesh& mesh = worker.groups->mesh;
-  return fmt::format("{} dtype {} cache {} tp {}", deployment.model.path,
+  return fmt::format("{} dtype {} quantization {} cache {} tp {}", deployment.model.path,
                      deployment.model.dtype ? dtype_name(*deployment.model.dtype) : "auto",
+                     deployment.model.quantization
+                         ? weight_format_name({*deployment.model.quantization, 0})
+                         : "auto",
                      dtype_name(worker.model->cache_dtype()), mesh.shards);
 }
 

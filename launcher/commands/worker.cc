@@ -123,6 +123,10 @@ Result<ModelFiles> open_model(const Deployment& deployment) {
   return files;
 }
 
+WeightChoice weight_choice(const Deployment& deployment) {
+  return {deployment.model.dtype, deployment.model.quantization};
+}
+
 Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec) {
   const auto& wanted = deployment.model.max_model_len;
   if (!wanted) return spec.context_max;
@@ -141,7 +145,8 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
                   uint32_t rows_max, Worker& worker) {
   const Clock::time_point start = Clock::now();
   ModelLoad load;
-  load.dtype = deployment.model.dtype;
+  load.weights.choice = weight_choice(deployment);
+  load.weights.threads = std::max(1, allowed_cores() / world.host_size);
   load.cache_dtype = deployment.engine.kv_cache_dtype;
   load.rows_max = rows_max;
   load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
@@ -150,13 +155,13 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
     load.logit_rows_max = std::max<int64_t>(
         load.logit_rows_max, std::min<int64_t>(rows_max, deployment.engine.max_num_seqs));
   }
-  const Result<uint64_t> bytes =
-      weight_bytes(files.spec, files.checkpoint.get(), load.dtype, world.mesh, worker.groups->here);
+  const Result<uint64_t> bytes = weight_bytes(files.spec, files.checkpoint.get(),
+                                              load.weights.choice, world.mesh, worker.groups->here);
   if (!bytes.ok()) return bytes.status();
   LoadProgress progress("weights", *bytes, start, [&](const std::string& line) {
     if (world.rank == 0 && deployment.logging.level == LogLevel::kInfo) print_message(line);
   });
-  load.progress = [&](uint64_t n) { progress.add(n, Clock::now()); };
+  load.weights.progress = [&](uint64_t n) { progress.add(n, Clock::now()); };
   Result<std::unique_ptr<Model>> model =
       Model::load(files.spec, *files.checkpoint, *worker.device, *worker.groups, load);
   if (!model.ok()) return model.status();

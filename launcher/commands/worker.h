@@ -22,6 +22,9 @@ struct ModelFiles {
 };
 Result<ModelFiles> open_model(const Deployment& deployment);
 
+// In what form the deployment wants the weights in memory.
+WeightChoice weight_choice(const Deployment& deployment);
+
 // The longest sequence that model and deployment allow; 0: no limit.
 Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec);
 

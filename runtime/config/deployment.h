@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/weight_format.h"
 #include "runtime/sample/sampling_params.h"
 
 namespace trireme {
@@ -28,6 +29,8 @@ struct ModelOptions {
   std::string path;                      // a folder or a checkpoint file; "" = not given
   std::optional<std::string> tokenizer;  // nullopt = the model's own
   std::optional<DType> dtype;            // of the weights in memory; nullopt = the checkpoint's
+  std::optional<WeightType>
+      quantization;  // of the large ones; nullopt = as the checkpoint has them
   LoadFormat load_format = LoadFormat::kAuto;
   std::optional<int32_t> max_model_len;        // tokens; nullopt = the model's
   std::vector<std::string> served_model_name;  // of `serve`; empty = the path's last part

@@ -13,7 +13,17 @@ std::vector<ConfigKey> model_keys() {
       path_key("model.tokenizer", text(s, &M::tokenizer), "null",
                "the tokenizer: a folder or a file; null = the model's own"),
       key("model.dtype", dtype(s, &M::dtype), "auto",
-          "element type of the weights in memory; auto = as the checkpoint has them"),
+          "element type of the weights in memory that are not quantized; auto = as the checkpoint "
+          "has them"),
+      key("model.quantization",
+          choice<M, std::optional<WeightType>>(s, &M::quantization,
+                                               {{"auto", std::nullopt},
+                                                {"int8", WeightType::kInt8},
+                                                {"int4", WeightType::kInt4},
+                                                {"fp8", WeightType::kFp8}}),
+          "auto",
+          "int8, int4, fp8 = large weights are quantized as they are loaded; auto = as the "
+          "checkpoint has them, quantized or not"),
       key("model.load_format",
           choice<M, LoadFormat>(s, &M::load_format,
                                 {{"auto", LoadFormat::kAuto}, {"dummy", LoadFormat::kDummy}}),

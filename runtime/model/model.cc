@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "comm/in_process/in_process.h"
+#include "runtime/model/sublayers/measuring_reader.h"
 
 namespace trireme {
 namespace {
@@ -30,8 +31,8 @@ Result<std::shared_ptr<const VocabTable>> load_table(const ModelSpec& spec, Weig
                                                      const std::string& name, int shard,
                                                      int shard_count) {
   const Range mine = vocab_range(spec.vocab, shard, shard_count);
-  Result<Matrix> rows =
-      weights.matrix(WeightSlice{name, spec.vocab, spec.dim, mine, {0, spec.dim}});
+  Result<Matrix> rows = weights.matrix(WeightSlice{name, spec.vocab, spec.dim, mine, {0, spec.dim}},
+                                       MatrixRole::kVocabulary);
   if (!rows.ok()) return rows.status();
   auto table = std::make_shared<VocabTable>();
   table->rows = rows.take();
@@ -63,13 +64,14 @@ Result<std::vector<Decoder::Step>> load_steps(const ModelSpec& spec, const Stage
 }
 
 // All that is wrong with the checkpoint at once, before minutes of loading.
-Status check_tensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
+Status check_tensors(const ModelSpec& spec, const WeightSource& source) {
+  const Checkpoint& checkpoint = *source.checkpoint;
   const auto shapes = tensor_shapes(spec);
   if (!shapes.ok()) return shapes.status();
   std::string missing;
   int count = 0;
   for (const auto& [name, shape] : *shapes) {
-    if (checkpoint.find(name) != nullptr) continue;
+    if (checkpoint.find(name) != nullptr || source.holds_quantized(name)) continue;
     if (++count <= 3) missing += fmt::format("{}'{}'", count == 1 ? "" : ", ", name);
   }
   if (count == 0) return Status::ok_status();
@@ -101,7 +103,7 @@ CacheLayout cache_layout(const ModelSpec& spec, const StagePlan& stage, int shar
 }
 
 Result<std::map<std::string, std::vector<int64_t>>> tensor_shapes(const ModelSpec& spec) {
-  MeasuringReader weights(nullptr, std::nullopt);
+  MeasuringReader weights(WeightSource{}, WeightChoice{});
   const std::unique_ptr<Device> device = make_ref_device();
   const auto world = make_in_process_world(1);
   const Result<std::vector<StagePlan>> plans = plan_stages(spec, 1);
@@ -120,8 +122,8 @@ Result<std::map<std::string, std::vector<int64_t>>> tensor_shapes(const ModelSpe
 }
 
 Result<uint64_t> weight_bytes(const ModelSpec& spec, const Checkpoint* checkpoint,
-                              std::optional<DType> dtype, Mesh mesh, Coordinate here) {
-  MeasuringReader weights(checkpoint, dtype);
+                              const WeightChoice& choice, Mesh mesh, Coordinate here) {
+  MeasuringReader weights({checkpoint, spec.quantized.get()}, choice);
   const std::unique_ptr<Device> device = make_ref_device();
   const auto world = make_in_process_world(1);
   const Result<std::vector<StagePlan>> plans = plan_stages(spec, mesh.stages);
@@ -156,7 +158,8 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec, const Checkpoi
                                            Device& device, const Groups& groups,
                                            const ModelLoad& options) {
   if (Status s = check_mesh(spec, groups.mesh); !s.ok()) return s;
-  if (Status s = check_tensors(spec, checkpoint); !s.ok()) return s;
+  const WeightSource source{&checkpoint, spec.quantized.get()};
+  if (Status s = check_tensors(spec, source); !s.ok()) return s;
   Result<std::vector<StagePlan>> plans = plan_stages(spec, groups.mesh.stages);
   if (!plans.ok()) return plans.status();
 
@@ -164,14 +167,15 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec, const Checkpoi
   model->stage_ = (*plans)[groups.here.stage];
   model->rows_max_ = options.rows_max;
   model->logit_rows_max_ = options.logit_rows_max;
-  const bool full_precision = weights_dtype(spec, checkpoint, options.dtype) == DType::kF32;
+  const bool full_precision =
+      weights_dtype(spec, checkpoint, options.weights.choice.dtype) == DType::kF32;
   model->cache_dtype_ = options.cache_dtype.value_or(full_precision ? DType::kF32 : DType::kBF16);
   model->layout_ = cache_layout(spec, model->stage_, groups.here.shard, groups.mesh.shards,
                                 model->cache_dtype_, options.block_tokens);
   model->side_cols_ = side_cols(spec, groups.here.shard, groups.mesh.shards);
   model->side_producer_ = side_producer(spec);
 
-  LoadingReader weights(device, checkpoint, options.dtype, options.progress);
+  LoadingReader weights(device, source, options.weights);
   if (Status s = model->load_stage(weights, groups); !s.ok()) return s;
   if (Status s = model->load_ends(weights, groups); !s.ok()) return s;
 
@@ -189,7 +193,7 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec, const Checkpoi
   return model;
 }
 
-Status Model::load_stage(LoadingReader& weights, const Groups& groups) {
+Status Model::load_stage(WeightReader& weights, const Groups& groups) {
   Result<std::vector<Decoder::Step>> steps =
       load_steps(spec_, stage_, device_, *groups.shards, groups.here, groups.mesh.shards, weights);
   if (!steps.ok()) return steps.status();
@@ -200,7 +204,7 @@ Status Model::load_stage(LoadingReader& weights, const Groups& groups) {
   return Status::ok_status();
 }
 
-Status Model::load_ends(LoadingReader& weights, const Groups& groups) {
+Status Model::load_ends(WeightReader& weights, const Groups& groups) {
   std::shared_ptr<const VocabTable> embedding;
   const int shard = groups.here.shard;
   const int shards = groups.mesh.shards;

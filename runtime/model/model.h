@@ -4,7 +4,6 @@
 // Who calls it: the engine's executor, from the thread that runs the rank's steps.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,16 +14,16 @@
 #include "runtime/cache/layout.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/stage_plan.h"
+#include "runtime/model/sublayers/loading_reader.h"
 
 namespace trireme {
 
 struct ModelLoad {
-  std::optional<DType> dtype;        // of matrices; none: as the checkpoint has them
+  LoadingOptions weights;
   std::optional<DType> cache_dtype;  // none: f32 for f32 weights, else bf16
   int64_t rows_max = 512;            // of one step
   int64_t logit_rows_max = 64;       // of one call of the head
   uint32_t block_tokens = 32;
-  std::function<void(uint64_t bytes)> progress;  // told of each tensor's bytes
 };
 
 class Model {
@@ -71,8 +70,8 @@ class Model {
 
  private:
   Model(const ModelSpec& spec, Device& device) : spec_(spec), device_(device) {}
-  Status load_ends(LoadingReader& weights, const Groups& groups);
-  Status load_stage(LoadingReader& weights, const Groups& groups);
+  Status load_ends(WeightReader& weights, const Groups& groups);
+  Status load_stage(WeightReader& weights, const Groups& groups);
 
   const ModelSpec& spec_;
   Device& device_;
@@ -90,7 +89,8 @@ class Model {
   Buffer x_, side_, head_input_;
 };
 
-// What the weights are in memory: the override, else what the checkpoint's embedding is.
+// What the weights that are not quantized are in memory: the override, else what the checkpoint's
+// embedding is.
 DType weights_dtype(const ModelSpec& spec, const Checkpoint& checkpoint,
                     std::optional<DType> dtype);
 
@@ -105,6 +105,6 @@ Result<std::map<std::string, std::vector<int64_t>>> tensor_shapes(const ModelSpe
 
 // What one rank would hold: bytes of weights, by the same code that loads them.
 Result<uint64_t> weight_bytes(const ModelSpec& spec, const Checkpoint* checkpoint,
-                              std::optional<DType> dtype, Mesh mesh, Coordinate here);
+                              const WeightChoice& choice, Mesh mesh, Coordinate here);
 
 }  // namespace trireme

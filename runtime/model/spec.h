@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/ops.h"
+#include "runtime/model/weights/quantized_tensors.h"
 
 namespace trireme {
 
@@ -99,7 +101,8 @@ struct ModelSpec {
   bool norm_has_bias() const { return norm_kind == NormKind::kLayer; }
 
   std::vector<int32_t> eos_token_ids;
-  std::optional<DType> dtype;  // what the config says the weights are
+  std::optional<DType> dtype;                         // what the config says the weights are
+  std::shared_ptr<const QuantizedTensors> quantized;  // null: every matrix is a plain tensor
 };
 
 }  // namespace trireme

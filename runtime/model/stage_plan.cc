@@ -6,6 +6,7 @@
 
 #include "comm/in_process/in_process.h"
 #include "parallel/plan.h"
+#include "runtime/model/sublayers/measuring_reader.h"
 #include "runtime/model/sublayers/sublayer.h"
 
 namespace trireme {
@@ -68,7 +69,7 @@ Result<ParameterCounts> count_parameters(const ModelSpec& spec) {
   counts.embedding = table + (spec.embedding_norm.empty() ? 0 : norm);
   counts.head = norm + (spec.tied ? 0 : table);
   for (const SublayerSpec& sub : spec.sublayers) {
-    MeasuringReader weights(nullptr, std::nullopt);
+    MeasuringReader weights(WeightSource{}, WeightChoice{});
     const auto made = make_sublayer({spec, sub, *device, *world[0], 0, 1, weights});
     if (!made.ok()) return made.status();
     counts.sublayers.push_back(weights.parameters() + (sub.norm.empty() ? 0 : norm));

@@ -75,6 +75,8 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
                                    "4",
                                    "--dtype",
                                    "bf16",
+                                   "--quantization",
+                                   "int4",
                                    "--kv-cache-dtype",
                                    "float16",
                                    "--load-format",
@@ -95,7 +97,7 @@ TEST(Cli, GenerateFlagsFillTheDeployment) {
   EXPECT_EQ(line.command, Command::kGenerate);
   EXPECT_TRUE(line.generate.json && line.generate.stats);
   Deployment d;
-  d.model = {"m", "t", DType::kBF16, LoadFormat::kDummy, 100, {}, {}};
+  d.model = {"m", "t", DType::kBF16, WeightType::kInt4, LoadFormat::kDummy, 100, {}, {}};
   d.engine.device = DeviceKind::kCuda;
   d.engine.enforce_eager = true;
   d.engine.gpu_memory_utilization = 0.5f;

@@ -47,7 +47,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   Result<Groups> groups = make_groups(staged == nullptr ? world : *staged, options.mesh);
   if (!groups.ok()) return groups.status();
   ModelLoad load;
-  load.dtype = options.dtype;
+  load.weights.choice = {options.dtype, options.quantization};
   load.cache_dtype = options.cache_dtype;
   load.rows_max = options.rows_max;
   load.block_tokens = options.block_tokens;

@@ -19,6 +19,7 @@ struct RankOptions {
   std::string isa = "";
   int threads = 1;
   std::optional<DType> dtype, cache_dtype;
+  std::optional<WeightType> quantization;
   uint32_t block_tokens = 16;
   int64_t rows_max = 1024;
   uint32_t tokens_max = 1024;

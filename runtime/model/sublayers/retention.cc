@@ -27,7 +27,8 @@ Result<std::unique_ptr<Sublayer>> Retention::make(const SublayerContext& c) {
                                  {c.name("gate"), inner, dim, mine, all}};
   Result<Matrix> qkvg = c.weights.matrix(weights);
   if (!qkvg.ok()) return qkvg.status();
-  Result<Matrix> decay = c.weights.matrix(WeightSlice{c.name("decay"), h.heads, dim, heads, all});
+  Result<Matrix> decay = c.weights.matrix(WeightSlice{c.name("decay"), h.heads, dim, heads, all},
+                                          MatrixRole::kLowRank);
   if (!decay.ok()) return decay.status();
   Result<Matrix> output = c.weights.matrix(WeightSlice{c.name("output"), dim, inner, all, mine});
   if (!output.ok()) return output.status();

@@ -30,10 +30,11 @@ Result<Rwkv7TimeMix::Lora> Rwkv7TimeMix::load_lora(const SublayerContext& c, con
   const int64_t dim = c.spec.dim;
   const std::string name = letter;
   Result<Matrix> down =
-      c.weights.matrix(WeightSlice{c.name(name + "_down"), rank, dim, {0, rank}, {0, dim}, true});
+      c.weights.matrix(WeightSlice{c.name(name + "_down"), rank, dim, {0, rank}, {0, dim}, true},
+                       MatrixRole::kLowRank);
   if (!down.ok()) return down.status();
-  Result<Matrix> up =
-      c.weights.matrix(WeightSlice{c.name(name + "_up"), dim, rank, mine, {0, rank}, true});
+  Result<Matrix> up = c.weights.matrix(
+      WeightSlice{c.name(name + "_up"), dim, rank, mine, {0, rank}, true}, MatrixRole::kLowRank);
   if (!up.ok()) return up.status();
   Buffer bias;
   if (c.has(name + "_bias")) {

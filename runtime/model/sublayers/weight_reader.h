@@ -3,9 +3,8 @@
 // `trireme inspect` and the memory plan need no second list of tensors.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,7 +12,6 @@
 
 #include "kernels/device.h"
 #include "parallel/mesh.h"
-#include "runtime/model/weights/checkpoint.h"
 
 namespace trireme {
 
@@ -27,6 +25,11 @@ struct WeightSlice {
   Range col_range;
   bool either_way =
       false;  // the file may hold it transposed, which its shape tells (RWKV-7's LoRA)
+
+  // Of row_range, those that the matrix really has.
+  int64_t real_rows() const {
+    return std::clamp<int64_t>(rows - row_range.first, 0, row_range.count);
+  }
 };
 
 // A part of a vector; the file's shape is [rows, cols], taken as rows * cols numbers in order.
@@ -46,64 +49,38 @@ inline VectorSlice whole_vector(std::string name, int64_t cols) {
   return {std::move(name), 1, cols, {0, cols}};
 }
 
+// In what form a deployment wants a model's matrices in memory.
+struct WeightChoice {
+  std::optional<DType>
+      dtype;  // of those kept as floating-point numbers; none: as the file has them
+  // Of those that are worth it (matrix_format.h): kInt8, kInt4 or kFp8; none: as the file has them.
+  std::optional<WeightType> quantization;
+};
+
+// What a matrix is for: whether its precision may be given up for speed.
+enum class MatrixRole : uint8_t {
+  kProjection,  // one of the large ones, where a model's bytes are
+  kVocabulary,  // the embedding or the head
+  kLowRank,  // a factor of a low-rank layer, a gate by heads: small, and what it says is amplified
+};
+
 class WeightReader {
  public:
   virtual ~WeightReader() = default;
 
   // The slices, stacked by rows into one matrix. REQUIRES: equally many columns.
-  virtual Result<Matrix> matrix(std::span<const WeightSlice> slices) = 0;
+  virtual Result<Matrix> matrix(std::span<const WeightSlice> slices, MatrixRole role) = 0;
 
   // The slices one after the other, as f32.
   virtual Result<Buffer> vector(std::span<const VectorSlice> slices) = 0;
 
-  Result<Matrix> matrix(const WeightSlice& slice) { return matrix(std::span(&slice, 1)); }
+  Result<Matrix> matrix(std::span<const WeightSlice> slices) {
+    return matrix(slices, MatrixRole::kProjection);
+  }
+  Result<Matrix> matrix(const WeightSlice& slice, MatrixRole role = MatrixRole::kProjection) {
+    return matrix(std::span(&slice, 1), role);
+  }
   Result<Buffer> vector(const VectorSlice& slice) { return vector(std::span(&slice, 1)); }
-};
-
-// Loads from a checkpoint onto a device. `dtype`: of all matrices; none: each as the file has it.
-// `progress` is told the bytes of each tensor's slices as they are done.
-class LoadingReader final : public WeightReader {
- public:
-  LoadingReader(Device& device, const Checkpoint& checkpoint, std::optional<DType> dtype,
-                std::function<void(uint64_t)> progress = {})
-      : device_(device), checkpoint_(checkpoint), dtype_(dtype), progress_(std::move(progress)) {}
-  using WeightReader::matrix;
-  using WeightReader::vector;
-  Result<Matrix> matrix(std::span<const WeightSlice> slices) override;
-  Result<Buffer> vector(std::span<const VectorSlice> slices) override;
-
- private:
-  Result<ConstTensorView> view(const WeightSlice& slice, Buffer& transposed) const;
-  DType matrix_dtype(std::span<const WeightSlice> slices) const;
-
-  Device& device_;
-  const Checkpoint& checkpoint_;
-  std::optional<DType> dtype_;
-  std::function<void(uint64_t)> progress_;
-};
-
-// Counts what a rank would hold and notes every tensor asked for, with the shape it should have.
-// Gives matrices and buffers without memory.
-class MeasuringReader final : public WeightReader {
- public:
-  // `checkpoint` may be nullptr: then every matrix counts as `dtype`, bf16 where there is none.
-  MeasuringReader(const Checkpoint* checkpoint, std::optional<DType> dtype)
-      : checkpoint_(checkpoint), dtype_(dtype) {}
-  using WeightReader::matrix;
-  using WeightReader::vector;
-  Result<Matrix> matrix(std::span<const WeightSlice> slices) override;
-  Result<Buffer> vector(std::span<const VectorSlice> slices) override;
-
-  uint64_t bytes() const { return bytes_; }            // on the device
-  uint64_t parameters() const { return parameters_; }  // padding not counted
-  const std::map<std::string, std::vector<int64_t>>& shapes() const { return shapes_; }
-
- private:
-  const Checkpoint* checkpoint_;
-  std::optional<DType> dtype_;
-  uint64_t bytes_ = 0;
-  uint64_t parameters_ = 0;
-  std::map<std::string, std::vector<int64_t>> shapes_;
 };
 
 }  // namespace trireme

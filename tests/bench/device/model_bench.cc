@@ -120,7 +120,7 @@ class ModelBench {
     if (!groups.ok()) return groups.status();
     groups_ = std::make_unique<Groups>(groups.take());
     const Result<uint64_t> predicted =
-        weight_bytes(spec_, nullptr, DType::kBF16, groups_->mesh, groups_->here);
+        weight_bytes(spec_, nullptr, {DType::kBF16, std::nullopt}, groups_->mesh, groups_->here);
     if (!predicted.ok()) return predicted.status();
     if (budget() < *predicted)
       return resource_exhausted(
@@ -131,7 +131,7 @@ class ModelBench {
     Result<std::unique_ptr<Checkpoint>> weights = make_up_weights(device_, spec_);
     if (!weights.ok()) return weights.status();
     ModelLoad load;
-    load.dtype = load.cache_dtype = DType::kBF16;
+    load.weights.choice.dtype = load.cache_dtype = DType::kBF16;
     load.rows_max = *std::max_element(plan_.prefills.begin(), plan_.prefills.end());
     load.logit_rows_max = *std::max_element(plan_.batches.begin(), plan_.batches.end());
     load.rows_max = std::max(load.rows_max, load.logit_rows_max);

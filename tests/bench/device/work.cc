@@ -60,7 +60,8 @@ Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context, 
                          DType cache) {
   const auto shapes = tensor_shapes(spec);
   if (!shapes.ok()) return shapes.status();
-  const Result<uint64_t> all = weight_bytes(spec, nullptr, weights, Mesh{1, 1}, Coordinate{});
+  const Result<uint64_t> all =
+      weight_bytes(spec, nullptr, {weights, std::nullopt}, Mesh{1, 1}, Coordinate{});
   if (!all.ok()) return all.status();
   const auto rows = static_cast<double>(batch);
   const double table =

@@ -57,6 +57,7 @@ TEST(Schema, EveryKeyIsPutIntoTheDeploymentAndNullTakesItBack) {
       {"model.path", "a"},
       {"model.tokenizer", "a"},
       {"model.dtype", "bf16"},
+      {"model.quantization", "int8"},
       {"model.load_format", "dummy"},
       {"model.max_model_len", "7"},
       {"engine.device", "cpu"},

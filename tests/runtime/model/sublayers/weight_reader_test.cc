@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/model/sublayers/loading_reader.h"
+#include "runtime/model/sublayers/measuring_reader.h"
 #include "runtime/model/weights/safetensors_writer.h"
 #include "tests/support/edited_model.h"
 
@@ -53,7 +55,8 @@ using Rows = std::vector<std::vector<float>>;
 
 TEST_F(WeightReaderTest, StacksSlices) {
   uint64_t bytes = 0;
-  LoadingReader reader(*device_, *checkpoint_, std::nullopt, [&](uint64_t n) { bytes += n; });
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr},
+                       {{}, 1, [&](uint64_t n) { bytes += n; }});
   const WeightSlice slices[] = {{"a", 3, 4, {1, 2}, {1, 3}}, {"b", 2, 4, {0, 1}, {1, 3}}};
   const auto m = reader.matrix(slices);
   ASSERT_TRUE(m.ok());
@@ -62,7 +65,7 @@ TEST_F(WeightReaderTest, StacksSlices) {
 }
 
 TEST_F(WeightReaderTest, PadsRowsBeyondTheTensor) {
-  LoadingReader reader(*device_, *checkpoint_, std::nullopt);
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr}, {});
   const auto part = reader.matrix(WeightSlice{"a", 3, 4, {2, 2}, {0, 2}});
   ASSERT_TRUE(part.ok());
   EXPECT_EQ(rows_of(*part), (Rows{{8, 9}, {0, 0}}));
@@ -72,7 +75,7 @@ TEST_F(WeightReaderTest, PadsRowsBeyondTheTensor) {
 }
 
 TEST_F(WeightReaderTest, TurnsWhatLiesTheOtherWay) {
-  LoadingReader reader(*device_, *checkpoint_, std::nullopt);
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr}, {});
   const auto m = reader.matrix(WeightSlice{"t", 2, 4, {0, 2}, {1, 2}, true});
   ASSERT_TRUE(m.ok());
   EXPECT_EQ(rows_of(*m), (Rows{{202, 204}, {203, 205}}));
@@ -83,7 +86,7 @@ TEST_F(WeightReaderTest, TurnsWhatLiesTheOtherWay) {
 }
 
 TEST_F(WeightReaderTest, Vectors) {
-  LoadingReader reader(*device_, *checkpoint_, std::nullopt);
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr}, {});
   const VectorSlice slices[] = {
       {"v", 1, 6, {2, 3}}, {"", 1, 2, {0, 2}}, {"t", 4, 2, {5, 1}, [](float x) { return -x; }}};
   const auto v = reader.vector(slices);
@@ -92,15 +95,15 @@ TEST_F(WeightReaderTest, Vectors) {
 }
 
 TEST_F(WeightReaderTest, ConvertsToTheTypeAsked) {
-  LoadingReader reader(*device_, *checkpoint_, DType::kBF16);
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr}, {{DType::kBF16, {}}});
   const auto m = reader.matrix(WeightSlice{"b", 2, 4, {0, 2}, {0, 4}});
   ASSERT_TRUE(m.ok());
-  EXPECT_EQ(m->dtype, DType::kBF16);
+  EXPECT_EQ(m->format, DType::kBF16);
   EXPECT_EQ(rows_of(*m)[0], (std::vector<float>{100, 101, 102, 103})) << "exact in bf16";
 }
 
 TEST_F(WeightReaderTest, ErrorsNameTheTensor) {
-  LoadingReader reader(*device_, *checkpoint_, std::nullopt);
+  LoadingReader reader(*device_, {checkpoint_.get(), nullptr}, {});
   const auto missing = reader.matrix(WeightSlice{"c", 2, 4, {0, 2}, {0, 4}});
   EXPECT_EQ(missing.status().code(), StatusCode::kNotFound);
   EXPECT_NE(missing.status().message().find("'c'"), std::string::npos);
@@ -110,8 +113,8 @@ TEST_F(WeightReaderTest, ErrorsNameTheTensor) {
 }
 
 TEST_F(WeightReaderTest, MeasuringCountsWhatLoadingLoads) {
-  LoadingReader loading(*device_, *checkpoint_, std::nullopt);
-  MeasuringReader measuring(checkpoint_.get(), std::nullopt);
+  LoadingReader loading(*device_, {checkpoint_.get(), nullptr}, {});
+  MeasuringReader measuring({checkpoint_.get(), nullptr}, {});
   const WeightSlice slices[] = {{"a", 3, 4, {2, 2}, {1, 3}}, {"b", 2, 4, {0, 1}, {1, 3}}};
   const VectorSlice vectors[] = {{"v", 1, 6, {2, 3}}, {"", 1, 2, {0, 2}}};
   const auto m = loading.matrix(slices);
@@ -119,7 +122,7 @@ TEST_F(WeightReaderTest, MeasuringCountsWhatLoadingLoads) {
   ASSERT_TRUE(m.ok() && counted.ok());
   EXPECT_EQ(counted->rows, m->rows);
   EXPECT_EQ(counted->cols, m->cols);
-  EXPECT_EQ(counted->dtype, m->dtype);
+  EXPECT_EQ(counted->format, m->format);
   const auto v = loading.vector(vectors);
   ASSERT_TRUE(v.ok() && measuring.vector(vectors).ok());
   EXPECT_EQ(measuring.bytes(), 3u * 3 * 4 + v->bytes());
