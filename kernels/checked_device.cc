@@ -35,6 +35,7 @@ class CheckedDevice final : public Device {
         << "copy of " << bytes << " bytes";
     device_->copy(target, source, bytes);
   }
+  CopyQueue* copy_queue() override { return device_->copy_queue(); }
   Status synchronize() override {
     CHECK(!recording_) << "synchronize() in what is recorded";
     return device_->synchronize();

@@ -39,6 +39,26 @@ class Recording {
   virtual ~Recording() = default;
 };
 
+// A queue of a device beside that of its ops: for copies between its memory and the host's that run
+// while ops do. Points in both order them, and the host waits for neither.
+class CopyQueue {
+ public:
+  virtual ~CopyQueue() = default;
+
+  // As Device::copy.
+  virtual void copy(void* target, const void* source, size_t bytes) = 0;
+
+  // Copies from now on begin after all ops that are queued now.
+  virtual void follow_ops() = 0;
+
+  // A point behind all copies so far, and: ops from now on begin after that point. Only the newest
+  // few marks are kept apart; following an older one may follow a newer one.
+  virtual uint64_t mark() = 0;
+  virtual void ops_follow(uint64_t mark) = 0;
+
+  virtual Status synchronize() = 0;  // after this the host sees all earlier copies
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -68,6 +88,9 @@ class Device {
   // it stays as it is until the copy is done: synchronize(), or wait() for a later mark.
   virtual void copy(void* target, const void* source, size_t bytes) = 0;
   virtual Status synchronize() = 0;  // after this the host sees all earlier work
+
+  // Null where copies have taken effect when copy() returns.
+  virtual CopyQueue* copy_queue() { return nullptr; }
 
   // A point in the queue, behind all work so far, and waiting for a point: less than
   // synchronize(), which waits for what was queued later too. Only the newest few marks are kept

@@ -11,6 +11,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/cuda_copy_queue.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/gemm.h"
@@ -54,6 +55,7 @@ class CudaDevice final : public Device {
   Ops& ops() override { return ops_; }
   DeviceSampler* sampler() override { return &sampler_; }
   void* queue() override { return context_.stream(); }
+  CopyQueue* copy_queue() override { return &copies_; }
 
   DeviceMemory memory() const override {
     size_t free = 0, total = 0;
@@ -220,6 +222,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<cuda::Gemm> gemm_;
   cuda::CudaOps ops_;
   cuda::CudaSampler sampler_{*this, context_};
+  cuda::CudaCopyQueue copies_{context_};
   std::string name_;
   std::vector<std::byte> staged_;
 };

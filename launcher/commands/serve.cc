@@ -134,7 +134,9 @@ int run_serve(const Deployment& said, RankWorld& world) {
   if (const int code = settle(world, front.status(), Doing::kRunning); code != kExitOk) return code;
 
   const StepBudget budget = step_budget(deployment.engine, *costs);
-  WorkerShape shape{*tokens_max, budget.tokens_max, {}};
+  WorkerShape shape{*tokens_max, budget.tokens_max, {}, 0};
+  if (deployment.engine.preemption != PreemptionKind::kRecompute)
+    shape.swap_bytes = deployment.engine.swap_space;
   if (deployment.engine.enable_prefix_caching) {
     const BlockCacheOptions cache = cache_options(deployment.engine, "");
     shape.prefixes = {true, ruler_snapshots(*tokens_max, cache.granule, cache.ruler_keep)};

@@ -179,13 +179,14 @@ Result<uint64_t> cache_bytes(const EngineOptions& engine, const Worker& worker) 
 }
 
 Status start_executor(const EngineOptions& engine, RankWorld& world, uint64_t bytes,
-                      const PrefixRoom& prefixes, Worker& worker) {
+                      const WorkerShape& shape, Worker& worker) {
   ExecutorOptions options;
   options.cache_bytes = bytes;
   options.tokens_max = worker.tokens_max;
   options.chunk_max = worker.chunk_max;
   options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
-  options.prefixes = prefixes;
+  options.prefixes = shape.prefixes;
+  options.swap_bytes = shape.swap_bytes;
   options.record_steps = !engine.enforce_eager;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
@@ -221,7 +222,7 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   const Result<uint64_t> bytes = cache_bytes(engine, worker);
   if (const int code = settle(world, bytes.status(), Doing::kLoadingModel); code != kExitOk)
     return code;
-  const Status started = start_executor(engine, world, *bytes, shape.prefixes, worker);
+  const Status started = start_executor(engine, world, *bytes, shape, worker);
   if (const int code = settle(world, started, Doing::kLoadingModel); code != kExitOk) return code;
   worker.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return kExitOk;

@@ -47,6 +47,7 @@ struct WorkerShape {
   uint32_t tokens_max = 0;  // the longest sequence that will be run
   uint32_t rows_max = 0;    // of one step; 0: max_num_batched_tokens
   PrefixRoom prefixes;      // what its cache holds besides sequences
+  uint64_t swap_bytes = 0;  // host memory for sequences that yield, on each rank
 };
 
 // Every rank calls it. Returns kExitOk, or the exit code after one rank has said why; ranks settle

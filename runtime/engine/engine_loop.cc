@@ -212,7 +212,7 @@ void Engine::preempt(const StepPlan& plan) {
     op.kind = SequenceOp::Kind::kPreempt;
     op.seq = seq;
     op.flag = options_.preemption == PreemptionPolicy::kSpill;
-    const uint64_t bytes = runner_.executor().saved_bytes(s.blocks);
+    const uint64_t bytes = runner_.executor().traffic().bytes_of(s.blocks);
     if (options_.preemption != PreemptionPolicy::kRecompute) {
       SpillQuestion question;
       question.rows = s.computed;
@@ -224,7 +224,8 @@ void Engine::preempt(const StepPlan& plan) {
     }
     ++preemptions_;
     log_.preempted(book_.id_of(seq));
-    const bool copies = op.flag;
+    // Copies beside the steps cost the host nothing that it could measure.
+    const bool copies = op.flag && !runner_.executor().traffic().aside();
     const Clock::time_point start = Clock::now();
     apply(std::move(op));
     if (copies) rates_.note_copy(bytes, seconds_since(start));

@@ -50,6 +50,10 @@ Result<std::unique_ptr<Executor>> Executor::make(Device& device, Communicator& w
   Result<BlockStore> store = BlockStore::make(device, layout, executor->blocks_total_);
   if (!store.ok()) return store.status();
   executor->store_ = store.take();
+  Result<std::unique_ptr<CacheTraffic>> traffic =
+      CacheTraffic::make(device, executor->store_, layout, options.swap_bytes);
+  if (!traffic.ok()) return traffic.status();
+  executor->traffic_ = traffic.take();
 
   std::vector<uint32_t> table_blocks;
   for (const SlotClass& c : layout.classes)
@@ -83,42 +87,10 @@ Status Executor::allocate_logits() {
   return Status::ok_status();
 }
 
-template <class Visit>
-void Executor::for_each_block(const SequenceBlocks& blocks, const Visit& visit) const {
-  for (size_t c = 0; c < blocks_total_.size(); ++c) {
-    for (const BlockId id : blocks.table(c).ids) visit(store_.block(c, id), store_.block_stride(c));
-  }
-}
-
 void Executor::copy_block(size_t slot_class, BlockId from, BlockId to) {
+  traffic_->settle();
   const uint64_t bytes = store_.block_stride(slot_class);
   if (bytes > 0) device_.copy(store_.block(slot_class, to), store_.block(slot_class, from), bytes);
-}
-
-uint64_t Executor::saved_bytes(const SequenceBlocks& blocks) const {
-  uint64_t sum = 0;
-  for_each_block(blocks, [&](std::byte*, uint64_t bytes) { sum += bytes; });
-  return sum;
-}
-
-Status Executor::save(const SequenceBlocks& blocks, std::span<std::byte> bytes) {
-  CHECK(bytes.size() == saved_bytes(blocks));
-  std::byte* to = bytes.data();
-  for_each_block(blocks, [&](std::byte* block, uint64_t size) {
-    if (size > 0) device_.copy(to, block, size);
-    to += size;
-  });
-  return device_.synchronize();
-}
-
-Status Executor::restore(std::span<const std::byte> bytes, const SequenceBlocks& blocks) {
-  CHECK(bytes.size() == saved_bytes(blocks));
-  const std::byte* from = bytes.data();
-  for_each_block(blocks, [&](std::byte* block, uint64_t size) {
-    if (size > 0) device_.copy(block, from, size);
-    from += size;
-  });
-  return device_.synchronize();
 }
 
 void Executor::prepare(std::span<const SequenceRun> runs) {
@@ -137,6 +109,7 @@ int32_t Executor::padded_size(std::span<const SequenceRun> runs) const {
 
 Status Executor::compute(LogitsUser* user) {
   if (!prepared_.ok()) return prepared_;
+  traffic_->start();
   const DecoderBatch& batch = builder_->batch();
   const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
   Carry carry =
@@ -150,13 +123,13 @@ Status Executor::compute(LogitsUser* user) {
   return send(carry);
 }
 
-Status Executor::queue_stage(Carry& carry) {
+Status Executor::queue_stage(Carry& carry, CacheGate* gate) {
   const DecoderBatch& batch = builder_->batch();
   builder_->compute_ropes();
   if (groups_.first_stage()) {
     if (Status s = model_.embed(builder_->ids(), batch.all.rows.rows, carry); !s.ok()) return s;
   }
-  return model_.forward(batch, builder_->states(), carry);
+  return model_.forward(batch, builder_->states(), carry, gate);
 }
 
 void Executor::fetch(const std::vector<uint8_t>& wanted) {
@@ -195,7 +168,8 @@ Status Executor::hand_out(int64_t first, int64_t count, LogitsUser* user) {
 Status Executor::compute_plainly(Carry& carry, LogitsUser* user) {
   {
     const TraceSpan span(trace_, TraceEvent::Name::kForward);
-    if (Status s = queue_stage(carry); !s.ok()) return s;
+    if (Status s = queue_stage(carry, traffic_.get()); !s.ok()) return s;
+    traffic_->settle();
   }
   if (!groups_.last_stage()) return Status::ok_status();
   const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
@@ -213,10 +187,11 @@ Status Executor::compute_plainly(Carry& carry, LogitsUser* user) {
 // All rows want logits and have room in one call of the head: padded_size().
 Status Executor::compute_recorded(Carry& carry, LogitsUser* user) {
   const TraceSpan span(trace_, TraceEvent::Name::kForward);
+  traffic_->settle();  // a recording waits for nothing inside
   bool ran = false;
   const auto work = [&]() -> Status {
     Carry queued = carry;
-    if (Status s = queue_stage(queued); !s.ok()) return s;
+    if (Status s = queue_stage(queued, nullptr); !s.ok()) return s;
     if (!groups_.last_stage()) return Status::ok_status();
     return model_.head(queued.x, float_rows(logits_, queued.x.rows, model_.spec().vocab));
   };

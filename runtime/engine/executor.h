@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "parallel/groups.h"
+#include "runtime/engine/cache_traffic.h"
 #include "runtime/engine/logits_user.h"
 #include "runtime/engine/recorded_steps.h"
 #include "runtime/engine/step_batch.h"
@@ -27,6 +28,7 @@ struct ExecutorOptions {
   uint32_t chunk_max = 512;     // the most tokens of one sequence in one step
   uint32_t sequences_max = 64;  // of one step, and resident at a time
   PrefixRoom prefixes;          // what the cache holds besides sequences
+  uint64_t swap_bytes = 0;      // of host memory for states that have left the device, pinned
   bool record_steps = true;     // where the device can and all between its stages can be recorded
 };
 
@@ -57,11 +59,8 @@ class Executor {
 
   // Copies a block of a class to another, after what was computed so far and before what comes.
   void copy_block(size_t slot_class, BlockId from, BlockId to);
-  // The bytes of blocks, one after the other, to host memory and back. REQUIRES: `bytes` are
-  // saved_bytes() of the blocks.
-  uint64_t saved_bytes(const SequenceBlocks& blocks) const;
-  Status save(const SequenceBlocks& blocks, std::span<std::byte> bytes);
-  Status restore(std::span<const std::byte> bytes, const SequenceBlocks& blocks);
+  // States of sequences to host memory and back, before the step that is computed next.
+  CacheTraffic& traffic() { return *traffic_; }
 
   const CacheLayout& layout() const { return model_.layout(); }
   std::span<const uint32_t> blocks_total() const { return blocks_total_; }
@@ -81,8 +80,6 @@ class Executor {
  private:
   Executor(Device& device, const Groups& groups, Model& model)
       : device_(device), groups_(groups), model_(model) {}
-  template <class Visit>
-  void for_each_block(const SequenceBlocks& blocks, const Visit& visit) const;
   Status allocate_logits();
   // The size that a step of these runs is padded to, to be recorded; 0: it is not.
   int32_t padded_size(std::span<const SequenceRun> runs) const;
@@ -90,7 +87,7 @@ class Executor {
   Status receive(const Carry& carry);
   Status send(const Carry& carry);
   // Queues this stage, from embedding or carry to carry.
-  Status queue_stage(Carry& carry);
+  Status queue_stage(Carry& carry, CacheGate* gate);
   Status compute_plainly(Carry& carry, LogitsUser* user);
   Status compute_recorded(Carry& carry, LogitsUser* user);
   // Hands out the first `count` rows of logits_, which are queued, and waits for them.
@@ -103,6 +100,7 @@ class Executor {
   Model& model_;
   BlockStore store_;
   std::vector<uint32_t> blocks_total_;
+  std::unique_ptr<CacheTraffic> traffic_;
   std::unique_ptr<BatchBuilder> builder_;
   Status prepared_;
   int64_t padded_max_ = 0;

@@ -67,24 +67,24 @@ void StepRunner::copy_blocks(std::span<const BlockCopy> copies) {
 }
 
 void StepRunner::save(SeqId seq, const SequenceBlocks& blocks) {
-  std::vector<std::byte>& bytes = saved_[seq];
-  bytes.resize(executor_.saved_bytes(blocks));
-  const Status copied = executor_.save(blocks, bytes);
-  CHECK(copied.ok()) << copied.message();
-  saved_bytes_ += bytes.size();
+  PagedBytes bytes = executor_.traffic().save(blocks);
+  saved_bytes_ += bytes.bytes;
+  saved_[seq] = std::move(bytes);
 }
 
 void StepRunner::restore(SeqId seq, const SequenceBlocks& blocks) {
-  const Status copied = executor_.restore(saved_.at(seq), blocks);
-  CHECK(copied.ok()) << copied.message();
-  forget(seq);
+  executor_.traffic().restore(take_saved(seq), blocks);
 }
 
-void StepRunner::forget(SeqId seq) {
+void StepRunner::forget(SeqId seq) { executor_.traffic().forget(take_saved(seq)); }
+
+PagedBytes StepRunner::take_saved(SeqId seq) {
   const auto it = saved_.find(seq);
   CHECK(it != saved_.end());
-  saved_bytes_ -= it->second.size();
+  PagedBytes bytes = std::move(it->second);
+  saved_bytes_ -= bytes.bytes;
   saved_.erase(it);
+  return bytes;
 }
 
 }  // namespace trireme

@@ -59,6 +59,7 @@ class StepRunner final : private CacheMover {
   void save(SeqId seq, const SequenceBlocks& blocks) override;
   void restore(SeqId seq, const SequenceBlocks& blocks) override;
   void forget(SeqId seq) override;
+  PagedBytes take_saved(SeqId seq);
 
   Executor& executor_;
   const std::unique_ptr<TraceRing> trace_;
@@ -66,7 +67,7 @@ class StepRunner final : private CacheMover {
   BlockCache cache_;
   SequenceTable table_;
   std::unique_ptr<StepSampler> sampler_;
-  std::unordered_map<SeqId, std::vector<std::byte>> saved_;
+  std::unordered_map<SeqId, PagedBytes> saved_;
   uint64_t saved_bytes_ = 0;
   std::span<const BlockCopy> copies_after_;
   uint64_t step_ = 0;  // that was committed last

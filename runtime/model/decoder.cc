@@ -31,8 +31,8 @@ Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelSpec& 
   return decoder;
 }
 
-Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> states,
-                        Carry& carry) {
+Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry,
+                        CacheGate* gate) {
   // A stage that begins at or beyond the exit receives only the rows that want logits.
   bool left = begin_ >= exit_;
   bool input_ready = false;  // the step's norm was taken together with the sum before it
@@ -43,6 +43,7 @@ Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> st
       carry.x.rows = batch.logits.rows.rows;
       left = true;
     }
+    if (gate != nullptr) gate->before(step.index);
     const bool late = step.index >= exit_;
     const Step* next = i + 1 < steps_.size() ? &steps_[i + 1] : nullptr;
     if (next != nullptr && (!next->normed || (!left && next->index >= exit_))) next = nullptr;

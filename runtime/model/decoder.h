@@ -24,6 +24,14 @@ struct DecoderBatch {
   int32_t padding = 0;  // rows of both at their ends, and runs, that belong to no sequence (ops.h)
 };
 
+// Told of each sublayer before its ops are queued: whoever moves cached states meanwhile lets that
+// sublayer's through.
+class CacheGate {
+ public:
+  virtual ~CacheGate() = default;
+  virtual void before(uint32_t sublayer) = 0;
+};
+
 class Decoder {
  public:
   struct Step {
@@ -45,7 +53,9 @@ class Decoder {
   // Advances `carry` through this stage. Where the stage passes spec.logits_only_from, carry.x
   // shrinks to the rows that want logits. states[i] belongs to sublayer i of the whole model. A
   // Status that is not ok came from the communicator: this worker can no longer serve.
-  Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry);
+  // `gate` may be null.
+  Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry,
+                 CacheGate* gate);
 
   // Of what steps compute in.
   uint64_t workspace_bytes() const {

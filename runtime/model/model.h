@@ -51,8 +51,9 @@ class Model {
   void count_step(int64_t rows, int64_t logit_rows) { decoder_->count_step(rows, logit_rows); }
 
   // This stage's sublayers. states: by sublayer of the whole model.
-  Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry) {
-    return decoder_->forward(batch, states, carry);
+  Status forward(const DecoderBatch& batch, std::span<const StateView> states, Carry& carry,
+                 CacheGate* gate) {
+    return decoder_->forward(batch, states, carry, gate);
   }
 
   // Last stage: logits [x.rows, vocab] f32 on the host of rows of the carry, whole on every shard,

@@ -59,6 +59,7 @@ Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& p
   executor_options.chunk_max = options.tokens_max;
   executor_options.sequences_max = options.sequences_max;
   executor_options.prefixes = options.prefixes;
+  executor_options.swap_bytes = options.swap_bytes;
   executor_options.record_steps = options.record_steps;
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(**device, world, *groups, **model, executor_options);

@@ -26,6 +26,7 @@ struct RankOptions {
   uint32_t sequences_max = 8;
   uint64_t cache_bytes = uint64_t{1} << 30;
   PrefixRoom prefixes;
+  uint64_t swap_bytes = 0;  // pinned
   bool record_steps = true;
   std::function<void(ModelSpec&)> edit_spec;  // negative controls
 };

@@ -48,15 +48,22 @@ Status fill_cache(Device& device, Executor& executor) {
   for (const uint32_t total : executor.blocks_total()) pools.emplace_back(total);
   SequenceBlocks one(layout);
   if (!one.advance(pools, 0, 1)) return resource_exhausted("no block is free");
-  std::vector<std::byte> bytes(executor.saved_bytes(one));
+  CacheTraffic& traffic = executor.traffic();
+  PagedBytes saved = traffic.save(one);
+  traffic.settle();
+  if (Status s = device.synchronize(); !s.ok()) return s;
   uint32_t state = 12345;
-  for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
-    state = state * 1664525u + 1013904223u;
-    const uint32_t bits = 0x3d00u + (state >> 16) % 0x300u + (state & 0x8000u);
-    bytes[i] = static_cast<std::byte>(bits & 0xff);
-    bytes[i + 1] = static_cast<std::byte>(bits >> 8);
-  }
-  if (Status s = executor.restore(bytes, one); !s.ok()) return s;
+  HostPages::for_each_part(
+      saved.pages, 0, saved.bytes, [&](std::byte* bytes, uint64_t, uint64_t count) {
+        for (uint64_t i = 0; i + 1 < count; i += 2) {
+          state = state * 1664525u + 1013904223u;
+          const uint32_t bits = 0x3d00u + (state >> 16) % 0x300u + (state & 0x8000u);
+          bytes[i] = static_cast<std::byte>(bits & 0xff);
+          bytes[i + 1] = static_cast<std::byte>(bits >> 8);
+        }
+      });
+  traffic.restore(std::move(saved), one);
+  traffic.settle();
   for (size_t c = 0; c < pools.size(); ++c) {
     const BlockId from = one.table(c).ids.front();
     for (uint32_t to = 0; to < executor.blocks_total()[c]; ++to) {

@@ -329,7 +329,7 @@ class EchoWorker {
     } else {
       receive(stages_[index - 1], stage);
     }
-    const Status status = stage.decoder->forward(batch, states, carry_);
+    const Status status = stage.decoder->forward(batch, states, carry_, nullptr);
     if (!status.ok()) truth_.error(status.message());
   }
 

@@ -99,12 +99,15 @@ TEST(EmulatedGpuEngine, ForksPrefixesAndSpilledSequencesAreThoseOfTheCpu) {
     const uint64_t bytes = constant ? uint64_t{1} << 20 : little_cache(cpu);
     cpu.ranks.cache_bytes = gpu.ranks.cache_bytes = bytes;
     const Served expected = serve(cpu);
-    const Served served = serve(gpu);
-    EXPECT_EQ(served.tokens, expected.tokens);
-    EXPECT_GT(served.stats.prompt_tokens_cached, 0u);
-    EXPECT_GT(served.stats.steps_replayed, 0u);
-    EXPECT_TRUE(served.stats.preemptions > 0 || constant);
-    EXPECT_EQ(served.stats.spilled_bytes, 0u);
+    for (const uint64_t pinned : {uint64_t{1} << 20, uint64_t{0}}) {
+      gpu.ranks.swap_bytes = pinned;
+      const Served served = serve(gpu);
+      EXPECT_EQ(served.tokens, expected.tokens);
+      EXPECT_GT(served.stats.prompt_tokens_cached, 0u);
+      EXPECT_GT(served.stats.steps_replayed, 0u);
+      EXPECT_TRUE(served.stats.preemptions > 0 || constant);
+      EXPECT_EQ(served.stats.spilled_bytes, 0u);
+    }
   }
 }
 
