@@ -1,14 +1,15 @@
 """Tiny quantized matrices, packed and dequantized by the packages that real checkpoints come from.
 
-python -m golden.quantized_fixtures OUT [OLD_COMPRESSED_TENSORS]   from scripts/, with the packages of VERSIONS
+python -m golden.quantized_fixtures OUT OLD_COMPRESSED_TENSORS   from scripts/, with the packages of VERSIONS
 
 Writes OUT/quantized.safetensors, one checkpoint with every fixture under a stem of its own, and OUT/quantized.json, which
 says the quantization_config and the shape of each. `<stem>.expected` holds each STRIDE-th number of the dequantized
 matrix [outputs, inputs] in order: all positions in a word and all groups are among them. Scales are made f32 before an
 official dequantizer sees them, so that what it gives is scale * (code - zero) rounded once.
 
-Packages are imported without their __init__ where that pulls in what a CPU has not. The second argument is a folder
-with compressed-tensors 0.9.4 (pip install --no-deps --target): the last versions have no activation order by groups.
+The quantizers' packages are installed with --no-deps --no-build-isolation, as none of their kernels is needed, and what
+their imports then miss by hand. OLD_COMPRESSED_TENSORS is a folder with compressed-tensors 0.9.4 (pip install --no-deps
+--target): later versions have no activation order by groups. No GPU: CUDA_VISIBLE_DEVICES= keeps them from looking.
 """
 
 import importlib
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import types
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,10 @@ import torch
 
 from . import store
 
-VERSIONS = {"torch": "2.15.0", "auto-gptq": "0.7.1", "gptqmodel": "7.7.0", "autoawq": "0.2.9", "compressed-tensors": "0.20.0",
-            "transformers": "5.24.0"}
+VERSIONS = {"torch": "2.15.0", "auto-gptq": "0.7.1", "gptqmodel": "7.7.0", "auto-round": "0.16.1", "autoawq": "0.2.9",
+            "compressed-tensors": "0.20.0", "transformers": "5.24.0"}
 STRIDE = 19
+# Imported without their __init__, which wants other versions of transformers.
 NO_INIT = ["awq", "awq.modules", "awq.modules.linear", "auto_gptq", "auto_gptq.nn_modules", "auto_gptq.nn_modules.qlinear"]
 
 
@@ -100,6 +103,20 @@ def gptq_model(weight, bits, group, version, signs):
         model.convert_gptq_v1_to_v2_format_module(layer, bits, torch.int32)
         assert torch.equal(layer.dequantize_weight().T, expected)
     return tensors, expected
+
+
+def auto_round(weight, bits, group):
+    """AutoRound's symmetric codes, whose scales are negative where the largest weight is positive."""
+    from auto_round.data_type.int import quant_tensor_sym
+    from auto_round_extension.torch.qlinear_torch_zp import QuantLinear
+
+    on_grid, scales, zero = quant_tensor_sym(weight, bits, group)
+    layer = QuantLinear(bits, group, weight.shape[1], weight.shape[0], bias=False)
+    layer.pack(linear(on_grid), scales.reshape(weight.shape[0], -1), zero, None, "cpu")
+    tensors = {name: getattr(layer, name) for name in ("qweight", "qzeros", "scales")}
+    assert (layer.scales < 0).any()
+    layer.scales = layer.scales.float()
+    return tensors, layer(torch.eye(weight.shape[1])).T
 
 
 def awq(weight, group):
@@ -225,6 +242,8 @@ def fixtures(old):
         "gptq_v1": ((16, 128), gptq(4, 32, sym=False), lambda w: gptq_model(w, 4, 32, 1, signs)),
         "gptq_v2": ((16, 128), gptq(4, 64, "gptq_v2", sym=False), lambda w: gptq_model(w, 4, 64, 2, signs[:, :2])),
         "gptq_v1_8": ((16, 64), gptq(8, 32, sym=False), lambda w: gptq_model(w, 8, 32, 1, signs[:, :2])),
+        "auto_round": ((32, 64), {"quant_method": "auto-round", "bits": 4, "group_size": 32, "sym": True, "data_type": "int",
+                                  "packing_format": "auto_round:auto_gptq"}, lambda w: auto_round(w, 4, 32)),
         "awq_128": ((32, 256), {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
                     lambda w: awq(w, 128)),
         "awq_32": ((32, 64), {"quant_method": "awq", "w_bit": 4, "q_group_size": 32, "version": "GEMM"}, lambda w: awq(w, 32)),
@@ -274,8 +293,8 @@ def main(out, old):
         without_init(package)
     tensors, cases = {}, {}
     with torch.no_grad():
-        for seed, (stem, (shape, config, make)) in enumerate(fixtures(old).items()):
-            parts, expected = make(draw(seed, *shape))
+        for stem, (shape, config, make) in fixtures(old).items():
+            parts, expected = make(draw(zlib.crc32(stem.encode()), *shape))
             assert expected.dtype == torch.float32 and tuple(expected.shape) == shape, stem
             tensors |= {f"{stem}.{name}": stored(tensor) for name, tensor in parts.items()}
             tensors[f"{stem}.expected"] = stored(expected.reshape(-1)[::STRIDE])

@@ -19,12 +19,11 @@
 // used: activations are not quantized here.
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <utility>
 
-#include <boost/json/object.hpp>
 #include <fmt/format.h>
 
+#include "runtime/model/weights/compressed_schemes.h"
 #include "runtime/model/weights/packed_words.h"
 #include "runtime/model/weights/quantized_matrix.h"
 #include "runtime/model/weights/quantized_methods.h"
@@ -33,48 +32,6 @@ namespace trireme {
 namespace {
 
 enum class Storage : uint8_t { kPacked, kInt8, kFp8 };
-enum class Strategy : uint8_t { kTensor, kChannel, kGroup, kBlock };
-
-// A config group: how some of the model's weights are quantized.
-struct Scheme {
-  std::string name;  // "config_groups.group_0"
-  bool packed = false;
-  bool floats = false;
-  int bits = 8;
-  bool symmetric = true;
-  Strategy strategy = Strategy::kTensor;
-  int64_t block_outputs = 1;  // that share a scale
-  int64_t block_inputs = 1;   // the group; of kGroup and kBlock
-
-  int64_t group(int64_t cols) const {
-    const bool whole = strategy == Strategy::kTensor || strategy == Strategy::kChannel;
-    return whole ? std::max<int64_t>(cols, 1) : block_inputs;
-  }
-  std::string text() const {
-    const char* shared = strategy == Strategy::kTensor    ? "tensor"
-                         : strategy == Strategy::kChannel ? "channel"
-                         : strategy == Strategy::kGroup   ? "group"
-                                                          : "block";
-    return fmt::format("num_bits {} and strategy {} of {}", bits, shared, name);
-  }
-};
-
-int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
-// Shapes of scales and of zeros that are not packed; the first is the one that is written today.
-std::vector<std::vector<int64_t>> scale_shapes(const Scheme& s, int64_t rows, int64_t cols) {
-  switch (s.strategy) {
-    case Strategy::kTensor:
-      return {{1}, {}, {1, 1}};
-    case Strategy::kChannel:
-      return {{rows, 1}, {rows}};
-    case Strategy::kGroup:
-      return {{rows, ceil_div(cols, s.block_inputs)}};
-    case Strategy::kBlock:
-      break;
-  }
-  return {{ceil_div(rows, s.block_outputs), ceil_div(cols, s.block_inputs)}};
-}
 
 class CompressedMatrix final : public QuantizedMatrix {
  public:
@@ -132,7 +89,7 @@ class CompressedMatrix final : public QuantizedMatrix {
 
 class CompressedTensors final : public QuantizedMatrices {
  public:
-  std::vector<Scheme> schemes;
+  std::vector<CompressedScheme> schemes;
 
   std::string_view name() const override { return "compressed-tensors"; }
 
@@ -155,32 +112,35 @@ class CompressedTensors final : public QuantizedMatrices {
   Result<std::unique_ptr<QuantizedMatrix>> open(const Checkpoint& checkpoint,
                                                 std::string_view weight, int64_t rows,
                                                 int64_t cols) const override;
-  Result<const Scheme*> scheme_of(const Checkpoint& checkpoint, std::string_view weight,
-                                  Storage storage, int64_t rows, int64_t cols) const;
+  Result<const CompressedScheme*> scheme_of(const Checkpoint& checkpoint, std::string_view weight,
+                                            Storage storage, int64_t rows, int64_t cols) const;
 };
 
 // Targets are names and regular expressions of Python's; of several groups, the one that the
 // tensors' types and shapes fit is the one that was meant.
-Result<const Scheme*> CompressedTensors::scheme_of(const Checkpoint& checkpoint,
-                                                   std::string_view weight, Storage storage,
-                                                   int64_t rows, int64_t cols) const {
+Result<const CompressedScheme*> CompressedTensors::scheme_of(const Checkpoint& checkpoint,
+                                                             std::string_view weight,
+                                                             Storage storage, int64_t rows,
+                                                             int64_t cols) const {
   const std::string stem(stem_of(weight));
   const TensorInfo* packed = checkpoint.find(stem + ".weight_packed");
   const TensorInfo* scale = checkpoint.find(stem + ".weight_scale");
-  const Scheme* candidate = nullptr;  // right but for shapes: messages are about it
-  for (const Scheme& s : schemes) {
+  const bool has_zeros = checkpoint.find(stem + ".weight_zero_point") != nullptr;
+  const CompressedScheme* of_kind = nullptr;          // right but for shapes: messages are about it
+  const CompressedScheme* with_idle_zeros = nullptr;  // old files hold them where symmetric, all 0
+  for (const CompressedScheme& s : schemes) {
     if (s.packed != (storage == Storage::kPacked) || s.floats != (storage == Storage::kFp8))
       continue;
-    if (candidate == nullptr) candidate = &s;
-    const auto shapes = scale_shapes(s, rows, cols);
+    if (of_kind == nullptr) of_kind = &s;
+    const auto shapes = s.scale_shapes(rows, cols);
     if (scale == nullptr || std::find(shapes.begin(), shapes.end(), scale->shape) == shapes.end())
       continue;
-    if (s.packed && packed->shape != std::vector<int64_t>{rows, ceil_div(cols, 32 / s.bits)})
-      continue;
-    const bool has_zeros = checkpoint.find(stem + ".weight_zero_point") != nullptr;
-    if (s.symmetric || has_zeros) return &s;
+    if (s.packed && packed->shape != std::vector<int64_t>{rows, s.row_words(cols)}) continue;
+    if (s.symmetric != has_zeros) return &s;
+    if (s.symmetric && with_idle_zeros == nullptr) with_idle_zeros = &s;
   }
-  if (candidate != nullptr) return candidate;
+  if (with_idle_zeros != nullptr) return with_idle_zeros;
+  if (of_kind != nullptr) return of_kind;
   const TensorInfo* info = packed != nullptr ? packed : checkpoint.find(weight);
   return invalid_argument(fmt::format(
       "{} has dtype {}, and no config group of quantization_config is of such weights; check that "
@@ -205,7 +165,7 @@ Status check_weight_shape(const Checkpoint& checkpoint, const std::string& name,
                   shape->where, said[0], said[1], rows, cols));
 }
 
-Status open_zeros(const Checkpoint& checkpoint, const std::string& name, const Scheme& s,
+Status open_zeros(const Checkpoint& checkpoint, const std::string& name, const CompressedScheme& s,
                   CompressedMatrix* m) {
   if (s.symmetric) return {};
   const Result<const TensorInfo*> info =
@@ -213,13 +173,13 @@ Status open_zeros(const Checkpoint& checkpoint, const std::string& name, const S
   if (!info.ok()) return info.status();
   if ((*info)->dtype == DType::kI8) {
     const Result<Part> zeros =
-        read_part(checkpoint, name, {"I8"}, scale_shapes(s, m->rows, m->cols), s.text());
+        read_part(checkpoint, name, {"I8"}, s.scale_shapes(m->rows, m->cols), s.text());
     if (!zeros.ok()) return zeros.status();
     m->plain_zeros = reinterpret_cast<const int8_t*>(zeros->data);
     return {};
   }
-  const Result<Part> zeros = read_part(checkpoint, name, {"I32"},
-                                       {{ceil_div(m->rows, 32 / s.bits), m->groups()}}, s.text());
+  const Result<Part> zeros =
+      read_part(checkpoint, name, {"I32"}, {{s.zero_words(m->rows), m->groups()}}, s.text());
   if (!zeros.ok()) return zeros.status();
   m->packed_zeros = zeros->words();
   return {};
@@ -236,15 +196,16 @@ Result<std::unique_ptr<QuantizedMatrix>> CompressedTensors::open(const Checkpoin
   m->storage = packed                                             ? Storage::kPacked
                : checkpoint.find(weight)->dtype_name == "F8_E4M3" ? Storage::kFp8
                                                                   : Storage::kInt8;
-  const Result<const Scheme*> found = scheme_of(checkpoint, weight, m->storage, rows, cols);
+  const Result<const CompressedScheme*> found =
+      scheme_of(checkpoint, weight, m->storage, rows, cols);
   if (!found.ok()) return found.status();
-  const Scheme& s = **found;
+  const CompressedScheme& s = **found;
   m->bits = s.bits;
   m->type = m->storage == Storage::kFp8 ? WeightType::kFp8
             : packed && s.bits == 4     ? WeightType::kInt4
                                         : WeightType::kInt8;
   m->group = s.group(cols);
-  m->row_words = ceil_div(cols, 32 / s.bits);
+  m->row_words = s.row_words(cols);
 
   const Result<Part> codes =
       packed ? read_part(checkpoint, stem + ".weight_packed", {"I32"}, {{rows, m->row_words}},
@@ -260,9 +221,9 @@ Result<std::unique_ptr<QuantizedMatrix>> CompressedTensors::open(const Checkpoin
       return status;
   }
   Result<Part> scales = read_part(checkpoint, stem + ".weight_scale", {"F16", "BF16", "F32"},
-                                  scale_shapes(s, rows, cols), s.text());
+                                  s.scale_shapes(rows, cols), s.text());
   if (!scales.ok()) return scales.status();
-  const bool one = s.strategy == Strategy::kTensor;
+  const bool one = s.strategy == CompressedScheme::Strategy::kTensor;
   m->scales = {scales.take(), s.block_outputs, one ? 0 : m->groups(), one ? 0 : 1};
   if (Status status = open_zeros(checkpoint, stem + ".weight_zero_point", s, m.get()); !status.ok())
     return status;
@@ -273,121 +234,13 @@ Result<std::unique_ptr<QuantizedMatrix>> CompressedTensors::open(const Checkpoin
   return std::unique_ptr<QuantizedMatrix>(std::move(m));
 }
 
-void read_format(QuantizationFields& fields, std::string_view format, Scheme* scheme) {
-  if (format == "pack-quantized") {
-    scheme->packed = true;
-  } else if (format != "int-quantized" && format != "float-quantized" &&
-             format != "naive-quantized") {
-    fields.not_read("format", fmt::format("'{}'", format),
-                    "of compressed-tensors, the formats pack-quantized, int-quantized, "
-                    "float-quantized and naive-quantized are read");
-  }
-}
-
-void read_strategy(QuantizationFields& weights, Scheme* scheme) {
-  const std::optional<int64_t> group = weights.integer("group_size");
-  // Without a strategy, the group size tells (quantization/quant_args.py, validate_model_after).
-  const std::string strategy = weights.string_or("strategy", !group         ? "tensor"
-                                                             : *group == -1 ? "channel"
-                                                                            : "group");
-  if (strategy == "tensor") {
-    scheme->strategy = Strategy::kTensor;
-  } else if (strategy == "channel") {
-    scheme->strategy = Strategy::kChannel;
-  } else if (strategy == "group") {
-    scheme->strategy = Strategy::kGroup;
-    scheme->block_inputs = group.value_or(0);
-    if (scheme->block_inputs < 1) {
-      weights.fail(StatusCode::kInvalidArgument,
-                   "field 'group_size' must be 1 or more where the strategy is group");
-    }
-  } else if (strategy == "block") {
-    scheme->strategy = Strategy::kBlock;
-    const auto block = weights.block("block_structure");
-    if (!block) {
-      weights.fail(StatusCode::kInvalidArgument,
-                   "field 'block_structure' is missing, which the strategy block needs");
-      return;
-    }
-    scheme->block_outputs = block->first;
-    scheme->block_inputs = block->second;
-  } else {
-    weights.not_read("strategy", "'" + strategy + "'",
-                     "of compressed-tensors, the strategies tensor, channel, group and block are "
-                     "read");
-  }
-}
-
-// The scheme of a config group's `weights`.
-Scheme read_weights(QuantizationFields& weights, bool packed) {
-  Scheme scheme;
-  scheme.packed = packed;
-  const std::string type = weights.string_or("type", "int");
-  const int64_t bits = weights.integer("num_bits").value_or(8);
-  scheme.floats = type == "float";
-  if (type != "int" && type != "float")
-    weights.not_read("type", "'" + type + "'", "codes of type int and float are read");
-  // Bytes hold any width of integers: W4A8 models have codes of four bits in them.
-  const bool bytes = !packed && !scheme.floats && bits >= 2;
-  if (bits != 8 && !(packed && bits == 4) && !(bytes && bits < 8)) {
-    weights.not_read("num_bits", fmt::format("{}", bits),
-                     "of compressed-tensors, packed codes of 4 and 8 bits, fp8, and integers in "
-                     "bytes are read");
-  }
-  if (packed && scheme.floats)
-    weights.not_read("type", "'float'", "packed codes are read where they are of type int");
-  scheme.bits = static_cast<int>(bits);
-  scheme.symmetric = weights.boolean_or("symmetric", true);
-  if (scheme.floats && !scheme.symmetric)
-    weights.not_read("symmetric", "false", "codes of type float are read where they are symmetric");
-  read_strategy(weights, &scheme);
-  return scheme;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<QuantizedTensors>> compressed_tensors(QuantizationFields fields) {
   auto made = std::make_unique<CompressedTensors>();
-  const Json* sparsity = find(fields.json(), "sparsity_config");
-  if (sparsity != nullptr) {
-    QuantizationFields of_sparsity(*sparsity, fields.where() + ": sparsity_config");
-    const std::string format = of_sparsity.string_or("format", "dense");
-    if (format != "dense")
-      of_sparsity.not_read("format", "'" + format + "'", "sparse weights are not read");
-    if (!of_sparsity.status().ok()) return of_sparsity.status();
-  }
-  if (const Json* transform = find(fields.json(), "transform_config")) {
-    QuantizationFields of_transform(*transform, fields.where() + ": transform_config");
-    of_transform.refuse("config_groups", "a transform of weights and activations");
-    if (!of_transform.status().ok()) return of_transform.status();
-  }
-  const std::string format = fields.string_or("format", "");
-  const Json* groups = find(fields.json(), "config_groups");
-  if (groups == nullptr || !groups->is_object()) {
-    fields.fail(StatusCode::kInvalidArgument,
-                "has no object 'config_groups', which says how weights are quantized");
-    return fields.status();
-  }
-  for (const auto& [key, group] : groups->get_object()) {
-    QuantizationFields of_group(
-        group, fmt::format("{}: config_groups: {}", fields.where(), printable(key)));
-    if (!group.is_object()) {
-      of_group.fail(StatusCode::kUnimplemented,
-                    "is the name of a preset; what is read is an object with 'weights'");
-      return of_group.status();
-    }
-    const Json* weights = find(group, "weights");
-    if (weights == nullptr) continue;  // of activations only
-    Scheme written;
-    read_format(of_group, of_group.string_or("format", format), &written);
-    if (!of_group.status().ok()) return of_group.status();
-    QuantizationFields of_weights(*weights, of_group.where() + ": weights");
-    Scheme scheme = read_weights(of_weights, written.packed);
-    if (!of_weights.status().ok()) return of_weights.status();
-    scheme.name = fmt::format("config_groups.{}", printable(key));
-    made->schemes.push_back(std::move(scheme));
-  }
-  if (!fields.status().ok()) return fields.status();
+  Result<std::vector<CompressedScheme>> schemes = read_compressed_schemes(fields);
+  if (!schemes.ok()) return schemes.status();
+  made->schemes = schemes.take();
   return std::unique_ptr<QuantizedTensors>(std::move(made));
 }
 

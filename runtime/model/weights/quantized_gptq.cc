@@ -175,8 +175,12 @@ Result<std::unique_ptr<QuantizedTensors>> gptq_tensors(QuantizationFields fields
   fields.refuse("is_marlin_format", "a checkpoint that is repacked for the Marlin kernel");
   fields.refuse("adapter", "an adapter beside the quantized weights");
   made->stored_less_one = format == "gptq";
-  const Json* dynamic = find(fields.json(), "dynamic");
-  made->own_sizes = dynamic != nullptr && dynamic->is_object() && !dynamic->get_object().empty();
+  // GPTQModel's and AutoRound's lists of modules that differ.
+  for (const std::string_view list : {"dynamic", "extra_config"}) {
+    const Json* modules = find(fields.json(), list);
+    if (modules != nullptr && modules->is_object() && !modules->get_object().empty())
+      made->own_sizes = true;
+  }
   if (!fields.status().ok()) return fields.status();
   return std::unique_ptr<QuantizedTensors>(std::move(made));
 }

@@ -45,8 +45,8 @@ int32_t negated_zero(WeightType type, int32_t zero) {
   return type == WeightType::kInt4 ? 15 - zero : -1 - zero;
 }
 
-// Some quantizers (AutoRound) choose the sign of a scale so that the largest weight falls on the
-// code -8, which has no positive mate.
+// AutoRound chooses the sign of a scale so that the largest weight falls on the code -8, which has
+// no positive mate (auto_round/data_type/int.py, quant_tensor_sym).
 void fold_sign(const QuantizedMatrix& m, int64_t group, uint8_t* row_codes, int32_t* zero) {
   *zero = negated_zero(m.type, *zero);
   const bool in_order = m.group_of.empty();

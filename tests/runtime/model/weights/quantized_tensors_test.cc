@@ -1,5 +1,6 @@
 // Quantized checkpoints against what the packages that write them say they mean: each fixture was
-// packed and dequantized by AutoGPTQ, GPTQModel, AutoAWQ, compressed-tensors or transformers.
+// packed and dequantized by AutoGPTQ, GPTQModel, AutoRound, AutoAWQ, compressed-tensors or
+// transformers.
 #include "runtime/model/weights/quantized_tensors.h"
 
 #include <cmath>
@@ -21,17 +22,17 @@ WeightFormat int4(int32_t group) { return {WeightType::kInt4, group}; }
 WeightFormat fp8(int32_t group) { return {WeightType::kFp8, group}; }
 
 const std::map<std::string, WeightFormat> kFormats = {
-    {"gptq_4", int4(128)},           {"gptq_4_rows", kInt4Rows},
-    {"gptq_order", DType::kF16},     {"gptq_v1", int4(32)},
-    {"gptq_v2", int4(64)},           {"gptq_v1_8", {WeightType::kInt8, 32}},
-    {"awq_128", int4(128)},          {"awq_32", int4(32)},
-    {"ct_pack_4", int4(128)},        {"ct_pack_4_zeros", int4(32)},
-    {"ct_pack_4_odd", DType::kBF16}, {"ct_pack_8_zeros", kInt8Rows},
-    {"ct_order", DType::kBF16},      {"ct_int_8", kInt8Rows},
-    {"ct_int_8_zeros", kInt8Rows},   {"ct_fp8_tensor", kFp8Rows},
-    {"ct_fp8_channel", kFp8Rows},    {"ct_fp8_block", fp8(64)},
-    {"fp8_block", fp8(128)},         {"fp8_powers", fp8(64)},
-    {"fp8_tensor", kFp8Rows},
+    {"gptq_4", int4(128)},          {"gptq_4_rows", kInt4Rows},
+    {"gptq_order", DType::kF16},    {"gptq_v1", int4(32)},
+    {"gptq_v2", int4(64)},          {"gptq_v1_8", {WeightType::kInt8, 32}},
+    {"auto_round", int4(32)},       {"awq_128", int4(128)},
+    {"awq_32", int4(32)},           {"ct_pack_4", int4(128)},
+    {"ct_pack_4_zeros", int4(32)},  {"ct_pack_4_odd", DType::kBF16},
+    {"ct_pack_8_zeros", kInt8Rows}, {"ct_order", DType::kBF16},
+    {"ct_int_8", kInt8Rows},        {"ct_int_8_zeros", kInt8Rows},
+    {"ct_fp8_tensor", kFp8Rows},    {"ct_fp8_channel", kFp8Rows},
+    {"ct_fp8_block", fp8(64)},      {"fp8_block", fp8(128)},
+    {"fp8_powers", fp8(64)},        {"fp8_tensor", kFp8Rows},
 };
 
 std::vector<float> dequantized(const QuantizedRows& rows) {
@@ -81,6 +82,7 @@ TEST(QuantizedTensors, RowsAreWhatTheOfficialDequantizerGives) {
     const auto rows = method->rows(checkpoint, f.weight(), f.rows, f.cols, 0, f.rows);
     ASSERT_TRUE(rows.ok()) << f.stem << ": " << rows.status().message();
     EXPECT_EQ(rows->format, kFormats.at(f.stem));
+    for (const GroupScale word : rows->scales) EXPECT_EQ(word >> 31, 0u) << f.stem;
     expect_official(f, dequantized(*rows), scales_are_f32(f) ? 0x1p-16f : 0.0f);
   }
 }
@@ -176,6 +178,24 @@ TEST(QuantizedTensors, GptqModulesMayHaveSizesOfTheirOwn) {
   expect_official(f, *f.method()->floats(checkpoint, f.weight(), f.rows, f.cols, 0, f.rows), 0.0f);
 }
 
+// Two groups that differ only in symmetry: whether there are zeros tells, and zeros that a
+// symmetric group alone could mean are not read.
+TEST(QuantizedTensors, CompressedTensorsOfASymmetricGroupAndOneThatIsNot) {
+  QuantizedFixture f = quantized_fixture("ct_pack_4_zeros");
+  auto& groups = f.config.at_pointer("/quantization_config/config_groups").get_object();
+  const Json with_zeros = groups["group_0"];
+  groups["group_0"].at_pointer("/weights/symmetric") = true;
+  groups["group_1"] = with_zeros;
+  const MemoryCheckpoint checkpoint(f.tensors);
+  expect_official(f, *f.method()->floats(checkpoint, f.weight(), f.rows, f.cols, 0, f.rows), 0.0f);
+  groups.erase("group_1");
+  const auto idle = f.method()->floats(checkpoint, f.weight(), f.rows, f.cols, 0, f.rows);
+  ASSERT_TRUE(idle.ok()) << idle.status().message();
+  f.tensors.erase("ct_pack_4_zeros.weight_zero_point");
+  EXPECT_EQ(*idle, *f.method()->floats(MemoryCheckpoint(f.tensors), f.weight(), f.rows, f.cols, 0,
+                                       f.rows));
+}
+
 // The tensors tell which of several config groups is meant.
 TEST(QuantizedTensors, CompressedTensorsOfSeveralGroups) {
   QuantizedFixture four = quantized_fixture("ct_pack_4_zeros");
@@ -243,6 +263,11 @@ TEST(QuantizedTensors, WhatIsNotReadIsSaidByFieldAndValue) {
       {R"({"quant_method": "fp8", "weight_block_size": [128]})", "'weight_block_size' must be"},
       {R"({"quant_method": "fp8", "weight_block_size": [0, 128]})", "'weight_block_size' must be"},
       {R"({"quant_method": "fp8", "fmt": "e5m2"})", "'fmt' is 'e5m2'"},
+      {R"({"quant_method": "auto-round", "packing_format": "auto_round:fp8"})",
+       "'packing_format' is 'auto_round:fp8'"},
+      {R"({"quant_method": "auto-round", "data_type": "mx_fp"})", "'data_type' is 'mx_fp'"},
+      {R"({"quant_method": "compressed-tensors", "format": 4, "config_groups": {}})",
+       "'format' is a integer, expected a string"},
       {R"({"quant_method": "compressed-tensors"})", "'config_groups'"},
       {three.c_str(), "'num_bits' is 3"},
       {preset.c_str(), "is the name of a preset"},
