@@ -106,8 +106,7 @@ Result<std::unique_ptr<QuantizedMatrix>> AwqTensors::open(const Checkpoint& chec
       read_part(checkpoint, stem + ".scales", {"F16", "BF16", "F32"}, {{groups, rows}}, because);
   if (!scales.ok()) return scales.status();
 
-  // A range of outputs has words on nearly every page.
-  checkpoint.will_need(ConstTensorView(qweight->data, cols, rows / kPack, DType::kI32));
+  m->input_major = ConstTensorView(qweight->data, cols, rows / kPack, DType::kI32);
   m->qweight = qweight->words();
   m->where = qweight->where;
   m->qzeros = qzeros->words();

@@ -33,18 +33,23 @@ class GptqMatrix final : public QuantizedMatrix {
   uint32_t add_to_qzeros = 0;
 
   void read_codes(int64_t first, int64_t count, uint8_t* to) const override {
-    constexpr int64_t kOutputs = 32;  // two cache lines of words, and as many rows written
+    // A tile's words fill whole cache lines, and so does what a row of it gives.
+    constexpr int64_t kOutputs = 16;
+    constexpr int64_t kWords = 16;
     const int64_t pack = 32 / bits;
+    const int64_t word_rows = cols / pack;
     for (int64_t r0 = 0; r0 < count; r0 += kOutputs) {
-      const int64_t n = std::min(kOutputs, count - r0);
-      uint8_t* tile = to + r0 * cols;
-      for (int64_t k = 0; k < cols / pack; ++k) {
-        const uint32_t* words = qweight + k * rows + first + r0;
-        uint8_t* codes = tile + k * pack;
-        if (bits == 4)
-          for (int64_t r = 0; r < n; ++r) spread_nibbles(words[r], codes + r * cols);
-        else
-          for (int64_t r = 0; r < n; ++r) spread_bytes(words[r], codes + r * cols);
+      const int64_t r_end = std::min(r0 + kOutputs, count);
+      for (int64_t k0 = 0; k0 < word_rows; k0 += kWords) {
+        const int64_t k_end = std::min(k0 + kWords, word_rows);
+        for (int64_t r = r0; r < r_end; ++r) {
+          const uint32_t* words = qweight + first + r;
+          uint8_t* codes = to + r * cols;
+          if (bits == 4)
+            for (int64_t k = k0; k < k_end; ++k) spread_nibbles(words[k * rows], codes + k * 8);
+          else
+            for (int64_t k = k0; k < k_end; ++k) spread_bytes(words[k * rows], codes + k * 4);
+        }
       }
     }
   }
@@ -141,8 +146,7 @@ Result<std::unique_ptr<QuantizedMatrix>> GptqTensors::open(const Checkpoint& che
       read_group_index(checkpoint, stem + ".g_idx", cols, m->group, groups);
   if (!index.ok()) return index.status();
 
-  // A range of outputs has words on nearly every page.
-  checkpoint.will_need(ConstTensorView(qweight->data, cols / pack, rows, DType::kI32));
+  m->input_major = ConstTensorView(qweight->data, cols / pack, rows, DType::kI32);
   m->qweight = qweight->words();
   m->where = qweight->where;
   m->qzeros = qzeros->words();

@@ -74,7 +74,8 @@ Status check_fp8(const QuantizedMatrix& m, int64_t first, int64_t count, const u
   return {};
 }
 
-Result<Decoded> decode(const QuantizedMatrix& m, int64_t first, int64_t count) {
+Result<Decoded> decode(const Checkpoint& checkpoint, const QuantizedMatrix& m, int64_t first,
+                       int64_t count) {
   const int64_t groups = m.groups();
   const int32_t zero_min = m.type == WeightType::kInt8 ? -128 : 0;
   const int32_t zero_max = m.type == WeightType::kInt8 ? 127 : m.type == WeightType::kInt4 ? 15 : 0;
@@ -83,6 +84,7 @@ Result<Decoded> decode(const QuantizedMatrix& m, int64_t first, int64_t count) {
   d.scales.resize(static_cast<size_t>(count * groups));
   d.zeros.resize(d.scales.size());
   if (d.codes.empty()) return d;
+  if (m.input_major.rows > 0) checkpoint.will_need(m.input_major);
   m.read_codes(first, count, d.codes.data());
   m.read_zeros(first, count, d.zeros.data());
   if (m.type == WeightType::kFp8) {
@@ -147,7 +149,7 @@ Result<QuantizedRows> QuantizedMatrices::rows(const Checkpoint& checkpoint, std:
   const QuantizedMatrix& m = **opened;
   const std::optional<WeightFormat> format = quantized_format(m);
   CHECK(format) << weight << " has no quantized format of ours";
-  Result<Decoded> decoded = decode(m, first, count);
+  Result<Decoded> decoded = decode(checkpoint, m, first, count);
   if (!decoded.ok()) return decoded.status();
 
   QuantizedRows made;
@@ -176,7 +178,7 @@ Result<std::vector<float>> QuantizedMatrices::floats(const Checkpoint& checkpoin
   const auto opened = open(checkpoint, weight, rows, cols);
   if (!opened.ok()) return opened.status();
   const QuantizedMatrix& m = **opened;
-  const Result<Decoded> decoded = decode(m, first, count);
+  const Result<Decoded> decoded = decode(checkpoint, m, first, count);
   if (!decoded.ok()) return decoded.status();
 
   std::vector<float> numbers(decoded->codes.size());

@@ -39,6 +39,9 @@ class QuantizedMatrix {
   int64_t group = 1;              // inputs that share a scale, at least 1; the last may be shorter
   std::vector<int32_t> group_of;  // [cols], where input i is not in group i / group; else empty
   ScaleGrid scales;
+  // All words of the codes, where an input's outputs lie together, so that a range of rows touches
+  // nearly every page of them.
+  ConstTensorView input_major;
   std::string where;  // the start of a message about the codes
 
   int64_t groups() const { return cols == 0 ? 0 : (cols - 1) / group + 1; }
