@@ -228,6 +228,43 @@ TEST(QuantizedTensors, AConfigWithoutQuantizationHasNone) {
   }
 }
 
+// With the fields beside ours that published models have.
+TEST(QuantizedTensors, ConfigsAsToolsWriteThemAreRead) {
+  const std::pair<const char*, const char*> configs[] = {
+      {"gptq", R"({"bits": 4, "dataset": null, "desc_act": false, "exllama_config": {"version": 1},
+          "group_size": 128, "modules_in_block_to_quantize": null, "quant_method": "gptq",
+          "sym": true, "true_sequential": true, "use_exllama": true})"},
+      {"gptq", R"({"bits": 4, "checkpoint_format": "gptq", "desc_act": false, "dynamic": null,
+          "format": "gptq", "group_size": 128, "lm_head": false, "meta": {"damp_percent": 0.1,
+          "quantizer": ["gptqmodel:2.0.0"]}, "pack_dtype": "int32", "quant_method": "gptq",
+          "is_marlin_format": false, "sym": true, "adapter": null})"},
+      {"awq", R"({"backend": "autoawq", "bits": 4, "do_fuse": false, "exllama_config": null,
+          "group_size": 128, "modules_to_not_convert": null, "quant_method": "awq",
+          "version": "gemm", "zero_point": true})"},
+      {"gptq", R"({"bits": 4, "group_size": 128, "sym": true, "data_type": "int", "iters": 200,
+          "autoround_version": "0.5.1", "quant_method": "auto-round",
+          "packing_format": "auto_round:auto_gptq"})"},
+      {"compressed-tensors", R"({"config_groups": {"group_0": {"input_activations":
+          {"dynamic": true, "num_bits": 8, "strategy": "token", "type": "float"},
+          "output_activations": null, "targets": ["Linear"], "weights": {"actorder": null,
+          "block_structure": null, "dynamic": false, "group_size": null, "num_bits": 8,
+          "observer": "minmax", "observer_kwargs": {}, "strategy": "channel", "symmetric": true,
+          "type": "float"}}}, "format": "float-quantized", "global_compression_ratio": 1.5,
+          "ignore": ["lm_head"], "kv_cache_scheme": null, "quant_method": "compressed-tensors",
+          "quantization_status": "compressed", "sparsity_config": {}, "transform_config": {},
+          "version": "0.10.0"})"},
+      {"fp8", R"({"activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": [],
+          "quant_method": "fp8", "weight_block_size": [128, 128]})"},
+  };
+  for (const auto& [name, text] : configs) {
+    const auto made = quantized_tensors(
+        *parse_json(std::string(R"({"quantization_config": )") + text + "}"), "config.json");
+    ASSERT_TRUE(made.ok()) << made.status().message();
+    ASSERT_NE(*made, nullptr);
+    EXPECT_EQ((*made)->name(), name);
+  }
+}
+
 TEST(QuantizedTensors, WhatIsNotReadIsSaidByFieldAndValue) {
   struct Refused {
     const char* quantization_config;
