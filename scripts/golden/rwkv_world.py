@@ -4,25 +4,16 @@ The package ships the file with CRLF line ends; it is written with LF, as upstre
 """
 
 import hashlib
-import io
-import tarfile
 import tempfile
 from importlib.metadata import distribution
 
 from . import corpus
-from .tokenizer_goldens import write_lines
+from .packed import pack
+from .tokenizer_goldens import as_lines
 
 SHA256 = "e6dee3d4e31b4d5c40ac99508ac6c701ceef4bed681bf2167ce9a908552bca89"
 NAME = "rwkv_vocab_v20230424.txt"
 ADDED = ["<|endoftext|>", "\n\nUser:", "\n\nAssistant:", " Assistant", "\n\nSystem: ", "<think>", "</think>"]
-
-
-def pack(path, data):
-    """A seventh of its size; tests/CMakeLists.txt unpacks it."""
-    info = tarfile.TarInfo(NAME)
-    info.size = len(data)
-    with tarfile.open(path, "w:xz", preset=9) as archive:
-        archive.addfile(info, io.BytesIO(data))
 
 
 def make(out):
@@ -34,7 +25,7 @@ def make(out):
     (folder / "LICENSE").write_bytes(files["LICENSE"].locate().read_bytes())
     data = files[NAME].locate().read_bytes().replace(b"\r\n", b"\n")
     assert hashlib.sha256(data).hexdigest() == SHA256
-    pack(folder / (NAME.removesuffix(".txt") + ".tar.xz"), data)
+    pack(folder / (NAME.removesuffix(".txt") + ".tar.xz"), NAME, data)
     with tempfile.TemporaryDirectory() as unpacked:
         path = f"{unpacked}/{NAME}"
         with open(path, "wb") as file:
@@ -45,5 +36,5 @@ def make(out):
         ids = tokenizer.encode(text)
         assert tokenizer.decodeBytes(ids) == text.encode()
         cases.append({"text": text, "ids": ids})
-    write_lines(folder / "cases.jsonl", cases)
+    (folder / "cases.jsonl").write_text(as_lines(cases), newline="\n")
     return f"{len(tokenizer.idx2token)} tokens, {len(cases)} cases"

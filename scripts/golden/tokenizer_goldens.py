@@ -1,6 +1,6 @@
 """Small tokenizers of the kinds that models ship, trained with the `tokenizers` package, and what that package answers.
 
-tokenizers/<name>/tokenizer.json and cases.jsonl. A case: text, ids (no special tokens added), decoded (of ids, nothing
+tokenizers/<name>/tokenizer.json and cases.tar.xz (cases.jsonl). A case: text, ids (no special tokens added), decoded (of ids, nothing
 skipped); and, only where it differs: ids_special (special tokens added), ids_plain (special tokens in the text taken as
 plain text), decoded_skip (of ids, special tokens skipped). decode.jsonl: ids that no text gives (characters cut in the
 middle, stray bytes) and what they decode to.
@@ -13,6 +13,7 @@ import zlib
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from . import corpus
+from .packed import pack
 
 CASES = 800
 BROKEN = 150
@@ -231,9 +232,8 @@ def broken_ids(tokenizer, seed, count):
             yield ids
 
 
-def write_lines(path, values):
-    lines = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n" for value in values)
-    path.write_text("".join(lines), newline="\n")
+def as_lines(values):
+    return "".join(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n" for value in values)
 
 
 def make(build, out):
@@ -244,9 +244,10 @@ def make(build, out):
     added = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
     seed = zlib.crc32(build.__name__.encode())
     cases = [case(tokenizer, line) for line in dict.fromkeys(corpus.case_lines(seed, CASES, sorted(added)))]
-    write_lines(folder / "cases.jsonl", cases)
+    pack(folder / "cases.tar.xz", "cases.jsonl", as_lines(cases).encode())
     broken = broken_ids(tokenizer, seed, BROKEN)
-    write_lines(folder / "decode.jsonl", ({"ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False)} for ids in broken))
+    decoded = ({"ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False)} for ids in broken)
+    (folder / "decode.jsonl").write_text(as_lines(decoded), newline="\n")
     return f"{tokenizer.get_vocab_size()} tokens, {len(cases)} cases"
 
 
