@@ -56,9 +56,11 @@ Result<ModelSpec> read_model_spec(const std::string& path, const Checkpoint* che
   if (!json.ok()) return json.status();
   if (!json->is_object()) return invalid_argument(config_path + ": expected a JSON object");
   ConfigReader config(*json, config_path);
-  config.refuse("quantization_config", "a quantized checkpoint");
   Result<ModelSpec> spec = read_config_spec(config, checkpoint);
   if (!spec.ok()) return spec;
+  Result<std::unique_ptr<QuantizedTensors>> quantized = quantized_tensors(*json, config_path);
+  if (!quantized.ok()) return quantized.status();
+  spec->quantized = quantized.take();
 
   spec->dtype = parse_dtype(config.string_or("torch_dtype", config.string_or("dtype", "")));
   if (!config.status().ok()) return config.status();

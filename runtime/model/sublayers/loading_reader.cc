@@ -11,7 +11,7 @@ namespace trireme {
 namespace {
 
 // Rows that are converted on the host at once: bounds its memory.
-constexpr int64_t kPieceNumbers = int64_t{16} << 20;
+constexpr int64_t kPieceNumbers = int64_t{4} << 20;
 
 int64_t rows_at_once(int64_t cols) {
   return std::max<int64_t>(1, kPieceNumbers / std::max<int64_t>(1, cols));

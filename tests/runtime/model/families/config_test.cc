@@ -66,8 +66,8 @@ const Refusal kRefusals[] = {
     {"qwen3", R"({"model_type": "absent"})", "field 'model_type' is missing", kInvalid},
     {"qwen3", R"({"model_type": 3})", "field 'model_type' is a integer, expected a string",
      kInvalid},
-    {"qwen3", R"({"quantization_config": {"quant_method": "gptq"}})",
-     "field 'quantization_config': a quantized checkpoint is not supported"},
+    {"qwen3", R"({"quantization_config": {"quant_method": "bitsandbytes"}})",
+     "'quant_method': 'bitsandbytes' is not read"},
     // GQA: what would change the results.
     {"qwen3", R"({"attn_logit_softcapping": 50.0})",
      "field 'attn_logit_softcapping': soft-capping of attention scores is not supported"},
