@@ -93,7 +93,8 @@ bool multiplied_in_fp8(const Context& context, WeightFormat format);
 // By the library, with rows and weights in f16, which weights are written out in, or in fp8.
 // REQUIRES: at most kCallsMax calls of the same number of rows with weights of `format`, which is
 // quantized, and no epilogue of kSwiglu.
+inline constexpr int64_t kSliceBytes = int64_t{64} << 20;  // of f16 weights, written out at a time
 void written_out_products(Context& context, Gemm& gemm, WeightFormat format,
-                          std::span<const Call> calls);
+                          std::span<const Call> calls, int64_t slice_bytes = kSliceBytes);
 
 }  // namespace trireme::cuda

@@ -139,26 +139,24 @@ __device__ __forceinline__ void store_fragments(const Call& c, int64_t tile, int
   }
 }
 
-// What a thread copies of each step.
+// What a thread copies of each step. Places in w are counted in 16 bytes.
 template <class S>
 struct Copies {
-  const std::byte* codes;  // the next chunk's piece of its first row
-  int half, second;        // to 8 rows further, and to the second fragment, in 16 bytes
-  unsigned rows_valid;     // bit 2 m + h
-  const unsigned* scales;  // of the row that it fetches scales for
-  bool scale_valid;
-  int chunk, chunks;  // the next, and of a row
-  int64_t k;          // their first input
+  int piece;            // the next chunk's of its first row
+  int half, second;     // to 8 rows further, and to the second fragment
+  unsigned rows_valid;  // bit 2 m + h
+  int scale_row;        // the row that it fetches scales of; negative: none
+  int chunk;            // the next
+  int k;                // the next step's first input
 
   __device__ __forceinline__ Copies(const Few& f, const Place& at, int64_t tile, int64_t step) {
     const Call& c = f.call;
+    const auto stride = static_cast<int>(c.w_stride / 16);
     chunk = static_cast<int>(step) * S::kSlices + at.slice;
-    chunks = static_cast<int>(c.w_stride / kChunkBytes);
-    half = static_cast<int>(8 * c.w_stride / 16);
-    second = static_cast<int>((gated(c) ? c.outputs : 16) * c.w_stride / 16);
-    const int64_t output = output_of(c, tile, S::kColumns, at.column, 0, at.g);
-    codes = static_cast<const std::byte*>(c.w) + output * c.w_stride +
-            int64_t{chunk} * kChunkBytes + at.t * 16;
+    half = 8 * stride;
+    second = static_cast<int>(gated(c) ? c.outputs : 16) * stride;
+    piece = static_cast<int>(output_of(c, tile, S::kColumns, at.column, 0, at.g)) * stride +
+            chunk * (kChunkBytes / 16) + at.t;
     rows_valid = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -167,27 +165,29 @@ struct Copies {
     }
     const int lane = lane_of_warp();
     const int64_t row = output_of(c, tile, S::kColumns, at.column, lane / 16, lane % 16);
-    scale_valid = row < c.outputs;
-    scales = f.scales + row + (gated(c) ? lane / 16 * c.outputs : 0);
+    scale_row = static_cast<int>(row + (gated(c) ? lane / 16 * c.outputs : 0));
+    if (row >= c.outputs) scale_row = -1;
     k = static_cast<int>(step) * S::kStepInputs;
   }
 
   __device__ __forceinline__ void weights(const Few& f, std::byte* stage) {
     std::byte* to = stage + warp_of_block() * S::kWarpBytes;
-    const bool inside = chunk < chunks;
+    const bool inside = chunk * kChunkBytes < f.call.w_stride;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      const int64_t from = piece + i / 2 * second + i % 2 * half;
       copy_16_bytes_ahead(to + (i * kWarpSize + lane_of_warp()) * 16,
-                          codes + (int64_t{i / 2} * second + i % 2 * half) * 16,
+                          static_cast<const std::byte*>(f.call.w) + from * 16,
                           inside && (rows_valid >> i & 1u) != 0);
     }
 #pragma unroll
     for (int q = 0; q < S::kSpans; ++q) {
       const int group = (chunk * S::kStageInputs + q * S::kSpan) >> f.shift;
       copy_4_bytes(to + S::kCodeBytes + (q * kWarpRows + lane_of_warp()) * 4,
-                   scales + int64_t{group} * f.w_rows, scale_valid && group < f.groups);
+                   f.scales + int64_t{group} * f.w_rows + scale_row,
+                   scale_row >= 0 && group < f.groups);
     }
-    codes += S::kSlices * kChunkBytes;
+    piece += S::kSlices * kChunkBytes / 16;
     chunk += S::kSlices;
   }
 
@@ -197,10 +197,10 @@ struct Copies {
     constexpr int kAll = 8 * S::kTiles * kPieces;
 #pragma unroll
     for (int i = 0; i < kAll; i += kThreads) {
-      const int piece = i + static_cast<int>(threadIdx.x);
-      if (kAll % kThreads != 0 && piece >= kAll) break;
-      const int row = static_cast<int>(static_cast<unsigned>(piece) / kPieces);
-      const int at = static_cast<int>(static_cast<unsigned>(piece) % kPieces) * 8;
+      const int index = i + static_cast<int>(threadIdx.x);
+      if (kAll % kThreads != 0 && index >= kAll) break;
+      const int row = static_cast<int>(static_cast<unsigned>(index) / kPieces);
+      const int at = static_cast<int>(static_cast<unsigned>(index) % kPieces) * 8;
       copy_16_bytes(to + row * S::kRowStride + at, f.rows + row * f.rows_stride + k + at,
                     row < f.call.rows && k + at < f.rows_stride);
     }

@@ -23,7 +23,6 @@ namespace trireme::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kSliceBytes = int64_t{64} << 20;
 constexpr int kFp8Capability = 89;
 
 // Rows of a quantized matrix, and where they go as f16.
@@ -129,18 +128,18 @@ Product product_of(const Call& c) {
 size_t aligned_bytes(int64_t bytes) { return static_cast<size_t>(bytes + 255) / 256 * 256; }
 
 // Outputs of a slice: as many as fit, in whole tiles of a product.
-int64_t slice_outputs(const Call& c) {
-  const int64_t fit = kSliceBytes / (weight_stride(c.inputs) * int64_t{sizeof(F16)}) / 128 * 128;
+int64_t slice_outputs(const Call& c, int64_t slice_bytes) {
+  const int64_t fit = slice_bytes / (weight_stride(c.inputs) * int64_t{sizeof(F16)}) / 128 * 128;
   return std::min(std::max(fit, int64_t{128}), c.outputs);
 }
 
-// False where the library has no algorithm; what it has written until then is written again.
+// `outputs` of them at a time. False where the library has no algorithm; what it has written until
+// then is written again.
 bool multiply_slices(Context& context, Gemm& gemm, WeightFormat format, const Narrow& n,
-                     std::byte* scratch) {
+                     int64_t outputs, std::byte* scratch) {
   const Call& c = n.call;
   if (!aligned4(c.y, c.y_stride)) return false;
   const QuantizedLayout layout = layout_of(format, c);
-  const int64_t outputs = slice_outputs(c);
   for (int64_t first = 0; first < c.outputs; first += outputs) {
     Slice s;
     s.codes = reinterpret_cast<const uint8_t*>(part_of(c, first * layout.stride()));
@@ -225,7 +224,7 @@ bool multiplied_in_fp8(const Context& context, WeightFormat format) {
 }
 
 void written_out_products(Context& context, Gemm& gemm, WeightFormat format,
-                          std::span<const Call> calls) {
+                          std::span<const Call> calls, int64_t slice_bytes) {
   Call rest[kCallsMax];
   std::copy(calls.begin(), calls.end(), rest);
   size_t left = calls.size();
@@ -236,14 +235,15 @@ void written_out_products(Context& context, Gemm& gemm, WeightFormat format,
   for (size_t i = 0; i < left; ++i) {
     const Call& c = each[i].call = rest[i];
     each[i].factors = reinterpret_cast<const float*>(part_of(c, layout_of(format, c).factors_at()));
-    bytes = std::max(
-        bytes, aligned_bytes(slice_outputs(c) * weight_stride(c.inputs) * int64_t{sizeof(F16)}));
+    bytes = std::max(bytes, aligned_bytes(slice_outputs(c, slice_bytes) * weight_stride(c.inputs) *
+                                          int64_t{sizeof(F16)}));
   }
   std::byte* scratch = narrow_rows(context, DType::kF16, {each, left}, bytes);
   if (scratch == nullptr) return;  // the context holds the error
   size_t done = 0, refused = 0;
   for (size_t i = 0; i < left; ++i) {
-    if (multiply_slices(context, gemm, format, each[i], scratch)) {
+    if (multiply_slices(context, gemm, format, each[i], slice_outputs(rest[i], slice_bytes),
+                        scratch)) {
       each[done++] = each[i];
     } else {
       rest[refused++] = rest[i];
