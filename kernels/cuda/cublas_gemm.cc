@@ -19,12 +19,14 @@ constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 // Prefill chunks come in many sizes; beyond this many shapes the oldest choices are made anew.
 constexpr size_t kChoicesMax = 4096;
 
-cudaDataType_t data_type(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
+cudaDataType_t data_type(WeightType type) {
+  switch (type) {
+    case WeightType::kBF16:
       return CUDA_R_16BF;
-    case DType::kF16:
+    case WeightType::kF16:
       return CUDA_R_16F;
+    case WeightType::kFp8:
+      return CUDA_R_8F_E4M3;
     default:
       return CUDA_R_32F;
   }
@@ -40,14 +42,25 @@ class Descriptor {
  public:
   Descriptor() {
     ok_ = cublasLtMatmulDescInit(&desc_, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    ok_ = ok_ && cublasLtMatmulDescSetAttribute(&desc_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                                sizeof transposed) == CUBLAS_STATUS_SUCCESS;
+    set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  }
+  // Of fp8: y[r][o] is multiplied by x[r] * w[o].
+  void scale(const float* w, const float* x) {
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, w);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, x);
   }
   bool ok() const { return ok_; }
   cublasLtMatmulDesc_t get() { return &desc_; }
 
  private:
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t what, T value) {
+    ok_ = ok_ && cublasLtMatmulDescSetAttribute(&desc_, what, &value, sizeof value) ==
+                     CUBLAS_STATUS_SUCCESS;
+  }
+
   cublasLtMatmulDescOpaque_t desc_;
   bool ok_ = false;
 };
@@ -76,8 +89,9 @@ class CublasGemm final : public Gemm {
   }
 
   bool multiply(Context& context, const Product& p) override {
-    const cudaDataType_t type = data_type(p.dtype);
+    const cudaDataType_t type = data_type(p.type);
     Descriptor product;
+    if (p.type == WeightType::kFp8) product.scale(p.w_scales, p.x_scales);
     Layout w(type, p.inputs, p.outputs, p.w_stride), x(type, p.inputs, p.rows, p.x_stride);
     Layout y(CUDA_R_32F, p.outputs, p.rows, p.y_stride);
     if (!product.ok() || !w.ok() || !x.ok() || !y.ok()) return false;
@@ -101,7 +115,7 @@ class CublasGemm final : public Gemm {
   // Asking the heuristics takes tens of microseconds: once for each shape.
   const std::optional<cublasLtMatmulAlgo_t>& choose(const Product& p, Descriptor& product,
                                                     Layout& w, Layout& x, Layout& y) {
-    const Key key{static_cast<int64_t>(p.dtype),
+    const Key key{static_cast<int64_t>(p.type),
                   p.rows,
                   p.inputs,
                   p.outputs,

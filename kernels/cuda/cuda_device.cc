@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -15,12 +16,14 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/quantized_layout.h"
 
 namespace trireme {
 namespace {
 
 using cuda::Context;
 using cuda::cuda_status;
+using cuda::QuantizedLayout;
 using cuda::weight_stride;
 
 // The oldest that kernels are built for.
@@ -153,12 +156,11 @@ class CudaDevice final : public Device {
 
   Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override {
     CHECK(rows >= 0 && cols >= 0);
-    if (format.quantized()) {
-      return unimplemented(
-          fmt::format("CUDA devices do not multiply by {} yet", weight_format_name(format)));
-    }
-    Result<Buffer> buffer =
-        allocate(static_cast<size_t>(rows * weight_stride(cols)) * dtype_bytes(format.dtype()));
+    const int64_t bytes =
+        format.quantized()
+            ? QuantizedLayout{format, rows, cols}.bytes()
+            : rows * weight_stride(cols) * static_cast<int64_t>(dtype_bytes(format.dtype()));
+    Result<Buffer> buffer = allocate(static_cast<size_t>(bytes));
     if (!buffer.ok()) return buffer.status();
     Matrix matrix;
     matrix.buffer = buffer.take();
@@ -186,7 +188,6 @@ class CudaDevice final : public Device {
           static_cast<size_t>(source.rows));
       return;
     }
-    constexpr size_t kStagedBytes = size_t{16} << 20;
     const auto rows_at_once =
         static_cast<int64_t>(std::max<size_t>(1, kStagedBytes / std::max<size_t>(1, row_bytes)));
     staged_.resize(static_cast<size_t>(std::min(rows_at_once, source.rows)) * row_bytes);
@@ -203,13 +204,43 @@ class CudaDevice final : public Device {
     }
   }
 
-  void write_quantized_rows(Matrix& matrix, int64_t, const QuantizedView&) override {
-    CHECK(false) << weight_format_name(matrix.format);
+  // Packs on the host, some rows at a time.
+  void write_quantized_rows(Matrix& matrix, int64_t first_row,
+                            const QuantizedView& source) override {
+    CHECK(source.cols == matrix.cols && source.format == matrix.format);
+    CHECK(first_row >= 0 && first_row + source.rows <= matrix.rows);
+    const QuantizedLayout layout{matrix.format, matrix.rows, matrix.cols};
+    const auto stride = static_cast<size_t>(layout.stride());
+    const auto groups = static_cast<size_t>(layout.groups());
+    const auto rows_at_once = static_cast<int64_t>(
+        std::max<size_t>(1, kStagedBytes / std::max<size_t>(1, stride + 4 * groups)));
+    std::vector<uint32_t> words;
+    for (int64_t first = 0; first < source.rows; first += rows_at_once) {
+      const auto count = static_cast<size_t>(std::min(rows_at_once, source.rows - first));
+      staged_.resize(count * stride);
+      words.resize(count * (groups + 1));  // the scales, then the factors
+      for (size_t r = 0; r < count; ++r) {
+        const int64_t row = first + static_cast<int64_t>(r);
+        const GroupScale* scales = source.scales_of(row);
+        cuda::pack_codes(layout, source.codes_of(row),
+                         reinterpret_cast<uint8_t*>(staged_.data()) + r * stride);
+        for (size_t g = 0; g < groups; ++g) words[g * count + r] = scales[g];
+        words[groups * count + r] = std::bit_cast<uint32_t>(cuda::row_factor(layout, scales));
+      }
+      auto* data = static_cast<std::byte*>(matrix.buffer.data());
+      const int64_t row = first_row + first;
+      put(data + row * layout.stride(), stride, staged_.data(), stride, stride, count);
+      put(data + layout.scales_at() + 4 * row, 4 * static_cast<size_t>(matrix.rows), words.data(),
+          4 * count, 4 * count, groups + 1);
+    }
   }
 
  private:
+  static constexpr size_t kStagedBytes = size_t{16} << 20;
+
   void put(std::byte* target, size_t pitch, const void* source, size_t source_pitch, size_t bytes,
            size_t rows) {
+    if (bytes == 0 || rows == 0) return;
     context_.note(cudaMemcpy2DAsync(target, pitch, source, source_pitch, bytes, rows,
                                     cudaMemcpyDefault, context_.stream()),
                   "copying weights");

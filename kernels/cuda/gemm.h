@@ -4,16 +4,16 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernels/base/dtype.h"
+#include "kernels/base/weight_format.h"
 #include "kernels/cuda/context.h"
 
 namespace trireme::cuda {
 
-// y = x transpose(w): x is [rows, inputs], w is [outputs, inputs], both of `dtype`; y is
+// y = x transpose(w): x is [rows, inputs], w is [outputs, inputs], both of `type`; y is
 // [rows, outputs] f32, sums in f32. Strides in elements, from one row to the next; data and strides
 // are multiples of 16 bytes.
 struct Product {
-  DType dtype = DType::kBF16;
+  WeightType type = WeightType::kBF16;  // kF32, kBF16, kF16 or kFp8
   const void* x = nullptr;
   int64_t x_stride = 0;
   const void* w = nullptr;
@@ -21,6 +21,9 @@ struct Product {
   float* y = nullptr;
   int64_t y_stride = 0;
   int64_t rows = 0, inputs = 0, outputs = 0;
+  // kFp8: y[r][o] is multiplied by x_scales[r] * w_scales[o].
+  const float* x_scales = nullptr;
+  const float* w_scales = nullptr;
 };
 
 class Gemm {

@@ -23,6 +23,7 @@ STAGES = [
     ("torch", 90, False, stages.torch_peer),
     ("sanitizer", 100, True, stages.sanitizer),
     ("nccl", 45, True, stages.nccl),
+    ("quantized", 45, False, stages.quantized),
     ("report", 10, False, stages.rewrite_readme),
 ]
 

@@ -10,6 +10,7 @@ import readme
 BUILD = "build/gpu"  # of the system's packages
 BUILD_OF_KIT = "build/gpu_bare"
 MODELS = ("llama-3-8b", "rwkv7-7.2b", "llama-2-7b", "yoco-3b", "llama-1.1b")
+QUANTIZED = ("int4:64", "fp8", "int8:128")  # weights of the first model
 CUDA_TARGETS = ("trireme_cuda", "bench_cuda_ceilings")
 TARGETS = CUDA_TARGETS + ("ops_contract_test", "golden_test", "bench_device")
 
@@ -159,6 +160,28 @@ def models(context):
     if wrong:
         raise Failure("; ".join(wrong))
     return f"{len(context.report.figures('decode'))} decodes, {len(context.report.figures('prefill'))} prefills"
+
+
+def quantized(context):
+    """Products with quantized weights, then a model of each format, as far as time allows."""
+    context.need_gpu()
+    wrong = []
+    before = {kind: len(context.report.figures(kind)) for kind in ("op", "decode", "prefill")}
+    ended = _bench(context, ["quantized", f"--seconds={max(3, context.runner.left() / 3):.0f}"])
+    if ended.code != 0:
+        wrong.append(f"products: {'its time was over' if ended.timed_out else ended.last()}")
+    for weights in QUANTIZED:
+        left = context.runner.left()
+        if left < 5:
+            wrong.append(f"{weights}: no time was left")
+            continue
+        ended = _bench(context, ["model", MODELS[0], "--weights", weights, f"--seconds={left - 2:.0f}"])
+        if ended.code != 0:
+            wrong.append(f"{weights}: {'its time was over' if ended.timed_out else ended.last()}")
+    if wrong:
+        raise Failure("; ".join(wrong))
+    count = {kind: len(context.report.figures(kind)) - before[kind] for kind in before}
+    return f"{count['op']} products, {count['decode']} decodes, {count['prefill']} prefills"
 
 
 def torch_peer(context):

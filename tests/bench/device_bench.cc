@@ -1,10 +1,14 @@
 // A device against its ceilings: every op, and whole models; JSON lines. scripts/gpu_check runs it.
 //
 //   bench_device --device cpu|cuda ops [--seconds N]
-//   bench_device --device cpu|cuda model NAME [--seconds N]     a folder of tests/bench/models
+//   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
+//   bench_device --device cpu|cuda model NAME [--weights int4:64|int8:128|fp8] [--seconds N]
+//                                                              a folder of tests/bench/models
 //   bench_device --device cpu|emulated --smoke                  both, small: shows that it runs
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,14 +22,24 @@ namespace {
 
 struct Arguments {
   std::string device = "cpu";
-  std::string what;  // "ops", "model", "smoke"
+  std::string what;  // "ops", "quantized", "model", "smoke"
   std::string model;
+  std::optional<WeightFormat> weights;
   double seconds = 1e9;
+};
+
+// Those that checkpoints come in.
+const std::map<std::string, WeightFormat> kFormats = {
+    {"int4:64", {WeightType::kInt4, 64}},
+    {"int8:128", {WeightType::kInt8, 128}},
+    {"fp8", {WeightType::kFp8, 0}},
 };
 
 int usage() {
   std::fputs(
-      "usage: bench_device --device cpu|cuda|emulated (ops | model NAME | --smoke) [--seconds N]\n",
+      "usage: bench_device --device cpu|cuda|emulated (ops | quantized | model NAME [--weights W] "
+      "| "
+      "--smoke) [--seconds N]\n",
       stderr);
   return 2;
 }
@@ -39,11 +53,15 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       arguments.seconds = std::atof(words[i].c_str() + 10);
     } else if (words[i] == "--seconds" && more) {
       arguments.seconds = std::atof(words[++i].c_str());
-    } else if (words[i] == "--smoke" || words[i] == "ops") {
-      arguments.what = words[i] == "ops" ? "ops" : "smoke";
+    } else if (words[i] == "--smoke" || words[i] == "ops" || words[i] == "quantized") {
+      arguments.what = words[i] == "--smoke" ? "smoke" : words[i];
     } else if (words[i] == "model" && more) {
       arguments.what = "model";
       arguments.model = words[++i];
+    } else if (words[i] == "--weights" && more) {
+      const auto found = kFormats.find(words[++i]);
+      if (found == kFormats.end()) return false;
+      arguments.weights = found->second;
     } else {
       return false;
     }
@@ -71,8 +89,19 @@ OpPlan all_ops() {
   return plan;
 }
 
-ModelPlan whole_model(const std::string& name) {
-  return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4};
+QuantizedPlan quantized_products() {
+  QuantizedPlan plan;
+  plan.model = "llama-3-8b";
+  plan.shapes = {{28672, 4096}, {4096, 14336}, {4096, 4096}};
+  for (const auto& [name, format] : kFormats) plan.formats.push_back(format);
+  plan.rows = {1, 8, 16, 64, 8192};
+  plan.arena_bytes = size_t{2} << 30;
+  return plan;
+}
+
+ModelPlan whole_model(const std::string& name, std::optional<WeightFormat> weights) {
+  if (weights) return {name, {8192}, {1024}, {1, 16, 64}, 0, 0.3, weights};
+  return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, std::nullopt};
 }
 
 Status smoke(Device& device, const Deadline& deadline) {
@@ -85,7 +114,18 @@ Status smoke(Device& device, const Deadline& deadline) {
   ops.timing = {1e-4, 1};
   for (const char* name : {"smoke-gqa", "smoke-rwkv7", "smoke-yoco"}) {
     ops.models.emplace_back(name);
-    const ModelPlan model = {name, {70, 33}, {40, 100}, {1, 4, 3}, uint64_t{1} << 30, 1e-3};
+    const ModelPlan model = {name, {70, 33}, {40, 100}, {1, 4, 3}, uint64_t{1} << 30, 1e-3, {}};
+    if (Status s = run_model(device, model, deadline); !s.ok()) return s;
+  }
+  QuantizedPlan quantized = quantized_products();
+  quantized.model = "smoke-gqa";
+  quantized.shapes = {{96, 80}};
+  quantized.rows = {1, 20, 70};
+  quantized.arena_bytes = ops.arena_bytes;
+  quantized.timing = ops.timing;
+  if (Status s = run_quantized(device, quantized, deadline); !s.ok()) return s;
+  for (const WeightFormat format : quantized.formats) {
+    const ModelPlan model = {"smoke-gqa", {70}, {40}, {1, 4}, uint64_t{1} << 30, 1e-3, format};
     if (Status s = run_model(device, model, deadline); !s.ok()) return s;
   }
   return run_ops(device, ops, deadline);
@@ -98,8 +138,10 @@ int run(const std::vector<std::string>& words) {
   Result<std::unique_ptr<Device>> device = make_device(arguments.device);
   Status status = device.status();
   if (status.ok() && arguments.what == "ops") status = run_ops(**device, all_ops(), deadline);
+  if (status.ok() && arguments.what == "quantized")
+    status = run_quantized(**device, quantized_products(), deadline);
   if (status.ok() && arguments.what == "model")
-    status = run_model(**device, whole_model(arguments.model), deadline);
+    status = run_model(**device, whole_model(arguments.model, arguments.weights), deadline);
   if (status.ok() &&
       arguments.what == "smoke")  // nobody looks at its times: what ops require is checked
     status = smoke(*make_checked_device(device.take()), deadline);

@@ -32,10 +32,12 @@ struct Shape {
   int64_t rows, inputs, outputs;
 };
 // One row and few, as many as kernels treat alike and one more; inputs that end within a word, a
-// group and a block of them; outputs that end within a tile.
+// group and a block of them; outputs that end within a tile; rows of y on words of 16 bytes and
+// not.
 constexpr Shape kShapes[] = {{1, 64, 96},   {1, 1000, 33}, {2, 31, 5},    {3, 33, 47},
                              {8, 300, 70},  {9, 264, 31},  {16, 520, 17}, {19, 300, 70},
-                             {64, 160, 40}, {70, 144, 65}, {0, 8, 8}};
+                             {64, 160, 40}, {70, 144, 65}, {70, 144, 64}, {260, 72, 40},
+                             {0, 8, 8}};
 
 // Every code that a format has, zeros of all sizes, scales over eight powers of two: more than
 // quantize() would make.
@@ -128,7 +130,7 @@ TEST_P(QuantizedOps, LinearOfEveryFormat) {
       const Matrix w = matrix_of(*device_, q);
       const Mat x = Mat::random(*device_, random, s.rows, s.inputs, seed % 2 == 0 ? 3 : 4);
       const Mat bias = Mat::random(*device_, random, 1, s.outputs);
-      Mat y(*device_, s.rows, s.outputs, 2);
+      Mat y(*device_, s.rows, s.outputs, s.outputs % 4 == 0 ? 4 : 2);
       WeightView view = w.view();
       view.bias = bias.view();
       ops_.linear(x.view(), view, y.view());

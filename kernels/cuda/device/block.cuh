@@ -49,6 +49,18 @@ __device__ __forceinline__ float block_sum(float x, float* partial) {
   return x;
 }
 
+// The largest of all threads' x, none of them negative; as block_sum().
+__device__ __forceinline__ float block_max(float x, float* partial) {
+  const int warps = static_cast<int>(blockDim.x) / kWarpSize;
+  x = warp_max(x);
+  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = x;
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  x = warp_max(lane < warps ? partial[lane] : 0.0f);
+  __syncthreads();
+  return x;
+}
+
 // The dynamic shared memory of the launch. Kernels keep all their shared memory there.
 template <class T>
 __device__ __forceinline__ T* shared() {

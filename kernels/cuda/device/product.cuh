@@ -2,6 +2,8 @@
 #pragma once
 
 #include "kernels/cuda/device/activation.cuh"
+#include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/ops/product.h"
 
@@ -17,6 +19,45 @@ __device__ __forceinline__ float input_of(const Call& c, const float* x, int64_t
     default:
       return x[i];
   }
+}
+
+// Inputs [i, i + 4) of a row of x, zeros beyond the last. kWide: rows of x and their numbers of
+// inputs are whole words of four.
+template <bool kWide>
+__device__ __forceinline__ Pack<float, 4> four_inputs_of(const Call& c, const float* x, int64_t i) {
+  Pack<float, 4> four;
+  if (kWide && i + 4 <= c.inputs) {
+    four = load<4>(x + i);
+    if (c.prologue == Prologue::kSwiglu) {
+      const Pack<float, 4> up = load<4>(x + c.inputs + i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) four.at[j] = swiglu(four.at[j], up.at[j]);
+    } else if (c.prologue == Prologue::kReluSquared) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) four.at[j] = relu_squared(four.at[j]);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) four.at[j] = i + j < c.inputs ? input_of(c, x, i + j) : 0.0f;
+  }
+  return four;
+}
+
+// The largest magnitude of a row of x. REQUIRES: all threads of the block; room for a float per
+// warp at the beginning of its shared memory.
+__device__ __forceinline__ float row_max(const Call& c, const float* x) {
+  float largest = 0.0f;
+  for (int64_t i = threadIdx.x; i < c.inputs; i += blockDim.x)
+    largest = fmaxf(largest, fabsf(input_of(c, x, i)));
+  return block_max(largest, shared<float>());
+}
+
+// A power of two that brings numbers up to `largest` below what f16 holds.
+__device__ __forceinline__ float scale_for_f16(float largest) {
+  constexpr float kRoom = 32768.0f;  // half of what f16 can hold
+  float scale = 1.0f;
+  while (largest * scale > kRoom && scale > 0x1p-100f) scale *= 0.5f;
+  return scale;
 }
 
 // One number of y. REQUIRES: not kSwiglu, which takes two.

@@ -50,7 +50,12 @@ void* dynamic_shared();
 
 // Copies that the running CUDA thread has asked for and not yet waited for: tensor_core.h.
 struct AsyncCopies {
-  using Group = std::vector<std::pair<void*, const void*>>;
+  struct Copy {
+    void* to;
+    const void* from;
+    int bytes;
+  };
+  using Group = std::vector<Copy>;
   Group open;
   std::deque<Group> groups;  // committed, the oldest first
 };

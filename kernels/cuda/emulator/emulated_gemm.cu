@@ -1,5 +1,5 @@
 // The Gemm library of the emulated device: what tensor cores compute, inputs in their format and
-// sums in f32, one thread for each number.
+// sums in f32, one thread for each number. Of fp8 it refuses what cuBLASLt refuses.
 #include <memory>
 
 #include "kernels/cuda/device/floats.cuh"
@@ -9,6 +9,15 @@
 namespace trireme::cuda {
 namespace {
 
+struct F8 {
+  uint8_t bits;
+};
+float number_of(F8 x) { return f8_to_f32(x.bits); }
+template <class T>
+float number_of(T x) {
+  return to_float(x);
+}
+
 template <class T>
 __global__ void product_kernel(Product p) {
   const int64_t output = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, row = blockIdx.y;
@@ -16,7 +25,8 @@ __global__ void product_kernel(Product p) {
   const T* x = static_cast<const T*>(p.x) + row * p.x_stride;
   const T* w = static_cast<const T*>(p.w) + output * p.w_stride;
   float sum = 0;
-  for (int64_t i = 0; i < p.inputs; ++i) sum += to_float(x[i]) * to_float(w[i]);
+  for (int64_t i = 0; i < p.inputs; ++i) sum += number_of(x[i]) * number_of(w[i]);
+  if (p.x_scales != nullptr) sum *= p.x_scales[row] * p.w_scales[output];
   p.y[row * p.y_stride + output] = sum;
 }
 
@@ -26,9 +36,14 @@ class EmulatedGemm final : public Gemm {
     const Grid grid{
         dim3(static_cast<unsigned>(ceil_div(p.outputs, 64)), static_cast<unsigned>(p.rows)),
         dim3(64)};
-    dispatch_floats(p.dtype, [&](auto zero) {
-      launch(context, "product", grid, product_kernel<decltype(zero)>, p);
-    });
+    if (p.type == WeightType::kFp8) {
+      if (p.inputs % 16 != 0 || p.outputs % 16 != 0) return false;
+      launch(context, "product", grid, product_kernel<F8>, p);
+    } else {
+      dispatch_floats(WeightFormat(p.type, 0).dtype(), [&](auto zero) {
+        launch(context, "product", grid, product_kernel<decltype(zero)>, p);
+      });
+    }
     return true;
   }
 };

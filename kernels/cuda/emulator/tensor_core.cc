@@ -115,11 +115,13 @@ void warp_load_matrices(const void* row, unsigned* to, bool transposed) {
   warp_collective(0xffffffffu, load, &mine);
 }
 
-void async_copy(void* to, const void* from) {
-  CHECK(reinterpret_cast<uintptr_t>(to) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0)
-      << "a copy of 16 bytes is not aligned";
-  std::memset(to, 0xff, 16);
-  async_copies().open.push_back({to, from});
+void async_copy(void* to, const void* from, int bytes) {
+  const auto size = static_cast<uintptr_t>(bytes);
+  CHECK(reinterpret_cast<uintptr_t>(to) % size == 0 &&
+        reinterpret_cast<uintptr_t>(from) % size == 0)
+      << "a copy of " << bytes << " bytes is not aligned";
+  std::memset(to, 0xff, size);
+  async_copies().open.push_back({to, from, bytes});
 }
 
 void async_commit() {
@@ -131,11 +133,12 @@ void async_commit() {
 void async_wait(int pending) {
   AsyncCopies& copies = async_copies();
   while (copies.groups.size() > static_cast<size_t>(pending)) {
-    for (const auto& [to, from] : copies.groups.front()) {
+    for (const auto& [to, from, bytes] : copies.groups.front()) {
+      const auto size = static_cast<size_t>(bytes);
       if (from != nullptr) {
-        std::memcpy(to, from, 16);
+        std::memcpy(to, from, size);
       } else {
-        std::memset(to, 0, 16);
+        std::memset(to, 0, size);
       }
     }
     copies.groups.pop_front();

@@ -19,23 +19,6 @@ struct Narrows {
   Narrow each[kCallsMax];
 };
 
-// A power of two that brings the row below what f16 holds; bf16 has the range of f32.
-__device__ __forceinline__ float scale_for_f16(const Call& c, const float* x) {
-  float* partial = shared<float>();
-  float largest = 0.0f;
-  for (int64_t i = threadIdx.x; i < c.inputs; i += kThreads)
-    largest = fmaxf(largest, fabsf(input_of(c, x, i)));
-  largest = warp_max(largest);
-  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = largest;
-  __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  largest = warp_max(lane < kThreads / kWarpSize ? partial[lane] : 0.0f);
-  constexpr float kRoom = 32768.0f;  // half of what f16 can hold
-  float scale = 1.0f;
-  while (largest * scale > kRoom && scale > 0x1p-100f) scale *= 0.5f;
-  return scale;
-}
-
 // A block for each row of each call; a thread writes 16 bytes at a time.
 template <class W, bool kWide>
 __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
@@ -48,32 +31,18 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
   W* y = static_cast<W*>(n.rows) + row * n.stride;
   float scale = 1.0f;
   if (n.scales != nullptr) {
-    scale = scale_for_f16(c, x);
+    scale = scale_for_f16(row_max(c, x));  // bf16 has the range of f32
     if (threadIdx.x == 0) n.scales[row] = 1.0f / scale;
   }
   constexpr int kEach = 16 / static_cast<int>(sizeof(W));
   for (int64_t first = int64_t{threadIdx.x} * kEach; first < n.stride;
        first += int64_t{kThreads} * kEach) {
     float values[kEach];
-    if (kWide && first + kEach <= c.inputs) {
 #pragma unroll
-      for (int i = 0; i < kEach; i += 4) {
-        Pack<float, 4> four = load<4>(x + first + i);
-        if (c.prologue == Prologue::kSwiglu) {
-          const Pack<float, 4> up = load<4>(x + c.inputs + first + i);
+    for (int i = 0; i < kEach; i += 4) {
+      const Pack<float, 4> four = four_inputs_of<kWide>(c, x, first + i);
 #pragma unroll
-          for (int j = 0; j < 4; ++j) four.at[j] = swiglu(four.at[j], up.at[j]);
-        } else if (c.prologue == Prologue::kReluSquared) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) four.at[j] = relu_squared(four.at[j]);
-        }
-#pragma unroll
-        for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < kEach; ++i)
-        values[i] = first + i < c.inputs ? input_of(c, x, first + i) : 0.0f;
+      for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
     }
     Pack<W, kEach> packed;
 #pragma unroll
@@ -82,7 +51,8 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
   }
 }
 
-// y = epilogue(y * scale of the row + bias), for each call that has any of them.
+// y = epilogue(y * scale of the row * factor of the output + bias), for calls that have any of
+// them.
 __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   next_may_start();
   previous_done();
@@ -92,7 +62,8 @@ __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   if (col >= c.outputs) return;
   float* at = c.y + row * c.y_stride + col;
-  const float scale = n.scales == nullptr ? 1.0f : n.scales[row];
+  float scale = n.scales == nullptr ? 1.0f : n.scales[row];
+  if (n.factors != nullptr) scale *= n.factors[col];
   *at = finished(c, *at * scale + (c.bias == nullptr ? 0.0f : c.bias[col]));
 }
 
@@ -150,7 +121,7 @@ bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
   const Call& c = n.call;
   if (!aligned4(c.y, c.y_stride)) return false;
   Product p;
-  p.dtype = dtype;
+  p.type = WeightFormat(dtype).type;
   p.x = n.rows;
   p.x_stride = n.stride;
   p.w = c.w;
@@ -176,27 +147,38 @@ std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, si
   return scratch + bytes;
 }
 
+void finish_products(Context& context, std::span<const Narrow> each) {
+  Narrows group{};
+  unsigned count = 0;
+  int64_t outputs = 0;
+  for (const Narrow& n : each) {
+    const Call& c = n.call;
+    if (n.scales == nullptr && n.factors == nullptr && c.bias == nullptr &&
+        c.epilogue == Epilogue::kNone)
+      continue;
+    outputs = std::max(outputs, c.outputs);
+    group.each[count++] = n;
+  }
+  if (count == 0) return;
+  const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows),
+                       static_cast<unsigned>(ceil_div(outputs, kThreads)), count),
+                  dim3(kThreads), 0, true};
+  launch(context, "linear", grid, finish_kernel, group);
+}
+
 void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {
   Narrow each[kCallsMax] = {};
   for (size_t i = 0; i < calls.size(); ++i) each[i].call = calls[i];
   if (narrow_rows(context, dtype, {each, calls.size()}, 0) == nullptr) return;
-  Narrows group{};
-  unsigned count = 0;
-  int64_t outputs = 0;
+  size_t count = 0;  // of those that the library has multiplied
   for (size_t i = 0; i < calls.size(); ++i) {
-    const Call& c = calls[i];
-    if (!multiply(context, gemm, dtype, each[i])) {
-      tiled_product(context, dtype, c);
-      continue;
+    if (multiply(context, gemm, dtype, each[i])) {
+      each[count++] = each[i];
+    } else {
+      tiled_product(context, dtype, calls[i]);
     }
-    if (each[i].scales == nullptr && c.bias == nullptr && c.epilogue == Epilogue::kNone) continue;
-    outputs = std::max(outputs, c.outputs);
-    group.each[count++] = each[i];
   }
-  const Grid grid{dim3(static_cast<unsigned>(calls.front().rows),
-                       static_cast<unsigned>(ceil_div(outputs, kThreads)), count),
-                  dim3(kThreads), 0, true};
-  launch(context, "linear", grid, finish_kernel, group);
+  finish_products(context, {each, count});
 }
 
 }  // namespace trireme::cuda

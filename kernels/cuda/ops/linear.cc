@@ -35,8 +35,21 @@ bool skinny(DType dtype, int64_t rows, size_t calls) {
   return rows <= kSkinnyRows && dtype != DType::kF32 && calls > 1;
 }
 
+// With quantized weights, 64 rows take as long as reading them or, of 4 bits, twice as long. A few
+// times that is less than writing a matrix out as f16, which moves eight times the bytes of 4 bits.
+// Nothing is written out where the library takes fp8. Reckoned, not measured.
+bool in_registers(const Context& context, WeightFormat format, int64_t rows) {
+  return rows <= (multiplied_in_fp8(context, format) ? kFewRows : 4 * kFewRows);
+}
+
 // REQUIRES: at least one row, and the same number in all calls.
-void products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {
+void products(Context& context, Gemm& gemm, WeightFormat format, std::span<const Call> calls) {
+  if (format.quantized()) {
+    if (in_registers(context, format, calls.front().rows))
+      return quantized_products(context, format, calls);
+    return written_out_products(context, gemm, format, calls);
+  }
+  const DType dtype = format.dtype();
   if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
   if (skinny(dtype, calls.front().rows, calls.size()))
     return skinny_products(context, dtype, calls);
@@ -65,7 +78,7 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
       if (call.activation) cuda::activate(group[count], *call.activation);
       ++count;
     }
-    if (count > 0) products(context_, gemm_, format.dtype(), {group, count});
+    if (count > 0) products(context_, gemm_, format, {group, count});
   }
 }
 
@@ -87,8 +100,8 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }
-  if (first.outputs > 0) products(context_, gemm_, up.format.dtype(), {&first, 1});
-  if (second.outputs > 0) products(context_, gemm_, down.format.dtype(), {&second, 1});
+  if (first.outputs > 0) products(context_, gemm_, up.format, {&first, 1});
+  if (second.outputs > 0) products(context_, gemm_, down.format, {&second, 1});
 }
 
 }  // namespace trireme::cuda

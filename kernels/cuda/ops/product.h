@@ -1,12 +1,13 @@
-// A matrix product as the kernels of this folder take it, and the four ways to do it: stream.cu,
-// skinny.cu, library.cu, tiled.cu. linear.cc chooses.
+// A matrix product as the kernels of this folder take it, and the ways to do it: stream.cu,
+// skinny.cu, library.cu and tiled.cu, and with quantized weights quantized.cu and written_out.cu.
+// linear.cc chooses.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-#include "kernels/base/dtype.h"
+#include "kernels/base/weight_format.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/ops.h"
@@ -22,8 +23,8 @@ enum class Epilogue : uint8_t { kNone, kActivate, kSwiglu };
 
 // y = epilogue(prologue(x) transpose(w) + bias).
 struct Call {
-  const void* w;
-  int64_t w_stride;
+  const void* w;     // of a quantized format: as quantized_layout.h has it
+  int64_t w_stride;  // in elements; of a quantized format: in bytes, of its codes
   const float* x;
   int64_t x_stride;
   const float* bias;  // may be null
@@ -59,6 +60,7 @@ struct Narrow {
   void* rows;
   int64_t stride;  // beyond the inputs: zeros
   float* scales;   // of f16: what products with each row are multiplied by; null: with nothing
+  const float* factors;  // likewise of each output; narrow_rows leaves it alone
 };
 
 // Fills in all but the calls, which are alike in rows and in the weights' `dtype`, and queues what
@@ -66,11 +68,33 @@ struct Narrow {
 // 256 bytes; null after an error.
 std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, size_t more_bytes);
 
+// What is left to do to products that the library has written down: scales, factors, bias,
+// epilogue. REQUIRES: as of library_products().
+void finish_products(Context& context, std::span<const Narrow> each);
+
 // On tensor cores, with inputs in the format of the weights. REQUIRES: at most kCallsMax calls with
 // weights of `dtype` and no epilogue of kSwiglu.
 void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls);
 
 // Plain tiles in f32, any shape. REQUIRES: no epilogue of kSwiglu.
 void tiled_product(Context& context, DType dtype, const Call& call);
+
+// Tensor cores multiply so many rows at once by what codes become in registers.
+inline constexpr int64_t kFewRows = 64;
+
+// All calls in one launch for each kFewRows rows, with their rows in f16. REQUIRES: at most
+// kCallsMax calls of the same number of rows, at least one, with weights of `format`, which is
+// quantized; no epilogue of kSwiglu with more than kStreamedRows rows.
+void quantized_products(Context& context, WeightFormat format, std::span<const Call> calls);
+
+// Whether the library may take rows and weights in fp8.
+bool multiplied_in_fp8(const Context& context, WeightFormat format);
+
+// By the library, with rows and weights in f16, which weights are written out in, or in fp8.
+// REQUIRES: at most kCallsMax calls of the same number of rows with weights of `format`, which is
+// quantized, and no epilogue of kSwiglu.
+inline constexpr int64_t kSliceBytes = int64_t{64} << 20;  // of f16 weights, written out at a time
+void written_out_products(Context& context, Gemm& gemm, WeightFormat format,
+                          std::span<const Call> calls, int64_t slice_bytes = kSliceBytes);
 
 }  // namespace trireme::cuda

@@ -4,6 +4,7 @@
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/overlap.cuh"
+#include "kernels/cuda/device/quantized.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -73,6 +74,22 @@ __global__ void embed_kernel(const W* table, int64_t table_rows, int64_t table_s
   y.data[row * y.stride + col] = mine ? scale * to_float(table[id * table_stride + col]) : 0.0f;
 }
 
+template <class Q>
+__global__ void embed_quantized_kernel(const uint8_t* codes, const unsigned* scales,
+                                       int64_t table_rows, int64_t stride, int shift,
+                                       const int32_t* ids, int32_t first_id, float scale,
+                                       MatrixOut32 y, int64_t cols) {
+  const int64_t row = blockIdx.x;
+  const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
+  if (col >= cols) return;
+  const int64_t id = int64_t{ids[row]} - first_id;
+  const bool mine = id >= 0 && id < table_rows;
+  y.data[row * y.stride + col] =
+      mine ? scale *
+                 element_of<Q>(codes + id * stride, col, scales[(col >> shift) * table_rows + id])
+           : 0.0f;
+}
+
 __global__ void gather_kernel(Matrix32 x, const int32_t* indices, MatrixOut32 y, int64_t cols) {
   const int64_t row = blockIdx.x;
   const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
@@ -131,6 +148,16 @@ __global__ void rope_kernel(Matrix32 cos_sin, bool interleaved, int32_t head_dim
 void CudaOps::embed(const WeightView& table, const int32_t* ids, int32_t count, int32_t first_id,
                     float scale, TensorView y) {
   const Grid grid = elementwise_grid(count, y.cols, 1);
+  if (table.format.quantized()) {
+    const QuantizedLayout layout{table.format, table.rows, table.cols};
+    const auto* codes = static_cast<const uint8_t*>(table.data);
+    dispatch_quantized(table.format.type, [&](auto type) {
+      launch(context_, "embed", grid, embed_quantized_kernel<decltype(type)>, codes,
+             reinterpret_cast<const unsigned*>(codes + layout.scales_at()), table.rows,
+             layout.stride(), group_shift(table.format), ids, first_id, scale, matrix(y), y.cols);
+    });
+    return;
+  }
   const int64_t stride = weight_stride(table.cols);
   dispatch_floats(table.format.dtype(), [&](auto zero) {
     using W = decltype(zero);

@@ -28,6 +28,7 @@
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
+#include "kernels/cuda/device/parts.cuh"
 #include "kernels/cuda/device/product.cuh"
 #include "kernels/cuda/formats.h"
 #include "kernels/cuda/launch.h"
@@ -305,15 +306,7 @@ __global__ void __launch_bounds__(kThreads)
   const float* partial = calls.partials + (s.first_block + int64_t{tile} * s.parts) * kBlock +
                          (2 * j * kThreads + static_cast<int>(threadIdx.x)) * 4;
   FragmentC sums[2] = {};
-#pragma unroll 4
-  for (int part = 0; part < s.parts; ++part, partial += kBlock) {
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      const Pack<float, 4> pack = load<4>(partial + m * kThreads * 4);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sums[m].at[e] += pack.at[e];
-    }
-  }
+  add_parts(partial, s.parts, kBlock, kThreads * 4, sums);
   const Place at = place_of_thread();
   store_fragments(s, tile, 8 * (at.half * kRowTiles + j), at, sums);
 }

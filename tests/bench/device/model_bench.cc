@@ -11,6 +11,7 @@
 #include "kernels/device_sampler.h"
 #include "runtime/engine/executor.h"
 #include "runtime/model/families/families.h"
+#include "tests/bench/device/made_up_matrix.h"
 #include "tests/bench/device/made_up_weights.h"
 #include "tests/bench/device/work.h"
 
@@ -96,10 +97,27 @@ class Chooser final : public LogitsUser {
   std::vector<SampleRow> rows_;
 };
 
+// What figures call a model.
+std::string label(const ModelPlan& plan) {
+  return plan.weights ? fmt::format("{}, {}", plan.name, weight_format_name(*plan.weights))
+                      : plan.name;
+}
+
+void print_skip(const std::string& model, const std::string& what, const std::string& why) {
+  print_figure({{"kind", "skip"}, {"model", model}, {"what", what}, {"why", why}});
+}
+
 class ModelBench {
  public:
-  ModelBench(Device& device, const ModelPlan& plan, const Deadline& deadline)
-      : device_(device), plan_(plan), deadline_(deadline) {}
+  // `quantizing` is `device`, or null.
+  ModelBench(Device& device, QuantizingDevice* quantizing, ModelSpec spec, const ModelPlan& plan,
+             const Deadline& deadline)
+      : device_(device),
+        quantizing_(quantizing),
+        plan_(plan),
+        deadline_(deadline),
+        name_(label(plan)),
+        spec_(std::move(spec)) {}
 
   Status run() {
     if (Status s = load(); !s.ok()) return s;
@@ -118,10 +136,6 @@ class ModelBench {
 
  private:
   Status load() {
-    const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + plan_.name;
-    Result<ModelSpec> spec = read_model_spec(path, nullptr);
-    if (!spec.ok()) return spec.status();
-    spec_ = spec.take();
     world_ = make_in_process_world(1);
     Result<Groups> groups = make_groups(*world_[0], {1, 1});
     if (!groups.ok()) return groups.status();
@@ -147,13 +161,16 @@ class ModelBench {
     if (!model.ok()) return model.status();
     model_ = model.take();
     if (Status s = device_.synchronize(); !s.ok()) return s;
+    if (quantizing_ != nullptr) quantizing_->loaded();
     print_figure({{"kind", "load"},
-                  {"model", plan_.name},
+                  {"model", name_},
                   {"seconds", now_seconds() - begin},
-                  {"bytes", *predicted}});
-    memory("weights and workspace", *predicted + model_->workspace_bytes(), before);
+                  {"bytes", *predicted - bytes_saved()}});
+    memory("weights and workspace", *predicted - bytes_saved() + model_->workspace_bytes(), before);
     return Status::ok_status();
   }
+
+  uint64_t bytes_saved() const { return quantizing_ == nullptr ? 0 : quantizing_->bytes_saved(); }
 
   // Bytes that weights or a cache may take now.
   uint64_t budget() const {
@@ -167,15 +184,13 @@ class ModelBench {
     const DeviceMemory after = device_.memory();
     if (after.bytes_total == 0) return;  // the host's memory is everybody's
     print_figure({{"kind", "memory"},
-                  {"model", plan_.name},
+                  {"model", name_},
                   {"what", what},
                   {"predicted", predicted},
                   {"used", before.bytes_free - after.bytes_free}});
   }
 
-  void skip(const std::string& what, const std::string& why) const {
-    print_figure({{"kind", "skip"}, {"model", plan_.name}, {"what", what}, {"why", why}});
-  }
+  void skip(const std::string& what, const std::string& why) const { print_skip(name_, what, why); }
 
   Result<std::unique_ptr<Executor>> make_executor(int64_t tokens, int64_t chunk,
                                                   int64_t sequences) {
@@ -211,7 +226,7 @@ class ModelBench {
       const Result<Work> work = prefill_work(spec_, tokens, DType::kBF16, DType::kBF16);
       if (!work.ok()) return work.status();
       print_figure({{"kind", "prefill"},
-                    {"model", plan_.name},
+                    {"model", name_},
                     {"tokens", tokens},
                     {"seconds", *seconds},
                     {"flops", work->flops},
@@ -263,9 +278,9 @@ class ModelBench {
     const Result<Work> work = decode_work(spec_, batch, context, DType::kBF16, DType::kBF16);
     if (!work.ok()) return work.status();
     object figure = {
-        {"kind", "decode"},     {"model", plan_.name},
+        {"kind", "decode"},     {"model", name_},
         {"batch", batch},       {"context", context},
-        {"seconds", *seconds},  {"bytes", work->bytes},
+        {"seconds", *seconds},  {"bytes", work->bytes - static_cast<double>(bytes_saved())},
         {"flops", work->flops}, {"tokens_per_second", static_cast<double>(batch) / *seconds}};
     const Result<double> device_seconds = replayed_seconds(executor);
     if (!device_seconds.ok()) return device_seconds.status();
@@ -320,8 +335,10 @@ class ModelBench {
   }
 
   Device& device_;
+  QuantizingDevice* quantizing_;
   const ModelPlan& plan_;
   const Deadline& deadline_;
+  std::string name_;
   ModelSpec spec_;
   std::vector<std::unique_ptr<Communicator>> world_;
   std::unique_ptr<Groups> groups_;
@@ -331,7 +348,16 @@ class ModelBench {
 }  // namespace
 
 Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline) {
-  return ModelBench(device, plan, deadline).run();
+  const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + plan.name;
+  Result<ModelSpec> spec = read_model_spec(path, nullptr);
+  if (!spec.ok()) return spec.status();
+  if (!plan.weights) return ModelBench(device, nullptr, spec.take(), plan, deadline).run();
+  if (const Result<Matrix> one = device.make_matrix(1, 1, *plan.weights); !one.ok()) {
+    print_skip(label(plan), "all of it", std::string(one.status().message()));
+    return Status::ok_status();
+  }
+  QuantizingDevice quantizing(device, *plan.weights, spec->vocab);
+  return ModelBench(quantizing, &quantizing, spec.take(), plan, deadline).run();
 }
 
 }  // namespace trireme::bench

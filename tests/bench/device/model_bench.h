@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,15 +13,17 @@
 namespace trireme::bench {
 
 struct ModelPlan {
-  std::string name;               // of a folder in tests/bench/models
-  std::vector<int64_t> prefills;  // tokens of one sequence
-  std::vector<int64_t> contexts;  // of decodes
-  std::vector<int64_t> batches;   // of decodes, the most interesting first
-  uint64_t memory_bytes = 0;      // for weights and cache; 0: what the device has free
-  double decode_seconds = 0.4;    // of one measurement
+  std::string name;                     // of a folder in tests/bench/models
+  std::vector<int64_t> prefills;        // tokens of one sequence
+  std::vector<int64_t> contexts;        // of decodes
+  std::vector<int64_t> batches;         // of decodes, the most interesting first
+  uint64_t memory_bytes = 0;            // for weights and cache; 0: what the device has free
+  double decode_seconds = 0.4;          // of one measurement
+  std::optional<WeightFormat> weights;  // quantized; none: bf16
 };
 
-// Prints figures "memory", "prefill", "decode", and "skip" for what does not fit or found no time.
+// Prints figures "load", "memory", "prefill", "decode", and "skip" for what does not fit or found
+// no time.
 Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline);
 
 }  // namespace trireme::bench

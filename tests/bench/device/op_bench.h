@@ -24,6 +24,21 @@ struct OpPlan {
   Timing timing;
 };
 
+// Products with quantized weights.
+struct QuantizedPlan {
+  struct Shape {
+    int64_t outputs = 0, inputs = 0;
+  };
+  std::string model;  // that has the shapes
+  std::vector<Shape> shapes;
+  std::vector<WeightFormat> formats;
+  std::vector<int64_t> rows;
+  size_t arena_bytes = 0;
+  Timing timing;
+};
+// Prints figures "op", and "skip" where the device has no such weights.
+Status run_quantized(Device& device, const QuantizedPlan& plan, const Deadline& deadline);
+
 // Prints figures "op", each shape once whatever models share it.
 Status run_ops(Device& device, const OpPlan& plan, const Deadline& deadline);
 

@@ -1,0 +1,181 @@
+// Quantized weights on the emulated device: how they lie and what becomes of them in registers, and
+// the ways of their products that the contract suite's tolerances cannot tell apart.
+#include "kernels/cuda/device/quantized.cuh"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/ops/product.h"
+#include "tests/contract/ops_support.h"
+
+namespace trireme::cuda {
+namespace {
+
+using contract::Mat;
+using contract::Random;
+
+bool is_number(WeightType type, int code) {
+  return type != WeightType::kFp8 || (code & 0x7f) != 0x7f;
+}
+
+template <class Q>
+void expect_every_element(WeightFormat format, int64_t cols, const std::vector<int>& zeros) {
+  const QuantizedLayout layout{format, 1, cols};
+  std::vector<uint8_t> codes(static_cast<size_t>(cols)),
+      packed(static_cast<size_t>(layout.stride()));
+  const int count = format.type == WeightType::kInt4 ? 16 : 256;
+  for (int64_t i = 0; i < cols; ++i) {
+    const auto code = static_cast<int>(i * 7 % count);
+    codes[static_cast<size_t>(i)] = static_cast<uint8_t>(is_number(format.type, code) ? code : 0);
+  }
+  pack_codes(layout, codes.data(), packed.data());
+  for (const int zero : zeros) {
+    const GroupScale word = make_group_scale(0.37f, zero);
+    for (int64_t i = 0; i < cols; ++i) {
+      ASSERT_EQ(element_of<Q>(packed.data(), i, word),
+                decode_weight(format.type, codes[static_cast<size_t>(i)], word))
+          << weight_format_name(format) << ", zero " << zero << ", input " << i << " of " << cols;
+    }
+  }
+}
+
+// Exactly, whatever the code, its zero and its place.
+TEST(CudaQuantized, EveryCodeBecomesItsNumber) {
+  for (const int64_t cols : {1, 63, 64, 200, 300, 512}) {
+    expect_every_element<Int8>({WeightType::kInt8, 0}, cols, {-128, -1, 0, 5, 127});
+    expect_every_element<Int4>({WeightType::kInt4, 0}, cols, {0, 1, 8, 15, 16});
+    expect_every_element<Fp8>({WeightType::kFp8, 0}, cols, {0});
+  }
+}
+
+QuantizedRows random_rows(Random& random, int64_t rows, int64_t cols, WeightFormat format) {
+  const std::vector<float> values = random.normals(rows * cols);
+  return quantize(ConstTensorView(values.data(), rows, cols, DType::kF32), format).take();
+}
+
+// x transpose(w), and the sums of magnitudes.
+struct Products {
+  std::vector<double> sums, sizes;
+};
+Products products_of(const std::vector<float>& x, const QuantizedRows& w) {
+  std::vector<float> weights(static_cast<size_t>(w.rows * w.cols));
+  for (int64_t r = 0; r < w.rows; ++r) dequantize_row(w.view(), r, weights.data() + r * w.cols);
+  Products p;
+  const auto cols = static_cast<size_t>(w.cols);
+  for (size_t row = 0; row * cols < x.size(); ++row) {
+    for (size_t o = 0; o * cols < weights.size(); ++o) {
+      double sum = 0, size = 0;
+      for (size_t i = 0; i < cols; ++i) {
+        const double term = double{x[row * cols + i]} * weights[o * cols + i];
+        sum += term;
+        size += std::abs(term);
+      }
+      p.sums.push_back(sum);
+      p.sizes.push_back(size);
+    }
+  }
+  return p;
+}
+void expect_products(const std::vector<float>& got, const Products& want, double tolerance) {
+  ASSERT_EQ(got.size(), want.sums.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], want.sums[i], tolerance * want.sizes[i]) << "output " << i;
+}
+
+// A row as fp8 holds it where its largest number is 448.
+std::vector<float> fp8_rounded(std::vector<float> x, int64_t cols) {
+  for (auto row = x.begin(); row != x.end(); row += cols) {
+    float largest = 0;
+    for (int64_t i = 0; i < cols; ++i) largest = std::max(largest, std::abs(row[i]));
+    for (int64_t i = 0; i < cols; ++i)
+      row[i] = f8_to_f32(f32_to_f8(row[i] * (448.0f / largest))) * (largest / 448.0f);
+  }
+  return x;
+}
+
+class CudaQuantizedProducts : public testing::Test {
+ protected:
+  std::unique_ptr<Device> device_ = contract::make_device({"emulated", 1});
+
+  Matrix matrix_of(const QuantizedRows& q) {
+    Matrix matrix = device_->make_matrix(q.rows, q.cols, q.format).take();
+    device_->write_quantized_rows(matrix, 0, q.view());
+    return matrix;
+  }
+};
+
+constexpr double kOfF32 = 1e-5, kOfF16 = 0x1p-11 + 2e-5;  // as the contract suite has them
+
+// With more than 64 rows, products with fp8 by rows are those of rows in fp8; where the library
+// does not take them, for their number of outputs or where y lies, those of rows in f16.
+TEST_F(CudaQuantizedProducts, Fp8ByRowsMultipliesRowsInFp8) {
+  Random random(41);
+  const WeightFormat format{WeightType::kFp8, 0};
+  for (const int64_t outputs : {48, 44}) {
+    for (const int64_t pad : {4, 1}) {
+      const QuantizedRows q = random_rows(random, outputs, 100, format);
+      const Matrix w = matrix_of(q);
+      const Mat x = Mat::random(*device_, random, 70, 100, 3);
+      Mat y(*device_, 70, outputs, pad);
+      device_->ops().linear(x.view(), w.view(), y.view());
+      y.fetch();
+      if (outputs == 48 && pad == 4) {
+        expect_products(y.values(), products_of(fp8_rounded(x.values(), 100), q), kOfF32);
+      } else {
+        expect_products(y.values(), products_of(x.values(), q), kOfF16);
+      }
+    }
+  }
+}
+
+// Rows that f16 cannot hold, in each kernel that writes rows down as f16.
+TEST_F(CudaQuantizedProducts, RowsBeyondF16) {
+  Random random(42);
+  const QuantizedRows q = random_rows(random, 40, 200, {WeightType::kInt4, 64});
+  const Matrix w = matrix_of(q);
+  for (const int64_t rows : {1, 2, 5, 20}) {
+    const Mat x = Mat::random(*device_, random, rows, 200, 0, 3e7f);
+    Mat y(*device_, rows, 40);
+    device_->ops().linear(x.view(), w.view(), y.view());
+    y.fetch();
+    expect_products(y.values(), products_of(x.values(), q), kOfF16);
+  }
+}
+
+// Matrices that are written out in several slices, of groups and of whole rows.
+TEST_F(CudaQuantizedProducts, SlicesOfOutputs) {
+  Random random(43);
+  Result<Context> context = Context::make(0);
+  ASSERT_TRUE(context.ok());
+  const std::unique_ptr<Gemm> gemm = make_gemm().take();
+  for (const WeightFormat format :
+       {WeightFormat{WeightType::kInt4, 32}, {WeightType::kInt8, 0}, {WeightType::kFp8, 128}}) {
+    const QuantizedRows q = random_rows(random, 300, 72, format);
+    const Matrix w = matrix_of(q);
+    const Mat x = Mat::random(*device_, random, 3, 72);
+    Mat y(*device_, 3, 300);
+    Call call{};
+    call.w = w.buffer.data();
+    call.x = static_cast<const float*>(x.view().data);
+    call.x_stride = 72;
+    call.y = static_cast<float*>(y.view().data);
+    call.y_stride = 300;
+    call.rows = 3;
+    call.inputs = 72;
+    call.outputs = 300;
+    ASSERT_TRUE(device_->synchronize().ok());
+    written_out_products(*context, *gemm, format, {&call, 1}, 128 * 72 * 2);
+    ASSERT_EQ(cudaStreamSynchronize(context->stream()), cudaSuccess);
+    ASSERT_TRUE(context->status().ok()) << context->status().message();
+    y.fetch();
+    expect_products(y.values(), products_of(x.values(), q), 2 * kOfF16);
+  }
+}
+
+}  // namespace
+}  // namespace trireme::cuda
