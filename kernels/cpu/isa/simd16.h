@@ -16,6 +16,10 @@
 //   load(p)  load_n(p, n)              float; lanes from n on are +0, and their memory is not read
 //   load_bf16 load_bf16_n load_f16 load_f16_n      const uint16_t*, converted (exact)
 //   load_bf16_pairs(p, low, high)      32 bf16: even ones into low, odd ones into high
+//   load_i8(p)                         int8_t, converted (exact)
+//   load_e4m3(p, low, high)            32 fp8 e4m3, none of them NaN, times 2^-8 (exact, signs of
+//                                      zeros too): the first 16 into low, the others into high
+//   load_group_scales(p, scale, zero)  16 words of GroupScale (weight_format.h), taken apart
 //   store(p, a)  store_n(p, a, n)      and store_bf16, store_f16 (_n): round to nearest even, NaN
 //                                      stays NaN; memory of lanes from n on is not written
 //   a + b, a - b, a * b, a / b, sqrt(a), neg(a), abs(a)    correctly rounded, of course
@@ -27,6 +31,10 @@
 //   less(a, b)  less_equal(a, b)  equal(a, b) -> Mask16     false where one is NaN
 //   first_lanes(n) -> Mask16           m1 & m2, m1 | m2
 //   select(m, a, b)                    a where m, else b
+//   load_words(p) -> Words16           uint32_t
+//   shift_right_4(w)                   each word
+//   nibble_at_0(w)                     bits 0 to 3 of each word, as F16v
+//   nibble_at_16_plus_128(w)           128 + bits 16 to 19: a nibble in the last places of 128.0f
 //   sum(a)  max_lane(a)                one tree: i with i + 8, i + 4, i + 2, i + 1
 #pragma once
 

@@ -15,6 +15,12 @@ enum class Simd16Op {
   kLoadBF16,
   kLoadF16,
   kLoadBF16Pairs,
+  kLoadI8,
+  kLoadE4M3,  // a: no code of NaN
+  kLoadGroupScales,
+  kShiftRight4,  // bits
+  kNibbleAt0,
+  kNibbleAt16Plus128,
   kStoreN,
   kStoreBF16N,
   kStoreF16N,
