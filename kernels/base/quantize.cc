@@ -48,18 +48,17 @@ GroupScale quantize_int4(std::span<const float> x, uint8_t* codes) {
   }
   GroupScale best = 0;
   float least = INFINITY;
-  uint8_t tried[256];
-  CHECK(x.size() <= sizeof tried);
+  std::vector<uint8_t> tried(x.size());  // a group may be a whole row
   for (const float range : kRanges) {
     const float wanted = (e.high - e.low) / 15.0f * range;
     const float scale = scale_of(make_group_scale(wanted, 0));
     const int zero =
         static_cast<int>(std::clamp(std::nearbyintf(-e.low * range / scale), 0.0f, 15.0f));
-    const float error = round_int4(x, scale, zero, tried) * scale * scale;
+    const float error = round_int4(x, scale, zero, tried.data()) * scale * scale;
     if (error >= least) continue;
     least = error;
     best = make_group_scale(scale, zero);
-    std::copy_n(tried, x.size(), codes);
+    std::copy(tried.begin(), tried.end(), codes);
   }
   return best;
 }

@@ -29,12 +29,18 @@ constexpr int64_t kBlockK = 256;  // also the grid on which linear() sums: part 
 
 constexpr int64_t panels_of(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
 
-// Bytes of one panel's k-block of `k` inputs: of a quantized one, its scales, then its codes, those
-// of int4 in whole words of 8 inputs.
+// Inputs whose codes of one output share a word (packed_quantized.h).
+constexpr int64_t inputs_per_word(WeightType type) {
+  return type == WeightType::kInt4 ? 8 : type == WeightType::kInt8 ? 4 : 2;
+}
+
+// Bytes of one panel's k-block of `k` inputs: of a quantized one, its scales, then its codes in
+// whole words.
 constexpr int64_t panel_block_bytes(WeightFormat format, int64_t k) {
   if (!format.quantized())
     return kPanelRows * k * static_cast<int64_t>(dtype_bytes(format.dtype()));
-  const int64_t codes = format.type == WeightType::kInt4 ? (k + 7) / 8 * 4 : k;
+  const int64_t inputs = inputs_per_word(format.type);
+  const int64_t codes = (k + inputs - 1) / inputs * inputs * weight_bits(format.type) / 8;
   return kPanelRows * (codes + format.groups(k) * static_cast<int64_t>(sizeof(GroupScale)));
 }
 

@@ -1,7 +1,8 @@
 #include "kernels/cpu/packed_quantized.h"
 
 #include <algorithm>
-#include <type_traits>
+#include <cstddef>
+#include <cstring>
 
 #include "kernels/base/check.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -9,12 +10,10 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kWordInputs = 8;  // int4 codes in a word
-
-// The bit at which the code of input i of a word begins.
+// The bit at which the code of input i of an int4 word begins.
 constexpr int shift_of(int64_t i) { return static_cast<int>(i / 2 * 4 + i % 2 * 16); }
 
-// One output's part of a panel's k-block: neighbours in `scales` and `codes` are kPanelRows apart.
+// One output's part of a panel's k-block.
 template <class Byte>
 struct OutputBlock {
   Byte* block;
@@ -22,16 +21,15 @@ struct OutputBlock {
   int64_t lane;
   int64_t k;  // inputs of the block
 
-  auto* scales() const {
-    using Scale = std::conditional_t<std::is_const_v<Byte>, const GroupScale, GroupScale>;
-    return reinterpret_cast<Scale*>(block) + lane;
+  Byte* scale(int64_t group) const {
+    return block + (group * kPanelRows + lane) * static_cast<int64_t>(sizeof(GroupScale));
   }
-  Byte* code_bytes() const {
-    return block + format.groups(k) * kPanelRows * static_cast<int64_t>(sizeof(GroupScale));
-  }
-  auto* words() const {
-    using Word = std::conditional_t<std::is_const_v<Byte>, const uint32_t, uint32_t>;
-    return reinterpret_cast<Word*>(code_bytes()) + lane;
+  // The word that holds input i.
+  Byte* word(int64_t i) const {
+    const int64_t inputs = inputs_per_word(format.type);
+    const int64_t bytes = inputs * weight_bits(format.type) / 8;
+    return scale(format.groups(k)) - lane * static_cast<int64_t>(sizeof(GroupScale)) +
+           (i / inputs * kPanelRows + lane) * bytes;
   }
 };
 
@@ -42,24 +40,34 @@ OutputBlock<Byte> output_block(Byte* data, int64_t rows, int64_t cols, WeightFor
           row % kPanelRows, std::min(kBlockK, cols - k_begin)};
 }
 
-void write_codes(const OutputBlock<uint8_t>& to, const uint8_t* codes) {
-  if (to.format.type != WeightType::kInt4) {
-    uint8_t* bytes = to.code_bytes() + to.lane;
-    for (int64_t i = 0; i < to.k; ++i) bytes[i * kPanelRows] = codes[i];
-    return;
-  }
-  for (int64_t begin = 0; begin < to.k; begin += kWordInputs) {
+void write_codes(const OutputBlock<std::byte>& to, const uint8_t* codes) {
+  const WeightType type = to.format.type;
+  const int64_t inputs = inputs_per_word(type);
+  for (int64_t begin = 0; begin < to.k; begin += inputs) {
+    const int64_t count = std::min(inputs, to.k - begin);
     uint32_t word = 0;
-    for (int64_t i = 0; i < std::min(kWordInputs, to.k - begin); ++i)
-      word |= static_cast<uint32_t>(codes[begin + i] & 0xfu) << shift_of(i);
-    to.words()[begin / kWordInputs * kPanelRows] = word;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t code = codes[begin + i];
+      if (type == WeightType::kInt4) {
+        word |= (code & 0xfu) << shift_of(i);
+      } else {
+        word |= (type == WeightType::kInt8 ? code ^ 0x80u : code) << 8 * i;
+      }
+    }
+    std::memcpy(to.word(begin), &word, type == WeightType::kFp8 ? 2 : 4);
   }
 }
 
-uint8_t code_at(const OutputBlock<const uint8_t>& from, int64_t i) {
-  if (from.format.type != WeightType::kInt4) return from.code_bytes()[i * kPanelRows + from.lane];
-  const uint32_t word = from.words()[i / kWordInputs * kPanelRows];
-  return static_cast<uint8_t>(word >> shift_of(i % kWordInputs) & 0xfu);
+uint8_t code_at(const OutputBlock<const std::byte>& from, int64_t i) {
+  const WeightType type = from.format.type;
+  const int64_t place = i % inputs_per_word(type);
+  if (type == WeightType::kInt4) {
+    uint32_t word;
+    std::memcpy(&word, from.word(i), 4);
+    return static_cast<uint8_t>(word >> shift_of(place) & 0xfu);
+  }
+  const auto byte = std::to_integer<uint8_t>(from.word(i)[place]);
+  return type == WeightType::kInt8 ? byte ^ 0x80u : byte;
 }
 
 }  // namespace
@@ -79,11 +87,11 @@ void write_packed_quantized_rows(void* data, int64_t rows, int64_t cols, int64_t
     for (int64_t col = 0; col < cols; col += kBlockK) {
       for (int64_t row = panel_row; row < panel_end; ++row) {
         const auto to =
-            output_block(static_cast<uint8_t*>(data), rows, cols, format, first_row + row, col);
+            output_block(static_cast<std::byte*>(data), rows, cols, format, first_row + row, col);
         for (int64_t g = 0; g < format.groups(to.k); ++g) {
           const GroupScale word = source.scale_at(row, col + g * format.group);
           CHECK(format.type != WeightType::kFp8 || zero_of(word) == 0) << "fp8 has no zeros";
-          to.scales()[g * kPanelRows] = word;
+          std::memcpy(to.scale(g), &word, sizeof word);
         }
         write_codes(to, source.codes_of(row) + col);
       }
@@ -95,11 +103,13 @@ void read_packed_quantized_row(const void* data, int64_t rows, int64_t cols, Wei
                                int64_t row, float* to) {
   CHECK(row >= 0 && row < rows);
   for (int64_t col = 0; col < cols; col += kBlockK) {
-    const auto from = output_block(static_cast<const uint8_t*>(data), rows, cols, format, row, col);
+    const auto from =
+        output_block(static_cast<const std::byte*>(data), rows, cols, format, row, col);
     const int64_t group = format.group == 0 ? kBlockK : format.group;
     for (int64_t i = 0; i < from.k; ++i) {
-      to[col + i] =
-          decode_weight(format.type, code_at(from, i), from.scales()[i / group * kPanelRows]);
+      GroupScale word;
+      std::memcpy(&word, from.scale(i / group), sizeof word);
+      to[col + i] = decode_weight(format.type, code_at(from, i), word);
     }
   }
 }

@@ -2,12 +2,14 @@
 //
 //   [group of inputs][32 outputs]          GroupScale; one that a whole row shares stands in each
 //                                          k-block, so that a block needs nothing else
-//   int8, fp8:  [k][32 outputs]            a byte each, in order
-//   int4:       [k / 8][32 outputs]        a word of 8 codes, the last one filled up with zeros
+//   int8:  [k / 4][32 outputs]             words of 4 codes, each plus 128
+//   int4:  [k / 8][32 outputs]             words of 8 codes
+//   fp8:   [k / 2][32 outputs]             half words of 2 codes
 //
-// In a word of int4, codes 2 i and 2 i + 1 are bits [4 i, 4 i + 4) and [16 + 4 i, 16 + 4 i + 4):
-// one shift brings a pair to bits 0 and 16, and from either place one instruction makes a number of
-// it (simd16.h).
+// The last words are filled up with zeros. Input i of an int8 or fp8 word is byte i, from the
+// lowest. In a word of int4, inputs 2 i and 2 i + 1 are bits [4 i, 4 i + 4) and [16 + 4 i, 16 + 4 i
+// + 4): one shift brings a pair to bits 0 and 16, and from either place one instruction makes a
+// number of it (isa/simd16.h).
 //
 // Who calls it: CpuDevice, linear.cc. Any thread; rows share no bytes.
 #pragma once

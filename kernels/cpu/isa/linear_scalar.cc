@@ -5,7 +5,6 @@ namespace trireme {
 namespace {
 constexpr int kTileRows = 4;
 constexpr int kWideRows = 4;
-constexpr int kQuantizedRows = 4;
 }  // namespace
 }  // namespace trireme
 

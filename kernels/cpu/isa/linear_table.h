@@ -27,8 +27,8 @@ struct LinearTile {
   float* y;
   const float* bias;  // null: none (or not the last k-block)
   // Where the caller will read next: a line is prefetched at next_w + i * next_w_step for each
-  // input i (and its neighbour, where w is packed f32). A tile of quantized weights prefetches as
-  // many bytes from next_w on as it reads, whatever the step. Not null; any address will do.
+  // input i (and its neighbour, where w is packed f32). A tile of quantized weights prefetches what
+  // it reads itself, and goes on at next_w, whatever the step. Not null; any address will do.
   const void* next_w;
   int64_t next_w_step;  // bytes
   int64_t y_stride;

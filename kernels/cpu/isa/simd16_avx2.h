@@ -65,28 +65,36 @@ inline void load_bf16_pairs(const uint16_t* p, F16v& low, F16v& high) {
           _mm256_castsi256_ps(_mm256_and_si256(second, high_half))};
 }
 
-inline __m256 f32_of_i8(const void* p) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
-}
-inline F16v load_i8(const int8_t* p) { return {f32_of_i8(p), f32_of_i8(p + 8)}; }
 // e4m3's exponent and mantissa end f16's, whose exponents are 8 lower: bits 0 to 6 go to 7 to 13,
-// the sign goes to 15 and, by sign extension, to 14, where it must not stay.
-inline F16v f32_of_e4m3(const uint8_t* p) {
-  const __m256i extended =
-      _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(extended, 7),
+// which is a product with 128 of the code as a signed byte; the sign goes to 15 and to 14, where it
+// must not stay. `chosen`: 128 for the bytes to take, 0 for their neighbours.
+inline F16v f32_of_e4m3(__m256i codes, __m256i chosen) {
+  const __m256i halves = _mm256_and_si256(_mm256_maddubs_epi16(chosen, codes),
                                           _mm256_set1_epi16(static_cast<int16_t>(0xbf80)));
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
           _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
 }
-inline void load_e4m3(const uint8_t* p, F16v& low, F16v& high) {
-  low = f32_of_e4m3(p);
-  high = f32_of_e4m3(p + 16);
+inline void load_e4m3_pairs(const uint16_t* p, F16v (&first)[2], F16v (&second)[2]) {
+  const __m256i low_bytes = _mm256_set1_epi16(0x0080);
+  const __m256i high_bytes = _mm256_set1_epi16(static_cast<int16_t>(0x8000));
+  for (int h = 0; h < 2; ++h) {
+    const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16 * h));
+    first[h] = f32_of_e4m3(codes, low_bytes);
+    second[h] = f32_of_e4m3(codes, high_bytes);
+  }
 }
 
 inline Words16 load_words(const uint32_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+}
+template <int kByte>
+inline F16v byte_at(Words16 w) {
+  const __m256i from = _mm256_add_epi32(
+      _mm256_set1_epi32(static_cast<int>(0x80808000u + kByte)),  // zeros above the byte
+      _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12));
+  return {_mm256_cvtepi32_ps(_mm256_shuffle_epi8(w.lo, from)),
+          _mm256_cvtepi32_ps(_mm256_shuffle_epi8(w.hi, from))};
 }
 inline Words16 shift_right_4(Words16 w) {
   return {_mm256_srli_epi32(w.lo, 4), _mm256_srli_epi32(w.hi, 4)};

@@ -46,22 +46,29 @@ inline void load_bf16_pairs(const uint16_t* p, F16v& low, F16v& high) {
       _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
-inline F16v load_i8(const int8_t* p) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
-}
 // e4m3's exponent and mantissa end f16's, whose exponents are 8 lower: bits 0 to 6 go to 7 to 13,
-// the sign goes to 15 and, by sign extension, to 14, where it must not stay.
-inline void load_e4m3(const uint8_t* p, F16v& low, F16v& high) {
-  const __m512i extended =
-      _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  const __m512i halves = _mm512_and_si512(_mm512_slli_epi16(extended, 7),
+// which is a product with 128 of the code as a signed byte; the sign goes to 15 and to 14, where it
+// must not stay. `chosen`: 128 for the bytes to take, 0 for their neighbours.
+inline void f32_of_e4m3(__m512i codes, __m512i chosen, F16v (&to)[2]) {
+  const __m512i halves = _mm512_and_si512(_mm512_maddubs_epi16(chosen, codes),
                                           _mm512_set1_epi16(static_cast<int16_t>(0xbf80)));
-  low.v = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
-  high.v = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+  to[0].v = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+  to[1].v = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+}
+inline void load_e4m3_pairs(const uint16_t* p, F16v (&first)[2], F16v (&second)[2]) {
+  const __m512i codes = _mm512_loadu_si512(p);
+  f32_of_e4m3(codes, _mm512_set1_epi16(0x0080), first);
+  f32_of_e4m3(codes, _mm512_set1_epi16(static_cast<int16_t>(0x8000)), second);
 }
 
 inline Words16 load_words(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+template <int kByte>
+inline F16v byte_at(Words16 w) {
+  const __m512i from = _mm512_add_epi32(
+      _mm512_set1_epi32(static_cast<int>(0x80808000u + kByte)),  // zeros above the byte
+      _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12));
+  return {_mm512_cvtepi32_ps(_mm512_shuffle_epi8(w.v, from))};
+}
 inline Words16 shift_right_4(Words16 w) { return {_mm512_srli_epi32(w.v, 4)}; }
 // A look-up that takes the last 4 bits of each index and needs no mask.
 inline F16v nibble_at_0(Words16 w) {

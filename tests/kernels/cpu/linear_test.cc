@@ -195,7 +195,7 @@ TEST_P(LinearTest, RowsThreadsAndInstructionSetsChangeNoBit) {
   for (int threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     for (Isa isa : supported()) {
-      for (int64_t chunk : {1, 2, 3, 4, 5, 6, 7, 13, 20, 26, 40, 53}) {
+      for (int64_t chunk : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 26, 40, 53}) {
         std::vector<float> y(alone.size(), -7.0f);
         for (int64_t t = 0; t < kRows; t += chunk) {
           const int64_t count = std::min(chunk, kRows - t);

@@ -15,9 +15,10 @@ enum class Simd16Op {
   kLoadBF16,
   kLoadF16,
   kLoadBF16Pairs,
-  kLoadI8,
-  kLoadE4M3,  // a: no code of NaN
+  kLoadE4M3LowBytes,  // a: no code of NaN
+  kLoadE4M3HighBytes,
   kLoadGroupScales,
+  kByteAt,       // n % 4
   kShiftRight4,  // bits
   kNibbleAt0,
   kNibbleAt16Plus128,
