@@ -7,6 +7,7 @@
 #include "kernels/base/check.h"
 #include "kernels/cpu/features.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/packed_quantized.h"
 
 namespace trireme {
 namespace {
@@ -26,12 +27,8 @@ void CpuDevice::copy(void* target, const void* source, size_t bytes) {
 
 Result<Matrix> CpuDevice::make_matrix(int64_t rows, int64_t cols, WeightFormat format) {
   CHECK(rows >= 0 && cols >= 0);
-  if (format.quantized()) {
-    return unimplemented(
-        fmt::format("the CPU does not multiply by {} yet", weight_format_name(format)));
-  }
   Matrix matrix;
-  matrix.buffer = allocate_host(packed_bytes(rows, cols, format.dtype()));
+  matrix.buffer = allocate_host(packed_bytes(rows, cols, format));
   matrix.rows = rows;
   matrix.cols = cols;
   matrix.format = format;
@@ -43,8 +40,11 @@ void CpuDevice::write_rows(Matrix& matrix, int64_t first_row, ConstTensorView so
                     first_row, source);
 }
 
-void CpuDevice::write_quantized_rows(Matrix& matrix, int64_t, const QuantizedView&) {
-  CHECK(false) << weight_format_name(matrix.format);
+void CpuDevice::write_quantized_rows(Matrix& matrix, int64_t first_row,
+                                     const QuantizedView& source) {
+  CHECK(source.format == matrix.format)
+      << weight_format_name(source.format) << " into " << weight_format_name(matrix.format);
+  write_packed_quantized_rows(matrix.buffer.data(), matrix.rows, matrix.cols, first_row, source);
 }
 
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options) {

@@ -7,6 +7,7 @@
 #include "kernels/base/check.h"
 #include "kernels/cpu/isa/linear_table.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/packed_quantized.h"
 
 namespace trireme {
 namespace {
@@ -17,8 +18,7 @@ static_assert(kBlockK + 16 == kLinearXStride && kPanelRows == kLinearPanel);
 constexpr int64_t kChunkRows = 288;
 // Of y at once: 512 KB, so that it, the copy of x and the weights passing by share an L2 of 2 MB.
 constexpr int64_t kPieceFloats = 128 * 1024;
-// From so many tiles of rows on, it pays to convert a panel's k-block of 16-bit weights to f32 once
-// instead of in each tile.
+// From so many tiles of rows on, a panel's k-block of 16-bit weights is converted to f32 once.
 constexpr int kUnpackTiles = 8;
 // Less work than this is done before another thread has noticed.
 constexpr int64_t kMinParallelMacs = 32 * 1024;
@@ -32,18 +32,22 @@ const LinearTable& table_of(Isa isa) {
   return kLinearScalar;
 }
 
-LinearWeight weight_of(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
+LinearWeight weight_of(WeightType type) {
+  switch (type) {
+    case WeightType::kF32:
       return kLinearF32;
-    case DType::kBF16:
+    case WeightType::kBF16:
       return kLinearBF16;
-    case DType::kF16:
+    case WeightType::kF16:
       return kLinearF16;
-    default:
-      break;
+    case WeightType::kInt8:
+      return kLinearInt8;
+    case WeightType::kInt4:
+      return kLinearInt4;
+    case WeightType::kFp8:
+      return kLinearFp8;
   }
-  CHECK(false) << "linear() has no weights of " << dtype_name(dtype);
+  CHECK(false) << "linear() has no weights of type " << static_cast<int>(type);
   return kLinearF32;
 }
 
@@ -78,13 +82,18 @@ struct Product {
   ConstTensorView x;
   const WeightView& w;
   TensorView y;
-  LinearWeight kind = weight_of(w.format.dtype());
-  int64_t element_bytes = static_cast<int64_t>(dtype_bytes(w.format.dtype()));
+  LinearWeight kind = weight_of(w.format.type);
+  int64_t group = w.format.group == 0 ? kBlockK : w.format.group;  // where w is quantized
   int64_t panels = panels_of(w.rows);
 
-  const std::byte* panel_block(int64_t panel, int64_t k_begin, int64_t k) const {
+  const std::byte* panel_block(int64_t panel, int64_t k_begin) const {
     return static_cast<const std::byte*>(w.data) +
-           (k_begin * panels + panel * k) * kPanelRows * element_bytes;
+           panel_block_offset(w.rows, w.cols, w.format, panel, k_begin);
+  }
+  // Whether it pays to convert a panel's k-block to f32 once instead of in each tile.
+  bool unpacks(int64_t rows, int tiles) const {
+    if (w.format.quantized()) return rows > table.quantized_rows_max;
+    return tiles >= kUnpackTiles && kind != kLinearF32;
   }
 };
 
@@ -95,18 +104,19 @@ void multiply_panel(const Product& p, IndexRange chunk, const float* x_block, in
   alignas(64) float unpacked[kBlockK * kPanelRows];
   const int tiles = static_cast<int>((chunk.size() + p.table.rows_max - 1) / p.table.rows_max);
   LinearTile tile;
-  tile.w = p.panel_block(panel, k_begin, k);
+  tile.w = p.panel_block(panel, k_begin);
   tile.k = k;
+  tile.group = p.group;
   tile.y_stride = p.y.row_stride;
   tile.first = k_begin == 0;
   tile.cols = static_cast<int>(std::min(kPanelRows, p.w.rows - panel * kPanelRows));
   tile.bias = p.w.bias.rows != 0 && k_begin + k == p.w.cols
                   ? p.w.bias.f32_row(0) + panel * kPanelRows
                   : nullptr;
-  tile.next_w_step = (kPanelRows * p.element_bytes + tiles - 1) / tiles;
+  tile.next_w_step = (panel_block_bytes(p.w.format, k) + k * tiles - 1) / (k * tiles);
   auto multiply = p.table.tile[p.kind];
-  if (tiles >= kUnpackTiles && p.kind != kLinearF32) {
-    p.table.unpack[p.kind](tile.w, k, unpacked);
+  if (p.unpacks(chunk.size(), tiles)) {
+    p.table.unpack[p.kind](tile.w, k, p.group, unpacked);
     tile.w = unpacked;
     multiply = p.table.tile_unpacked;
   }
@@ -141,12 +151,11 @@ void multiply_chunk(const Product& p, IndexRange chunk, IndexRange panels, float
     } else {
       copy_rows(p.x, chunk, k_begin, k, copy);
     }
-    const int64_t next_k = std::min(kBlockK, p.w.cols - k_begin - k);
     const std::byte* next_block =
-        next_k > 0 ? p.panel_block(panels.begin, k_begin + k, next_k) : after;
+        k_begin + k < p.w.cols ? p.panel_block(panels.begin, k_begin + k) : after;
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const std::byte* next =
-          panel + 1 < panels.end ? p.panel_block(panel + 1, k_begin, k) : next_block;
+          panel + 1 < panels.end ? p.panel_block(panel + 1, k_begin) : next_block;
       multiply_panel(p, chunk, x_block, panel, k_begin, k, next);
     }
   }
@@ -167,7 +176,7 @@ void multiply_rectangle(const Product& p, IndexRange rows, IndexRange panels) {
       const IndexRange group{panels.begin + piece.begin, panels.begin + piece.end};
       if (group.empty()) continue;
       const int64_t after = g + 1 < groups ? group.end : panels.begin;
-      multiply_chunk(p, chunk, group, copy, p.panel_block(after, 0, std::min(kBlockK, p.w.cols)));
+      multiply_chunk(p, chunk, group, copy, p.panel_block(after, 0));
     }
   }
 }
@@ -215,8 +224,12 @@ void embed(ThreadPool& pool, Isa /*isa*/, const WeightView& table, const int32_t
         std::fill_n(to, table.cols, 0.0f);
         continue;
       }
-      read_packed_row(table.data, table.rows, table.cols, table.format.dtype(), row, 0, table.cols,
-                      to);
+      if (table.format.quantized()) {
+        read_packed_quantized_row(table.data, table.rows, table.cols, table.format, row, to);
+      } else {
+        read_packed_row(table.data, table.rows, table.cols, table.format.dtype(), row, 0,
+                        table.cols, to);
+      }
       for (int64_t k = 0; k < table.cols; ++k) to[k] *= scale;
     }
   };

@@ -63,7 +63,8 @@ class Bench {
         y_bytes(allocate_host(static_cast<size_t>(kRowsMax * kColsMax) * sizeof(float))),
         x(static_cast<float*>(x_bytes.data())),
         y(static_cast<float*>(y_bytes.data())) {
-    // Small finite numbers, whether read as f32, bf16 or f16; written by whom they belong to.
+    // Small finite numbers, whether read as f32, bf16, f16, or codes and their scales; written by
+    // whom they belong to.
     auto* words = static_cast<uint32_t*>(arena.data());
     pool.run([&](int worker) {
       const IndexRange part =
@@ -79,11 +80,11 @@ class Bench {
   }
 
   // The next matrix of this shape in the arena.
-  WeightView next_matrix(int64_t outputs, int64_t inputs, DType dtype) {
-    const size_t bytes = packed_bytes(outputs, inputs, dtype);
+  WeightView next_matrix(int64_t outputs, int64_t inputs, WeightFormat format) {
+    const size_t bytes = packed_bytes(outputs, inputs, format);
     if (arena_at_ + bytes > kArenaBytes) arena_at_ = 0;
     const WeightView w{
-        static_cast<std::byte*>(arena.data()) + arena_at_, outputs, inputs, dtype, {}};
+        static_cast<std::byte*>(arena.data()) + arena_at_, outputs, inputs, format, {}};
     arena_at_ += (bytes + 4095) / 4096 * 4096;
     return w;
   }
@@ -141,7 +142,7 @@ struct Shape {
 // The matrices of one forward pass.
 struct Case {
   std::string shape;
-  DType dtype;
+  WeightFormat format;
   int64_t rows;
   std::vector<Shape> matrices;
 };
@@ -160,13 +161,18 @@ std::vector<Shape> llama_1b() {
   return all;
 }
 
+std::string name_of(const Case& c) {
+  return c.shape + ", " + weight_format_name(c.format) + ", " + std::to_string(c.rows) +
+         (c.rows == 1 ? " row" : " rows");
+}
+
 void run_case(benchmark::State& state, Bench& bench, const Case& c) {
   double bytes = 0;
   double operations = 0;
   for (auto _ : state) {
     for (const Shape& s : c.matrices) {
-      bench.multiply(c.rows, bench.next_matrix(s.outputs, s.inputs, c.dtype));
-      bytes += static_cast<double>(packed_bytes(s.outputs, s.inputs, c.dtype));
+      bench.multiply(c.rows, bench.next_matrix(s.outputs, s.inputs, c.format));
+      bytes += static_cast<double>(packed_bytes(s.outputs, s.inputs, c.format));
       operations += 2.0 * static_cast<double>(c.rows * s.outputs * s.inputs);
     }
   }
@@ -196,19 +202,25 @@ class Summary : public benchmark::BenchmarkReporter {
     }
   }
 
-  void print(const std::vector<std::string>& order, const Bench& bench) const {
+  void print(const std::vector<Case>& cases, const Bench& bench) const {
     std::printf(
         "\n%d threads, %s. Ceilings (medians): reading memory %.1f GB/s, fused "
         "multiply-adds %.0f GFLOP/s.\n",
         bench.pool.size(), std::string(isa_name(bench.isa)).c_str(), median(read_), median(fma_));
-    std::printf("%-34s %9s %9s %11s %11s\n", "linear: shape, dtype, rows", "GB/s", "GFLOP/s",
-                "% of read", "% of FMA");
-    for (const std::string& name : order) {
-      const auto found = samples_.find(name);
+    std::printf("%-42s %9s %9s %11s %11s %9s\n", "linear: shape, weights, rows", "GB/s", "GFLOP/s",
+                "% of read", "% of FMA", "to bf16");
+    for (const Case& c : cases) {
+      const auto found = samples_.find(name_of(c));
       if (found == samples_.end()) continue;
       const Samples& s = found->second;
-      std::printf("%-34s %9.1f %9.1f %10.0f%% %10.0f%%\n", name.c_str(), median(s.gbytes),
+      std::printf("%-42s %9.1f %9.1f %10.0f%% %10.0f%%", name_of(c).c_str(), median(s.gbytes),
                   median(s.gflops), 100 * median(s.of_read), 100 * median(s.of_fma));
+      Case other = c;
+      other.format = DType::kBF16;
+      const auto bf16 = samples_.find(name_of(other));
+      if (bf16 != samples_.end())
+        std::printf(" %8.2fx", median(s.gflops) / median(bf16->second.gflops));
+      std::printf("\n");
     }
     sentence("1.1B model, bfloat16, 1 row", "Decode reads weights at", true);
     sentence("1.1B model, bfloat16, 512 rows", "Prefill of 512 rows multiplies at", false);
@@ -238,22 +250,21 @@ class Summary : public benchmark::BenchmarkReporter {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
+  for (const WeightFormat format :
+       {WeightFormat(DType::kBF16), WeightFormat(WeightType::kInt8, 128),
+        WeightFormat(WeightType::kInt4, 128), WeightFormat(WeightType::kFp8, 0),
+        WeightFormat(DType::kF16), WeightFormat(DType::kF32)}) {
     for (int64_t rows : {1, 4, 16, 64, 512}) {
-      if (dtype == DType::kBF16) cases.push_back({"1.1B model", dtype, rows, llama_1b()});
+      if (format.quantized() || format.type == WeightType::kBF16)
+        cases.push_back({"1.1B model", format, rows, llama_1b()});
       for (const Shape& s :
            {Shape{2048, 2048}, Shape{5632, 2048}, Shape{2048, 5632}, Shape{32000, 2048}}) {
         const std::string shape = std::to_string(s.outputs) + "x" + std::to_string(s.inputs);
-        cases.push_back({shape, dtype, rows, {s}});
+        cases.push_back({shape, format, rows, {s}});
       }
     }
   }
   return cases;
-}
-
-std::string name_of(const Case& c) {
-  return c.shape + ", " + std::string(dtype_name(c.dtype)) + ", " + std::to_string(c.rows) +
-         (c.rows == 1 ? " row" : " rows");
 }
 
 }  // namespace
@@ -275,16 +286,14 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&count, pointers.data());
   if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 1;
   const std::vector<Case> cases = all_cases();
-  std::vector<std::string> order;
   for (const Case& c : cases) {
-    order.push_back(name_of(c));
-    benchmark::RegisterBenchmark(order.back().c_str(), [&bench, &c](benchmark::State& state) {
+    benchmark::RegisterBenchmark(name_of(c).c_str(), [&bench, &c](benchmark::State& state) {
       run_case(state, bench, c);
     })->UseRealTime();
   }
   Summary summary;
   benchmark::RunSpecifiedBenchmarks(&summary);
-  summary.print(order, bench);
+  summary.print(cases, bench);
   benchmark::Shutdown();
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "kernels/base/quantize.h"
 #include "tests/contract/ops_cache.h"
 
 namespace trireme::contract {
@@ -51,6 +52,11 @@ std::vector<std::vector<float>> rows_through_all_ops(Device& device, const RowIn
   for (Mat* parameter : {&gain, &head_gain, &frequencies}) parameter->set(given.parameters.data());
   Matrix weight = device.make_matrix(70, kCols, DType::kBF16).take();
   device.write_rows(weight, 0, ConstTensorView(given.weight.data(), 70, kCols, DType::kF32));
+  const QuantizedRows codes = quantize(ConstTensorView(given.weight.data(), 70, kCols, DType::kF32),
+                                       {WeightType::kInt4, 64})
+                                  .take();
+  Matrix quantized = device.make_matrix(70, kCols, codes.format).take();
+  device.write_quantized_rows(quantized, 0, codes.view());
   std::vector<int32_t> numbers;
   for (int32_t t = first; t < first + count; ++t) numbers.push_back((t * 37) % 90 - 10);
   const Array<int32_t> ids(device, numbers);
@@ -86,6 +92,7 @@ std::vector<std::vector<float>> rows_through_all_ops(Device& device, const RowIn
   }
   to_new(kCols, [&](TensorView y) { ops.swiglu(in(0), in(1), y); });
   to_new(70, [&](TensorView y) { ops.linear(in(0), weight.view(), y); });
+  to_new(70, [&](TensorView y) { ops.linear(in(0), quantized.view(), y); });
   to_new(kCols, [&](TensorView y) { ops.embed(weight.view(), ids.data(), count, 0, 1.5f, y); });
   Mat table(device, count, 20);
   ops.rope_table(positions.data(), count, frequencies.view(), 1, table.view());

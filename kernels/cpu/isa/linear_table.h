@@ -10,7 +10,8 @@
 namespace trireme {
 
 // Element types of packed weights, in the order of LinearTable::tile.
-enum LinearWeight { kLinearF32 = 0, kLinearBF16 = 1, kLinearF16 = 2 };
+enum LinearWeight { kLinearF32, kLinearBF16, kLinearF16, kLinearInt8, kLinearInt4, kLinearFp8 };
+constexpr int kLinearWeights = 6;
 
 // Rows of x come to the loops with this distance, known at compile time so that each row costs a
 // displacement and no register: one k-block, and a cache line so that rows do not share L1 sets.
@@ -21,27 +22,30 @@ constexpr int64_t kLinearPanel = 32;
 //   s[r][j] = sum over i in [0, k), in order, of x[r * kLinearXStride + i] * w[i][j]   (fused)
 //   y[r * y_stride + j] = (first ? s : y + s) + bias[j]                for j < cols
 struct LinearTile {
-  const void* w;   // [k][32], packed or unpacked
+  const void* w;   // [k][32], packed (packed_quantized.h where quantized) or unpacked
   const float* x;  // with one row, x[0..k) is all that is read
   float* y;
   const float* bias;  // null: none (or not the last k-block)
   // Where the caller will read next: a line is prefetched at next_w + i * next_w_step for each
-  // input i (and its neighbour, where w is packed f32). Not null; any address will do.
+  // input i (and its neighbour, where w is packed f32). A tile of quantized weights prefetches what
+  // it reads itself, and goes on at next_w, whatever the step. Not null; any address will do.
   const void* next_w;
   int64_t next_w_step;  // bytes
   int64_t y_stride;
   int64_t k;
-  int rows;  // 1..rows_max
-  int cols;  // 1..32
+  int64_t group;  // inputs that share a scale, where w is quantized
+  int rows;       // 1..rows_max, or 1..quantized_rows_max where w is quantized
+  int cols;       // 1..32
   bool first;
 };
 
 struct LinearTable {
-  int rows_max;                              // rows of x that one tile takes
-  void (*tile[3])(const LinearTile&);        // w packed; index: LinearWeight
-  void (*tile_unpacked)(const LinearTile&);  // the same, w by unpack()
-  // One k-block of one panel of 16-bit weights as f32: to[k * 32].
-  void (*unpack[3])(const void* w, int64_t k, float* to);
+  int rows_max;            // rows of x that one tile takes
+  int quantized_rows_max;  // the same where w is quantized: for more, unpack() is faster
+  void (*tile[kLinearWeights])(const LinearTile&);  // w packed; index: LinearWeight
+  void (*tile_unpacked)(const LinearTile&);         // the same, w by unpack()
+  // One k-block of one panel of weights as f32: to[k * 32]. `group` as in LinearTile.
+  void (*unpack[kLinearWeights])(const void* w, int64_t k, int64_t group, float* to);
 };
 
 extern const LinearTable kLinearScalar;

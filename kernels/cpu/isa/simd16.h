@@ -16,6 +16,11 @@
 //   load(p)  load_n(p, n)              float; lanes from n on are +0, and their memory is not read
 //   load_bf16 load_bf16_n load_f16 load_f16_n      const uint16_t*, converted (exact)
 //   load_bf16_pairs(p, low, high)      32 bf16: even ones into low, odd ones into high
+//   load_e4m3_pairs(p, first, second)  32 pairs of fp8 e4m3, none of them NaN, times 2^-8 (exact,
+//   signs
+//                                      of zeros too): F16v first[2] of the low bytes of uint16_t
+//                                      p[0..32), second[2] of the high ones
+//   load_group_scales(p, scale, zero)  16 words of GroupScale (weight_format.h), taken apart
 //   store(p, a)  store_n(p, a, n)      and store_bf16, store_f16 (_n): round to nearest even, NaN
 //                                      stays NaN; memory of lanes from n on is not written
 //   a + b, a - b, a * b, a / b, sqrt(a), neg(a), abs(a)    correctly rounded, of course
@@ -27,6 +32,11 @@
 //   less(a, b)  less_equal(a, b)  equal(a, b) -> Mask16     false where one is NaN
 //   first_lanes(n) -> Mask16           m1 & m2, m1 | m2
 //   select(m, a, b)                    a where m, else b
+//   load_words(p) -> Words16           uint32_t
+//   byte_at<i>(w)                      byte i of each word, 0 the lowest, as F16v
+//   shift_right_4(w)                   each word
+//   nibble_at_0(w)                     bits 0 to 3 of each word, as F16v
+//   nibble_at_16_plus_128(w)           128 + bits 16 to 19: a nibble in the last places of 128.0f
 //   sum(a)  max_lane(a)                one tree: i with i + 8, i + 4, i + 2, i + 1
 #pragma once
 

@@ -14,6 +14,9 @@ struct F16v {
 struct Mask16 {
   __m256 lo, hi;  // all bits or none, per lane
 };
+struct Words16 {
+  __m256i lo, hi;
+};
 
 // Lanes [0, n) of eight; n may lie outside [0, 8].
 inline __m256i mask_of_first8(int n) {
@@ -60,6 +63,63 @@ inline void load_bf16_pairs(const uint16_t* p, F16v& low, F16v& high) {
          _mm256_castsi256_ps(_mm256_slli_epi32(second, 16))};
   high = {_mm256_castsi256_ps(_mm256_and_si256(first, high_half)),
           _mm256_castsi256_ps(_mm256_and_si256(second, high_half))};
+}
+
+// e4m3's exponent and mantissa end f16's, whose exponents are 8 lower: bits 0 to 6 go to 7 to 13,
+// which is a product with 128 of the code as a signed byte; the sign goes to 15 and to 14, where it
+// must not stay. `chosen`: 128 for the bytes to take, 0 for their neighbours.
+inline F16v f32_of_e4m3(__m256i codes, __m256i chosen) {
+  const __m256i halves = _mm256_and_si256(_mm256_maddubs_epi16(chosen, codes),
+                                          _mm256_set1_epi16(static_cast<int16_t>(0xbf80)));
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+}
+inline void load_e4m3_pairs(const uint16_t* p, F16v (&first)[2], F16v (&second)[2]) {
+  const __m256i low_bytes = _mm256_set1_epi16(0x0080);
+  const __m256i high_bytes = _mm256_set1_epi16(static_cast<int16_t>(0x8000));
+  for (int h = 0; h < 2; ++h) {
+    const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16 * h));
+    first[h] = f32_of_e4m3(codes, low_bytes);
+    second[h] = f32_of_e4m3(codes, high_bytes);
+  }
+}
+
+inline Words16 load_words(const uint32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+}
+template <int kByte>
+inline F16v byte_at(Words16 w) {
+  const __m256i from = _mm256_add_epi32(
+      _mm256_set1_epi32(static_cast<int>(0x80808000u + kByte)),  // zeros above the byte
+      _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12));
+  return {_mm256_cvtepi32_ps(_mm256_shuffle_epi8(w.lo, from)),
+          _mm256_cvtepi32_ps(_mm256_shuffle_epi8(w.hi, from))};
+}
+inline Words16 shift_right_4(Words16 w) {
+  return {_mm256_srli_epi32(w.lo, 4), _mm256_srli_epi32(w.hi, 4)};
+}
+inline F16v nibble_at_0(Words16 w) {
+  const __m256i mask = _mm256_set1_epi32(0xf);
+  return {_mm256_cvtepi32_ps(_mm256_and_si256(w.lo, mask)),
+          _mm256_cvtepi32_ps(_mm256_and_si256(w.hi, mask))};
+}
+inline F16v nibble_at_16_plus_128(Words16 w) {
+  const __m256i mask = _mm256_set1_epi32(0xf0000);
+  const __m256i base = _mm256_castps_si256(_mm256_set1_ps(128.0f));
+  return {_mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(w.lo, mask), base)),
+          _mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(w.hi, mask), base))};
+}
+inline __m256 scale_of_group(__m256i words) {
+  return _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_set1_epi32(0xff), words));
+}
+inline __m256 zero_of_group(__m256i words) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24), 24));
+}
+inline void load_group_scales(const uint32_t* p, F16v& scale, F16v& zero) {
+  const Words16 words = load_words(p);
+  scale = {scale_of_group(words.lo), scale_of_group(words.hi)};
+  zero = {zero_of_group(words.lo), zero_of_group(words.hi)};
 }
 
 inline void store(float* p, F16v a) {

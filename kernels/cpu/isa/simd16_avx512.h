@@ -14,6 +14,9 @@ struct F16v {
 struct Mask16 {
   __mmask16 bits;
 };
+struct Words16 {
+  __m512i v;
+};
 
 inline __mmask16 mask_of_first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
 
@@ -41,6 +44,46 @@ inline void load_bf16_pairs(const uint16_t* p, F16v& low, F16v& high) {
   low.v = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
   high.v = _mm512_castsi512_ps(
       _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
+// e4m3's exponent and mantissa end f16's, whose exponents are 8 lower: bits 0 to 6 go to 7 to 13,
+// which is a product with 128 of the code as a signed byte; the sign goes to 15 and to 14, where it
+// must not stay. `chosen`: 128 for the bytes to take, 0 for their neighbours.
+inline void f32_of_e4m3(__m512i codes, __m512i chosen, F16v (&to)[2]) {
+  const __m512i halves = _mm512_and_si512(_mm512_maddubs_epi16(chosen, codes),
+                                          _mm512_set1_epi16(static_cast<int16_t>(0xbf80)));
+  to[0].v = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+  to[1].v = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+}
+inline void load_e4m3_pairs(const uint16_t* p, F16v (&first)[2], F16v (&second)[2]) {
+  const __m512i codes = _mm512_loadu_si512(p);
+  f32_of_e4m3(codes, _mm512_set1_epi16(0x0080), first);
+  f32_of_e4m3(codes, _mm512_set1_epi16(static_cast<int16_t>(0x8000)), second);
+}
+
+inline Words16 load_words(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+template <int kByte>
+inline F16v byte_at(Words16 w) {
+  const __m512i from = _mm512_add_epi32(
+      _mm512_set1_epi32(static_cast<int>(0x80808000u + kByte)),  // zeros above the byte
+      _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12));
+  return {_mm512_cvtepi32_ps(_mm512_shuffle_epi8(w.v, from))};
+}
+inline Words16 shift_right_4(Words16 w) { return {_mm512_srli_epi32(w.v, 4)}; }
+// A look-up that takes the last 4 bits of each index and needs no mask.
+inline F16v nibble_at_0(Words16 w) {
+  return {_mm512_permutexvar_ps(
+      w.v, _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))};
+}
+inline F16v nibble_at_16_plus_128(Words16 w) {
+  constexpr int kAndOr = 0xea;  // (first & second) | third
+  return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+      w.v, _mm512_set1_epi32(0xf0000), _mm512_castps_si512(_mm512_set1_ps(128.0f)), kAndOr))};
+}
+inline void load_group_scales(const uint32_t* p, F16v& scale, F16v& zero) {
+  const __m512i words = _mm512_loadu_si512(p);
+  scale.v = _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_set1_epi32(0xff), words));
+  zero.v = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 24), 24));
 }
 
 inline void store(float* p, F16v a) { _mm512_storeu_ps(p, a.v); }

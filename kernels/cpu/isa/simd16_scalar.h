@@ -13,6 +13,9 @@ struct F16v {
 struct Mask16 {
   uint32_t bits;
 };
+struct Words16 {
+  uint32_t v[16];
+};
 
 inline uint32_t bits_of(float f) {
   uint32_t u;
@@ -90,6 +93,42 @@ inline F16v load_f16(const uint16_t* p) { return load_f16_n(p, 16); }
 inline void load_bf16_pairs(const uint16_t* p, F16v& low, F16v& high) {
   low = each_lane([&](int i) { return f32_of_bf16(p[2 * i]); });
   high = each_lane([&](int i) { return f32_of_bf16(p[2 * i + 1]); });
+}
+
+// e4m3's exponent and mantissa end f16's, whose exponents are 8 lower.
+inline float f32_of_e4m3(uint8_t b) {
+  return f32_of_f16(static_cast<uint16_t>((b & 0x80u) << 8 | (b & 0x7fu) << 7));
+}
+inline void load_e4m3_pairs(const uint16_t* p, F16v (&first)[2], F16v (&second)[2]) {
+  for (int h = 0; h < 2; ++h) {
+    const uint16_t* pairs = p + 16 * h;
+    first[h] = each_lane([&](int i) { return f32_of_e4m3(static_cast<uint8_t>(pairs[i])); });
+    second[h] = each_lane([&](int i) { return f32_of_e4m3(static_cast<uint8_t>(pairs[i] >> 8)); });
+  }
+}
+inline void load_group_scales(const uint32_t* p, F16v& scale, F16v& zero) {
+  scale = each_lane([&](int i) { return float_of(p[i] & ~0xffu); });
+  zero = each_lane([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i] & 0xffu)); });
+}
+
+inline Words16 load_words(const uint32_t* p) {
+  Words16 r;
+  for (int i = 0; i < 16; ++i) r.v[i] = p[i];
+  return r;
+}
+template <int kByte>
+inline F16v byte_at(Words16 w) {
+  return each_lane([&](int i) { return static_cast<float>(w.v[i] >> 8 * kByte & 0xffu); });
+}
+inline Words16 shift_right_4(Words16 w) {
+  for (int i = 0; i < 16; ++i) w.v[i] >>= 4;
+  return w;
+}
+inline F16v nibble_at_0(Words16 w) {
+  return each_lane([&](int i) { return static_cast<float>(w.v[i] & 0xfu); });
+}
+inline F16v nibble_at_16_plus_128(Words16 w) {
+  return each_lane([&](int i) { return float_of(0x43000000u | (w.v[i] & 0xf0000u)); });
 }
 
 inline void store_n(float* p, F16v a, int n) {

@@ -3,6 +3,7 @@
 // on every instruction set that this machine has, through strided views.
 #include "kernels/cpu/linear.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -12,8 +13,10 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/base/quantize.h"
 #include "kernels/base/random.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/packed_quantized.h"
 
 namespace trireme {
 namespace {
@@ -24,22 +27,49 @@ std::vector<float> draw(uint64_t seed, int64_t count) {
   return values;
 }
 
-// A packed matrix and what it holds after rounding to its dtype, row-major.
+// Every code that the format has, zeros of all sizes, scales over some powers of two.
+QuantizedRows draw_quantized(uint64_t seed, int64_t rows, int64_t cols, WeightFormat format) {
+  QuantizedRows q = QuantizedRows::make(rows, cols, format);
+  uint64_t at = 0;
+  const auto integer = [&](int low, int high) {
+    return low + static_cast<int>(philox4x32({static_cast<uint32_t>(seed), 9},
+                                             {static_cast<uint32_t>(at++), 0, 0, 0})[0] %
+                                  static_cast<uint32_t>(high - low + 1));
+  };
+  for (uint8_t& code : q.codes) {
+    code = static_cast<uint8_t>(integer(0, format.type == WeightType::kInt4 ? 15 : 255));
+    if (format.type == WeightType::kFp8 && (code & 0x7f) == 0x7f) code ^= 1;  // NaN
+  }
+  for (GroupScale& word : q.scales) {
+    const int zero = format.type == WeightType::kInt4   ? integer(0, 16)
+                     : format.type == WeightType::kInt8 ? integer(-128, 127)
+                                                        : 0;
+    word =
+        make_group_scale(std::ldexp(1.0f + std::abs(normal(seed + 2, at)), integer(-9, -3)), zero);
+  }
+  return q;
+}
+
+// A packed matrix and what it holds, row-major.
 struct Weights {
-  Weights(int64_t rows, int64_t cols, DType dtype, uint64_t seed, bool with_bias)
-      : buffer(allocate_host(packed_bytes(rows, cols, dtype) + 64)),
+  Weights(int64_t rows, int64_t cols, WeightFormat format, uint64_t seed, bool with_bias)
+      : buffer(allocate_host(packed_bytes(rows, cols, format) + 64)),
         values(draw(seed, rows * cols)),
         bias(with_bias ? draw(seed + 1, rows) : std::vector<float>{}) {
-    if (cols > 0) {
-      write_packed_rows(buffer.data(), rows, cols, dtype, 0,
+    if (cols > 0 && format.quantized()) {
+      const QuantizedRows q = draw_quantized(seed, rows, cols, format);
+      write_packed_quantized_rows(buffer.data(), rows, cols, 0, q.view());
+      for (int64_t r = 0; r < rows; ++r) dequantize_row(q.view(), r, values.data() + r * cols);
+    } else if (cols > 0) {
+      write_packed_rows(buffer.data(), rows, cols, format.dtype(), 0,
                         ConstTensorView(values.data(), rows, cols, DType::kF32));
+      for (float& value : values) {
+        uint32_t stored;
+        store_f32(&stored, format.dtype(), 0, value);
+        value = load_f32(&stored, format.dtype(), 0);
+      }
     }
-    for (float& value : values) {
-      uint32_t stored;
-      store_f32(&stored, dtype, 0, value);
-      value = load_f32(&stored, dtype, 0);
-    }
-    view = {buffer.data(), rows, cols, dtype, {}};
+    view = {buffer.data(), rows, cols, format, {}};
     if (with_bias) view.bias = ConstTensorView(bias.data(), 1, rows, DType::kF32);
   }
   Buffer buffer;
@@ -47,6 +77,16 @@ struct Weights {
   std::vector<float> bias;
   WeightView view;
 };
+
+constexpr WeightFormat kFormats[] = {DType::kF32,
+                                     DType::kBF16,
+                                     DType::kF16,
+                                     {WeightType::kInt8, 0},
+                                     {WeightType::kInt8, 32},
+                                     {WeightType::kInt4, 0},
+                                     {WeightType::kInt4, 64},
+                                     {WeightType::kFp8, 0},
+                                     {WeightType::kFp8, 128}};
 
 std::vector<float> multiply(ThreadPool& pool, Isa isa, const std::vector<float>& x, int64_t rows,
                             const WeightView& w) {
@@ -84,12 +124,12 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {1, 1, false}, {31, 7, true}, {64, 256, false}, {97, 601, true}, {40, 513, false}};
 
-class LinearTest : public ::testing::TestWithParam<std::tuple<DType, Shape>> {
+class LinearTest : public ::testing::TestWithParam<std::tuple<WeightFormat, Shape>> {
  protected:
-  DType dtype = std::get<0>(GetParam());
+  WeightFormat format = std::get<0>(GetParam());
   int64_t outputs = std::get<1>(GetParam()).outputs;
   int64_t inputs = std::get<1>(GetParam()).inputs;
-  Weights w{outputs, inputs, dtype, 11, std::get<1>(GetParam()).bias};
+  Weights w{outputs, inputs, format, 11, std::get<1>(GetParam()).bias};
 };
 
 TEST_P(LinearTest, IsTheProductWithinRounding) {
@@ -155,7 +195,7 @@ TEST_P(LinearTest, RowsThreadsAndInstructionSetsChangeNoBit) {
   for (int threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     for (Isa isa : supported()) {
-      for (int64_t chunk : {1, 2, 5, 7, 13, 26, 40, 53}) {
+      for (int64_t chunk : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 26, 40, 53}) {
         std::vector<float> y(alone.size(), -7.0f);
         for (int64_t t = 0; t < kRows; t += chunk) {
           const int64_t count = std::min(chunk, kRows - t);
@@ -192,22 +232,23 @@ TEST_P(LinearTest, StridedViewsGiveTheSameBitsAndNothingElseIsWritten) {
   }
 }
 
-std::string shape_name(const ::testing::TestParamInfo<std::tuple<DType, Shape>>& test) {
-  const auto& [dtype, shape] = test.param;
-  return std::string(dtype_name(dtype)) + "_" + std::to_string(shape.outputs) + "x" +
-         std::to_string(shape.inputs);
+std::string shape_name(const ::testing::TestParamInfo<std::tuple<WeightFormat, Shape>>& test) {
+  const auto& [format, shape] = test.param;
+  std::string name = weight_format_name(format) + "_" + std::to_string(shape.outputs) + "x" +
+                     std::to_string(shape.inputs);
+  std::replace(name.begin(), name.end(), ' ', '_');
+  return name;
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16,
-                                                              DType::kF16),
+                         ::testing::Combine(::testing::ValuesIn(kFormats),
                                             ::testing::ValuesIn(kShapes)),
                          shape_name);
 
 // As many rows as a prefill has, where rows are cut into chunks and shared between threads.
 TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
   constexpr int64_t kRows = 512;
-  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    const Weights w(70, 300, dtype, 3, true);
+  for (const WeightFormat format : kFormats) {
+    const Weights w(70, 300, format, 3, true);
     const std::vector<float> x = draw(4, kRows * 300);
     ThreadPool one(1);
     ThreadPool three(3);
@@ -217,7 +258,7 @@ TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
         const std::vector<float> row(x.begin() + t * 300, x.begin() + (t + 1) * 300);
         const std::vector<float> alone = multiply(one, isa, row, 1, w.view);
         ASSERT_TRUE(same_bits(alone.data(), y.data() + t * 70, 70))
-            << dtype_name(dtype) << " " << isa_name(isa) << " row " << t;
+            << weight_format_name(format) << " " << isa_name(isa) << " row " << t;
       }
     }
   }
@@ -228,15 +269,18 @@ TEST(Linear, NoRowsAndNoInputs) {
   const Weights w(40, 8, DType::kBF16, 3, true);
   linear(pool, best_isa(), ConstTensorView(nullptr, 0, 8, DType::kF32), w.view,
          tensor(nullptr, 0, 40));
-  const Weights none(40, 0, DType::kF32, 3, true);
-  const std::vector<float> y = multiply(pool, best_isa(), {}, 2, none.view);
-  for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], none.bias[i % 40]);
+  for (const WeightFormat format :
+       {WeightFormat(DType::kF32), WeightFormat(WeightType::kInt4, 0)}) {
+    const Weights none(40, 0, format, 3, true);
+    const std::vector<float> y = multiply(pool, best_isa(), {}, 2, none.view);
+    for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], none.bias[i % 40]);
+  }
 }
 
 TEST(Embed, GathersRowsScalesThemAndZerosForeignIds) {
   ThreadPool pool(2);
-  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    const Weights table(50, 513, dtype, 9, false);
+  for (const WeightFormat format : kFormats) {
+    const Weights table(50, 513, format, 9, false);
     std::vector<int32_t> ids;
     for (int32_t i = 0; i < 300; ++i) ids.push_back((i * 7) % 80 + 90);  // [90, 170)
     constexpr int32_t kFirst = 100;                                      // the shard: [100, 150)
@@ -250,7 +294,8 @@ TEST(Embed, GathersRowsScalesThemAndZerosForeignIds) {
           const float expected = row < 0 || row >= 50
                                      ? 0.0f
                                      : 1.25f * table.values[static_cast<size_t>(row * 513 + k)];
-          ASSERT_EQ(y[static_cast<size_t>(t * 513 + k)], expected) << dtype_name(dtype) << " " << t;
+          ASSERT_EQ(y[static_cast<size_t>(t * 513 + k)], expected)
+              << weight_format_name(format) << " " << t;
         }
       }
     }

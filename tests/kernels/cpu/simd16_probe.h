@@ -15,6 +15,13 @@ enum class Simd16Op {
   kLoadBF16,
   kLoadF16,
   kLoadBF16Pairs,
+  kLoadE4M3LowBytes,  // a: no code of NaN
+  kLoadE4M3HighBytes,
+  kLoadGroupScales,
+  kByteAt,       // n % 4
+  kShiftRight4,  // bits
+  kNibbleAt0,
+  kNibbleAt16Plus128,
   kStoreN,
   kStoreBF16N,
   kStoreF16N,

@@ -12,6 +12,7 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/base/random.h"
+#include "kernels/base/weight_format.h"
 #include "kernels/cpu/features.h"
 #include "tests/kernels/cpu/simd16_probe.h"
 
@@ -76,12 +77,20 @@ Words call(Simd16Probe probe, Simd16Op op, const Inputs& in) {
     for (size_t i = 0; i < 32; ++i)
       b[i] = static_cast<float>(static_cast<int>(in.b[i] % 507) - 252);
   }
+  if (op == Simd16Op::kLoadE4M3LowBytes || op == Simd16Op::kLoadE4M3HighBytes) {
+    for (float& word : a) {
+      auto codes = std::bit_cast<std::array<uint8_t, 4>>(word);
+      for (uint8_t& code : codes) code ^= (code & 0x7f) == 0x7f ? 1 : 0;  // NaN
+      word = std::bit_cast<float>(codes);
+    }
+  }
   probe(op, a.data(), b.data(), c.data(), in.n, out.data());
   Words words;
   for (size_t i = 0; i < 32; ++i) {
     words[i] = std::bit_cast<uint32_t>(out[i]);
     // An invalid operation (inf - inf, sqrt(-1)) gives NaN; which one is not promised.
-    const bool floats = op < Simd16Op::kStoreN || op > Simd16Op::kStoreF16;
+    const bool floats =
+        (op < Simd16Op::kStoreN || op > Simd16Op::kStoreF16) && op != Simd16Op::kShiftRight4;
     if (floats && words[i] != kUntouched && std::isnan(out[i])) words[i] = 0x7fc00000u;
   }
   return words;
@@ -192,6 +201,44 @@ TEST(Simd16, ConversionsAgreeWithDtypeH) {
         };
         ASSERT_EQ(half(bf16), f32_to_bf16(std::bit_cast<float>(in.a[i])));
         ASSERT_EQ(half(f16), f32_to_f16(std::bit_cast<float>(in.a[i])));
+      }
+    }
+  }
+}
+
+// All 256 codes of e4m3; words of scale and zero whose parts are any bits.
+TEST(Simd16, CodesAndScalesAgreeWithWeightFormatH) {
+  std::vector<Simd16Probe> probes{kSimd16Scalar};
+  for (const auto& [isa, probe] : vector_probes()) probes.push_back(probe);
+  for (Simd16Probe probe : probes) {
+    for (uint32_t first = 0; first < 256; first += 32) {
+      Inputs in{};
+      // Pairs of neighbouring codes, the odd ones in the high bytes.
+      for (uint32_t i = 0; i < 64; ++i) in.a[i / 4] |= (first + i) % 256 << (8 * (i % 4));
+      const Words low = call(probe, Simd16Op::kLoadE4M3LowBytes, in);
+      const Words high = call(probe, Simd16Op::kLoadE4M3HighBytes, in);
+      for (uint32_t i = 0; i < 64; ++i) {
+        const auto code = static_cast<uint8_t>(first + i);
+        if ((code & 0x7f) == 0x7f) continue;
+        ASSERT_EQ((i % 2 == 0 ? low : high)[i / 2],
+                  std::bit_cast<uint32_t>(0x1p-8f * code_value(WeightType::kFp8, code)));
+      }
+    }
+    for (uint32_t trial = 0; trial < kTrials; ++trial) {
+      const Inputs in = fuzz(8, trial);
+      const Words parts = call(probe, Simd16Op::kLoadGroupScales, in);
+      const Words byte = call(probe, Simd16Op::kByteAt, in);
+      const Words shifted = call(probe, Simd16Op::kShiftRight4, in);
+      const Words low = call(probe, Simd16Op::kNibbleAt0, in);
+      const Words high = call(probe, Simd16Op::kNibbleAt16Plus128, in);
+      for (size_t i = 0; i < 16; ++i) {
+        const uint32_t word = in.a[i];
+        ASSERT_EQ(parts[i], std::bit_cast<uint32_t>(scale_of(word)));
+        ASSERT_EQ(std::bit_cast<float>(parts[i + 16]), static_cast<float>(zero_of(word)));
+        ASSERT_EQ(std::bit_cast<float>(byte[i]), static_cast<float>(word >> 8 * (in.n % 4) & 0xff));
+        ASSERT_EQ(shifted[i], word >> 4);
+        ASSERT_EQ(std::bit_cast<float>(low[i]), static_cast<float>(word & 15));
+        ASSERT_EQ(std::bit_cast<float>(high[i]), static_cast<float>(128 + (word >> 16 & 15)));
       }
     }
   }
