@@ -38,6 +38,16 @@ inline Range shard_range(int64_t extent, int index, int count) {
   return {first, extent * (index + 1) / count - first};
 }
 
+// Like shard_range, for a width that may be cut anywhere: at multiples of 32, where every shard
+// gets some, so that the cut goes through no group of quantized weights and no vector.
+inline Range shard_width(int64_t width, int index, int count) {
+  constexpr int64_t kUnit = 32;
+  if (width < kUnit * count) return shard_range(width, index, count);
+  const Range units = shard_range((width + kUnit - 1) / kUnit, index, count);
+  const int64_t first = units.first * kUnit, end = units.end() * kUnit;
+  return {first, (end < width ? end : width) - first};
+}
+
 // Like shard_range, in units of `unit` elements (a head's width, say). REQUIRES: extent % unit ==
 // 0.
 inline Range shard_units(int64_t extent, int64_t unit, int index, int count) {

@@ -51,6 +51,27 @@ TEST(ShardRange, CoversOnceAndEvenly) {
   }
 }
 
+// Of a width that may be cut anywhere: all of it, in order, at multiples of 32 wherever each shard
+// gets some.
+TEST(Shard, WidthsAreCutAtMultiplesOf32) {
+  for (int64_t width : {1, 31, 64, 65, 100, 352, 4864, 11008, 29568}) {
+    for (int count : {1, 2, 3, 8}) {
+      int64_t next = 0;
+      for (int i = 0; i < count; ++i) {
+        const Range part = shard_width(width, i, count);
+        EXPECT_EQ(part.first, next) << width << " in " << count;
+        if (width >= 32 * count) {
+          EXPECT_EQ(part.first % 32, 0);
+          EXPECT_GT(part.count, 0);
+          EXPECT_LE(part.count, (width + 31) / 32 / count * 32 + 32);
+        }
+        next = part.end();
+      }
+      EXPECT_EQ(next, width);
+    }
+  }
+}
+
 TEST(ShardUnits, NeverCutsAUnit) {
   for (int64_t unit : {1, 3, 8}) {
     for (int count = 1; count <= 7; ++count) {

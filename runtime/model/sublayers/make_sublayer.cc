@@ -55,7 +55,7 @@ StateSpec state_spec(const ModelSpec& spec, const SublayerSpec& sub, int shard, 
       return fixed(retention_state_bytes(own_heads(), h.head_dim));
     case SublayerKind::kRwkv4TimeMix:
       return fixed(shift_state_bytes(spec.dim) +
-                   wkv4_state_bytes(shard_range(spec.attention_dim, shard, shard_count).count));
+                   wkv4_state_bytes(shard_width(spec.attention_dim, shard, shard_count).count));
     case SublayerKind::kRwkv7TimeMix:
       return fixed(shift_state_bytes(spec.dim) + wkv7_state_bytes(own_heads(), h.head_dim));
     case SublayerKind::kRwkv4ChannelMix:

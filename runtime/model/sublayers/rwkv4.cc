@@ -25,7 +25,7 @@ Result<Buffer> load_mix(const SublayerContext& c, std::initializer_list<const ch
 Result<std::unique_ptr<Sublayer>> Rwkv4TimeMix::make(const SublayerContext& c) {
   const int64_t dim = c.spec.dim;
   const int64_t channels = c.spec.attention_dim;
-  const Range mine = shard_range(channels, c.shard, c.shard_count);
+  const Range mine = shard_width(channels, c.shard, c.shard_count);
   const Range all{0, dim};
   auto sub = std::make_unique<Rwkv4TimeMix>();
   sub->ops_ = &c.device.ops();
@@ -85,7 +85,7 @@ Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
 Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c) {
   const int64_t dim = c.spec.dim;
   const int64_t ffn = c.sublayer.ffn_dim;
-  const Range mine = shard_range(ffn, c.shard, c.shard_count);
+  const Range mine = shard_width(ffn, c.shard, c.shard_count);
   const Range all{0, dim};
   auto sub = std::make_unique<Rwkv4ChannelMix>();
   sub->ops_ = &c.device.ops();

@@ -176,7 +176,7 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
 Result<std::unique_ptr<Sublayer>> Rwkv7ChannelMix::make(const SublayerContext& c) {
   const int64_t dim = c.spec.dim;
   const int64_t ffn = c.sublayer.ffn_dim;
-  const Range mine = shard_range(ffn, c.shard, c.shard_count);
+  const Range mine = shard_width(ffn, c.shard, c.shard_count);
   auto sub = std::make_unique<Rwkv7ChannelMix>();
   sub->ops_ = &c.device.ops();
   sub->dim_ = dim;

@@ -5,7 +5,7 @@ namespace trireme {
 Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
   const int64_t dim = c.spec.dim;
   const int64_t ffn = c.sublayer.ffn_dim;
-  const Range mine = shard_range(ffn, c.shard, c.shard_count);
+  const Range mine = shard_width(ffn, c.shard, c.shard_count);
   auto sub = std::make_unique<SwiGlu>();
   sub->ops_ = &c.device.ops();
 
