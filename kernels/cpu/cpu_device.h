@@ -24,7 +24,7 @@ class CpuDevice final : public Device {
   void copy(void* target, const void* source, size_t bytes) override;
   Status synchronize() override { return {}; }
 
-  // Packed for linear(): see packed_matrix.h.
+  // Packed for linear(): see packed_matrix.h and packed_quantized.h.
   Result<Matrix> make_matrix(int64_t rows, int64_t cols, WeightFormat format) override;
   void write_rows(Matrix& matrix, int64_t first_row, ConstTensorView source) override;
   void write_quantized_rows(Matrix& matrix, int64_t first_row,

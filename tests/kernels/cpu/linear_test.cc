@@ -264,6 +264,41 @@ TEST(Linear, A512RowPrefillHasTheBitsOfSingleRows) {
   }
 }
 
+// From subnormal ones to 2^60, with any zero: a weight is one rounding of scale * (code - zero), so
+// its product has the bits of the weight kept as f32.
+TEST(Linear, ScalesOfAllSizes) {
+  constexpr int64_t kOutputs = 64, kInputs = 300;
+  for (const WeightFormat format : kFormats) {
+    if (!format.quantized()) continue;
+    QuantizedRows q = draw_quantized(21, kOutputs, kInputs, format);
+    for (size_t i = 0; i < q.scales.size(); ++i) {
+      const auto bits = philox4x32({22, 0}, {static_cast<uint32_t>(i), 0, 0, 0});
+      const uint32_t exponent = i % 4 == 0 ? bits[0] % 3 : bits[0] % (127 + 60);
+      const float scale = std::bit_cast<float>(exponent << 23 | (bits[1] & 0x7fff00u));
+      q.scales[i] = make_group_scale(scale, zero_of(q.scales[i]));
+    }
+    const Buffer codes = allocate_host(packed_bytes(kOutputs, kInputs, format));
+    write_packed_quantized_rows(codes.data(), kOutputs, kInputs, 0, q.view());
+    std::vector<float> values(kOutputs * kInputs);
+    for (int64_t r = 0; r < kOutputs; ++r) dequantize_row(q.view(), r, values.data() + r * kInputs);
+    const Buffer plain = allocate_host(packed_bytes(kOutputs, kInputs, DType::kF32));
+    write_packed_rows(plain.data(), kOutputs, kInputs, DType::kF32, 0,
+                      ConstTensorView(values.data(), kOutputs, kInputs, DType::kF32));
+    ThreadPool pool(1);
+    for (const int64_t rows : {1, 20}) {
+      const std::vector<float> x = draw(23, rows * kInputs);
+      const std::vector<float> want =
+          multiply(pool, best_isa(), x, rows, {plain.data(), kOutputs, kInputs, DType::kF32, {}});
+      for (Isa isa : supported()) {
+        const std::vector<float> got =
+            multiply(pool, isa, x, rows, {codes.data(), kOutputs, kInputs, format, {}});
+        ASSERT_TRUE(same_bits(got.data(), want.data(), rows * kOutputs))
+            << weight_format_name(format) << " " << isa_name(isa) << ", " << rows << " rows";
+      }
+    }
+  }
+}
+
 TEST(Linear, NoRowsAndNoInputs) {
   ThreadPool pool(2);
   const Weights w(40, 8, DType::kBF16, 3, true);
