@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/features.h"
 #include "tests/golden/golden.h"
 
 namespace trireme::test {
@@ -15,8 +16,13 @@ namespace {
 struct Case {
   std::string golden;
   WeightType type;
-  double distance_max;  // of a logit from the golden, of which the largest is 3 to 5
+  bool shards = true;  // whether it is wide enough to be cut
 };
+// How far logits may be from the golden's, in root mean squares of both. A weight of these models
+// is as wrong as its format rounds: 0.7 % (int8), 2.7 % (fp8), 9 % (int4) of its size.
+double distance_max(WeightType type) {
+  return type == WeightType::kInt8 ? 0.05 : type == WeightType::kFp8 ? 0.15 : 0.5;
+}
 std::string type_name(WeightType type) {
   return type == WeightType::kInt8 ? "int8" : type == WeightType::kInt4 ? "int4" : "fp8";
 }
@@ -45,9 +51,16 @@ class QuantizedGolden : public testing::TestWithParam<Case> {};
 TEST_P(QuantizedGolden, IsAsNearAsItsFormat) {
   const Golden golden = read_golden(GetParam().golden);
   const std::vector<float> logits = score(golden, options_of(golden, GetParam(), {1, 1}));
-  const double far = max_difference(golden, logits);
-  EXPECT_LE(far, GetParam().distance_max);
-  EXPECT_GE(far, 1e-5) << "nothing was quantized";
+  const std::vector<float> plain = score(golden, options_for(golden, {1, 1}));
+  double missed = 0, all = 0;
+  for (size_t i = 0; i < plain.size(); ++i) {
+    missed += (logits[i] - plain[i]) * (logits[i] - plain[i]);
+    all += plain[i] * plain[i];
+  }
+  const double far = std::sqrt(missed / all);
+  RecordProperty("distance", std::to_string(far));
+  EXPECT_LE(far, distance_max(GetParam().type));
+  EXPECT_GE(far, 1e-3) << "little was quantized";
 }
 
 TEST_P(QuantizedGolden, GivesTheSameBytesHoweverItRuns) {
@@ -65,6 +78,7 @@ TEST_P(QuantizedGolden, GivesTheSameBytesHoweverItRuns) {
     EXPECT_EQ(whole, score(golden, other, 5)) << isa;
   }
   for (const Mesh mesh : meshes_of(golden)) {
+    if (mesh.shards > 2 || (mesh.shards > 1 && !GetParam().shards)) continue;
     const std::vector<float> cut = score(golden, options_of(golden, GetParam(), mesh), 7);
     if (mesh.shards == 1) {
       EXPECT_EQ(whole, cut) << "pp " << mesh.stages;
@@ -90,14 +104,14 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, QuantizedGolden,
-                         testing::Values(Case{"rwkv7-three-heads", WeightType::kInt8, 0.1},
-                                         Case{"rwkv7-three-heads", WeightType::kInt4, 1.0},
-                                         Case{"rwkv4-tiny", WeightType::kInt4, 1.0},
-                                         Case{"rwkv4-tiny", WeightType::kFp8, 0.5},
-                                         Case{"llama-mha", WeightType::kInt8, 0.1},
-                                         Case{"qwen3", WeightType::kInt4, 1.0},
-                                         Case{"yoco-swa-tiny", WeightType::kInt4, 1.0},
-                                         Case{"yoco-gret-tiny", WeightType::kFp8, 0.5}),
+                         testing::Values(Case{"rwkv7-three-heads", WeightType::kInt8},
+                                         Case{"rwkv7-three-heads", WeightType::kInt4},
+                                         Case{"rwkv4-tiny", WeightType::kInt4},
+                                         Case{"rwkv4-tiny", WeightType::kFp8},
+                                         Case{"llama-mha", WeightType::kInt8, false},
+                                         Case{"qwen3", WeightType::kInt4},
+                                         Case{"yoco-swa-tiny", WeightType::kInt4},
+                                         Case{"yoco-gret-tiny", WeightType::kFp8}),
                          case_name);
 
 }  // namespace
