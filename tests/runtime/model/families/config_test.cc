@@ -67,7 +67,7 @@ const Refusal kRefusals[] = {
     {"qwen3", R"({"model_type": 3})", "field 'model_type' is a integer, expected a string",
      kInvalid},
     {"qwen3", R"({"quantization_config": {"quant_method": "bitsandbytes"}})",
-     "'quant_method': 'bitsandbytes' is not read"},
+     "field 'quant_method' is 'bitsandbytes'; what is read is gptq, awq"},
     // GQA: what would change the results.
     {"qwen3", R"({"attn_logit_softcapping": 50.0})",
      "field 'attn_logit_softcapping': soft-capping of attention scores is not supported"},
