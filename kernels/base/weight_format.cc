@@ -4,11 +4,22 @@
 
 namespace trireme {
 
+std::string_view weight_type_name(WeightType type) {
+  switch (type) {
+    case WeightType::kInt8:
+      return "int8";
+    case WeightType::kInt4:
+      return "int4";
+    case WeightType::kFp8:
+      return "fp8";
+    default:
+      return dtype_name(WeightFormat(type, 0).dtype());
+  }
+}
+
 std::string weight_format_name(WeightFormat format) {
-  if (!format.quantized()) return std::string(dtype_name(format.dtype()));
-  const char* name = format.type == WeightType::kInt8   ? "int8"
-                     : format.type == WeightType::kInt4 ? "int4"
-                                                        : "fp8";
+  const std::string_view name = weight_type_name(format.type);
+  if (!format.quantized()) return std::string(name);
   if (format.group == 0) return fmt::format("{} by rows", name);
   return fmt::format("{} in groups of {}", name, format.group);
 }

@@ -81,6 +81,9 @@ constexpr uint64_t weight_bytes(int64_t rows, int64_t cols, WeightFormat format)
           4 * static_cast<uint64_t>(format.groups(cols)));
 }
 
+// "bfloat16", "int4".
+std::string_view weight_type_name(WeightType type);
+
 // "bfloat16", "int4 in groups of 64", "fp8 by rows".
 std::string weight_format_name(WeightFormat format);
 

@@ -144,6 +144,7 @@ void print_stats(const Worker& worker, const Generator& generator) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
   };
   print_message(fmt::format("mesh     {}", describe_mesh(worker)));
+  print_message(fmt::format("weights  {}", worker.weights));
   print_message(fmt::format("load     {:.3f} s", worker.load_seconds));
   print_message(fmt::format("prefill  {:.3f} s, {} tokens in {} steps, {:.1f} tokens/s",
                             s.prefill_seconds, s.prefill_tokens, s.prefill_steps,

@@ -23,6 +23,7 @@ struct Report {
   const ModelSpec* spec = nullptr;
   ParameterCounts parameters;
   Mesh mesh;
+  std::string weights;
   DType cache_dtype = DType::kF32;
   std::vector<RankShare> ranks;
 };
@@ -50,6 +51,7 @@ Result<Report> make_report(const Deployment& deployment, const ModelFiles& files
   Report report;
   report.path = deployment.model.path;
   report.spec = &files.spec;
+  report.weights = describe_weights(deployment, files);
   report.mesh = {deployment.engine.pipeline_parallel_size.value_or(1),
                  deployment.engine.tensor_parallel_size.value_or(1)};
   if (Status s = check_mesh(files.spec, report.mesh); !s.ok()) return s;
@@ -94,6 +96,7 @@ std::string text_of(const Report& report, const Checkpoint& checkpoint) {
   line("context",
        spec.context_max == 0 ? std::string("no limit") : fmt::format("{}", spec.context_max));
   line("tensors", fmt::format("{}", checkpoint.tensors().size()));
+  line("weights", report.weights);
   line("cache", std::string(dtype_name(report.cache_dtype)));
   text += fmt::format("\nmesh tp {} x pp {}\n{:>6}{:>7}{:>7}{:>10}{:>16}{:>18}{:>21}\n",
                       report.mesh.shards, report.mesh.stages, "rank", "stage", "shard", "layers",
@@ -138,6 +141,7 @@ Json json_of(const Report& report, const Checkpoint& checkpoint) {
                     {"vocab", spec.vocab},
                     {"context", spec.context_max},
                     {"tied", spec.tied},
+                    {"weights", report.weights},
                     {"cache_dtype", dtype_name(report.cache_dtype)},
                     {"tensor_parallel_size", report.mesh.shards},
                     {"pipeline_parallel_size", report.mesh.stages},

@@ -34,12 +34,11 @@ Result<uint32_t> longest_sequence(const Deployment& deployment, const ModelSpec&
 // The rows of this worker are those of nobody whose fingerprint differs.
 std::string fingerprint(const Deployment& deployment, const Worker& worker) {
   const Mesh& mesh = worker.groups->mesh;
-  return fmt::format("{} dtype {} quantization {} cache {} tp {}", deployment.model.path,
-                     deployment.model.dtype ? dtype_name(*deployment.model.dtype) : "auto",
-                     deployment.model.quantization
-                         ? weight_format_name({*deployment.model.quantization, 0})
-                         : "auto",
-                     dtype_name(worker.model->cache_dtype()), mesh.shards);
+  return fmt::format(
+      "{} dtype {} quantization {} cache {} tp {}", deployment.model.path,
+      deployment.model.dtype ? dtype_name(*deployment.model.dtype) : "auto",
+      deployment.model.quantization ? weight_type_name(*deployment.model.quantization) : "auto",
+      dtype_name(worker.model->cache_dtype()), mesh.shards);
 }
 
 void print_banner(const Deployment& deployment, const Worker& worker, const Engine& engine,
@@ -52,6 +51,7 @@ void print_banner(const Deployment& deployment, const Worker& worker, const Engi
   const std::string name = gateway_options(deployment).model_names[0];
   print_message(fmt::format("model     {} ({}), context {} tokens, loaded in {:.1f} s", name,
                             deployment.model.path, info.tokens_max, worker.load_seconds));
+  print_message("weights   " + worker.weights);
   print_message("mesh      " + describe_mesh(worker));
   std::string blocks;
   for (size_t c = 0; c < info.blocks_total.size(); ++c)

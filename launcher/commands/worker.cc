@@ -127,6 +127,16 @@ WeightChoice weight_choice(const Deployment& deployment) {
   return {deployment.model.dtype, deployment.model.quantization};
 }
 
+std::string describe_weights(const Deployment& deployment, const ModelFiles& files) {
+  const auto& quantization = deployment.model.quantization;
+  if (quantization)
+    return fmt::format("{}, quantized as they load", weight_type_name(*quantization));
+  if (files.spec.quantized != nullptr)
+    return fmt::format("{}, as the checkpoint has them", files.spec.quantized->name());
+  return std::string(
+      dtype_name(weights_dtype(files.spec, *files.checkpoint, deployment.model.dtype)));
+}
+
 Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec) {
   const auto& wanted = deployment.model.max_model_len;
   if (!wanted) return spec.context_max;
@@ -202,6 +212,7 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   const Clock::time_point start = Clock::now();
   const EngineOptions& engine = deployment.engine;
   worker.spec = &files.spec;
+  worker.weights = describe_weights(deployment, files);
   worker.tokens_max = shape.tokens_max;
   worker.chunk_max =
       shape.rows_max > 0 ? shape.rows_max : static_cast<uint32_t>(engine.max_num_batched_tokens);

@@ -25,6 +25,10 @@ Result<ModelFiles> open_model(const Deployment& deployment);
 // In what form the deployment wants the weights in memory.
 WeightChoice weight_choice(const Deployment& deployment);
 
+// The same in words: "bfloat16", "int4, quantized as they load", "gptq, as the checkpoint has
+// them".
+std::string describe_weights(const Deployment& deployment, const ModelFiles& files);
+
 // The longest sequence that model and deployment allow; 0: no limit.
 Result<uint32_t> context_limit(const Deployment& deployment, const ModelSpec& spec);
 
@@ -39,6 +43,7 @@ struct Worker {
   std::unique_ptr<Executor> executor;
   uint32_t tokens_max = 0;
   uint32_t chunk_max = 0;
+  std::string weights;  // describe_weights()
   double load_seconds = 0;
 };
 
