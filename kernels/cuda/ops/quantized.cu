@@ -2,13 +2,17 @@
 // (device/quantized.cuh), tensor cores multiply them by rows of x in f16, and the sum of each
 // group, in f32, is multiplied by its scale and added.
 //
-// What it costs, reckoned for an H200: 4.2 TB/s are 18 bytes a clock of each multiprocessor, which
-// are 36 weights of 4 bits. Plain multiply-adds would take 36 of 128 a clock for each row, and as
-// many instructions again to make f32 numbers of codes: one row would wait for arithmetic. A
-// product of a warp, m16n8k16, has 256 weights and up to 8 rows. All instructions of a warp for 1
-// KB of codes and up to 8 rows: 120 of 4 bits, 70 of 8; that is 2.1 and 1.2 a clock, of 4. With 64
-// rows, 4 bits are 1070 Tflop/s at that speed and 8 bits 540, of some 600 that mma.sync reaches: 4
-// bits wait for tensor cores, for 1.8 times as long as their reading takes.
+// What it costs, reckoned for an H200; nothing of it is measured. 4.2 TB/s are 18 bytes a clock of
+// each multiprocessor, 36 weights of 4 bits. Plain multiply-adds would take 36 of 128 a clock for
+// each row, and as many instructions again to make f32 numbers of codes: one row would wait for
+// arithmetic. A product of a warp, m16n8k16, has 256 weights and up to 8 rows. Counted in machine
+// code for sm_90, for each 2 KB of codes, which take 114 clocks to come, of a multiprocessor's 4
+// instructions a clock:
+//             int4 in groups of 64    int8           fp8
+//   1 row     300, 2.6 a clock        175, 1.5       213, 1.9
+//   16 rows   383, 3.4                223, 2.0       263, 2.3
+// With 64 rows, 4 bits are 1070 Tflop/s at that speed and 8 bits 540, of some 600 that mma.sync
+// reaches: 4 bits wait for tensor cores, for 1.8 times as long as their reading takes.
 //
 // A warp has 32 rows of w, and takes 64 bytes of each at a time, by asynchronous copies of its own
 // lanes into a ring of its own: each lane copies the 16 bytes of four rows that are its part of the
@@ -27,6 +31,10 @@
 //
 // Where tiles are fewer than multiprocessors, inputs are split into parts, whose sums another
 // kernel adds in their order, as in skinny.cu.
+//
+// Registers (sm_90, none spilled): 70 to 128 up to 32 rows, of 128 with which two blocks fit; 190
+// to 210 beyond. Ruled out: codes straight to registers, of which 64 rows leave too few; predicates
+// for rows that are not there, which took a third of the instructions for one row.
 #include <algorithm>
 
 #include "kernels/cuda/device/block.cuh"
@@ -53,7 +61,7 @@ constexpr int64_t kWholeRows = 2, kWholeNumbers = 16384;
 struct Few {
   Call call;               // w: codes, w_stride: in bytes
   const unsigned* scales;  // [groups][w_rows]
-  int32_t w_rows, groups;
+  int32_t w_rows, groups, chunks;
   int32_t shift;            // input >> shift is its group
   const F16* rows;          // of x, written down; null: each block does it
   int64_t rows_stride;      //
@@ -139,71 +147,72 @@ __device__ __forceinline__ void store_fragments(const Call& c, int64_t tile, int
   }
 }
 
-// What a thread copies of each step. Places in w are counted in 16 bytes.
+// What a thread copies of each step. Rows that w or x does not have are other rows again: nobody
+// looks at their sums.
 template <class S>
 struct Copies {
-  int piece;            // the next chunk's of its first row
-  int half, second;     // to 8 rows further, and to the second fragment
-  unsigned rows_valid;  // bit 2 m + h
-  int scale_row;        // the row that it fetches scales of; negative: none
-  int chunk;            // the next
-  int k;                // the next step's first input
+  static constexpr int kPieces = S::kStepInputs / 8;      // of 16 bytes of a row of x
+  static constexpr int kRowsAtOnce = kThreads / kPieces;  // of x
+  static constexpr int kTimes = S::kWhole ? 0 : 8 * S::kTiles / kRowsAtOnce;
+  static_assert(kThreads % kPieces == 0);
+
+  const std::byte* codes;              // of the next chunk, in row 0
+  int piece_of_row[4];                 // rows 2 m + h of its fragments, from there, in 16 bytes
+  int scale_row;                       // whose scales it fetches
+  int chunk;                           // the next
+  const F16* x;                        // of the next step, in row 0
+  int k;                               // its input
+  int x_row[kTimes > 0 ? kTimes : 1];  // from there, in numbers
 
   __device__ __forceinline__ Copies(const Few& f, const Place& at, int64_t tile, int64_t step) {
     const Call& c = f.call;
-    const auto stride = static_cast<int>(c.w_stride / 16);
+    const auto row_of = [&](int m, int r) {
+      const int64_t output = output_of(c, tile, S::kColumns, at.column, m, r);
+      const int64_t inside = output < c.outputs ? output : c.outputs - 1;
+      return static_cast<int>(inside + (gated(c) ? m * c.outputs : 0));
+    };
     chunk = static_cast<int>(step) * S::kSlices + at.slice;
-    half = 8 * stride;
-    second = static_cast<int>(gated(c) ? c.outputs : 16) * stride;
-    piece = static_cast<int>(output_of(c, tile, S::kColumns, at.column, 0, at.g)) * stride +
-            chunk * (kChunkBytes / 16) + at.t;
-    rows_valid = 0;
+    codes = static_cast<const std::byte*>(c.w) + int64_t{chunk} * kChunkBytes;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int64_t row = output_of(c, tile, S::kColumns, at.column, i / 2, at.g + i % 2 * 8);
-      rows_valid |= row < c.outputs ? 1u << i : 0u;
+      piece_of_row[i] = row_of(i / 2, at.g + i % 2 * 8) * static_cast<int>(c.w_stride / 16) + at.t;
     }
-    const int lane = lane_of_warp();
-    const int64_t row = output_of(c, tile, S::kColumns, at.column, lane / 16, lane % 16);
-    scale_row = static_cast<int>(row + (gated(c) ? lane / 16 * c.outputs : 0));
-    if (row >= c.outputs) scale_row = -1;
-    k = static_cast<int>(step) * S::kStepInputs;
+    scale_row = row_of(lane_of_warp() / 16, lane_of_warp() % 16);
+    k = static_cast<int>(step) * S::kStepInputs + static_cast<int>(threadIdx.x % kPieces) * 8;
+    x = S::kWhole ? nullptr : f.rows + k;
+#pragma unroll
+    for (int i = 0; i < kTimes; ++i) {
+      const int row = i * kRowsAtOnce + static_cast<int>(threadIdx.x / kPieces);
+      const int last = static_cast<int>(c.rows) - 1;
+      x_row[i] = (row < last ? row : last) * static_cast<int>(f.rows_stride);
+    }
   }
 
   __device__ __forceinline__ void weights(const Few& f, std::byte* stage) {
-    std::byte* to = stage + warp_of_block() * S::kWarpBytes;
-    const bool inside = chunk * kChunkBytes < f.call.w_stride;
+    if (chunk >= f.chunks) return;  // nor does anybody multiply by it
+    std::byte* to = stage + warp_of_block() * S::kWarpBytes + lane_of_warp() * 16;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t from = piece + i / 2 * second + i % 2 * half;
-      copy_16_bytes_ahead(to + (i * kWarpSize + lane_of_warp()) * 16,
-                          static_cast<const std::byte*>(f.call.w) + from * 16,
-                          inside && (rows_valid >> i & 1u) != 0);
-    }
+    for (int i = 0; i < 4; ++i)
+      copy_16_bytes_ahead(to + i * kWarpSize * 16, codes + int64_t{piece_of_row[i]} * 16);
+    to = stage + warp_of_block() * S::kWarpBytes + S::kCodeBytes + lane_of_warp() * 4;
 #pragma unroll
     for (int q = 0; q < S::kSpans; ++q) {
-      const int group = (chunk * S::kStageInputs + q * S::kSpan) >> f.shift;
-      copy_4_bytes(to + S::kCodeBytes + (q * kWarpRows + lane_of_warp()) * 4,
-                   f.scales + int64_t{group} * f.w_rows + scale_row,
-                   scale_row >= 0 && group < f.groups);
+      // A chunk's last inputs may be beyond the last group, where x is 0.
+      const int group = min((chunk * S::kStageInputs + q * S::kSpan) >> f.shift, f.groups - 1);
+      copy_4_bytes(to + q * kWarpRows * 4, f.scales + (int64_t{group} * f.w_rows + scale_row));
     }
-    piece += S::kSlices * kChunkBytes / 16;
+    codes += S::kSlices * kChunkBytes;
     chunk += S::kSlices;
   }
 
   __device__ __forceinline__ void rows(const Few& f, std::byte* stage) {
-    F16* to = reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes);
-    constexpr int kPieces = S::kStepInputs / 8;
-    constexpr int kAll = 8 * S::kTiles * kPieces;
+    F16* to = reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes) +
+              static_cast<int>(threadIdx.x / kPieces) * S::kRowStride +
+              static_cast<int>(threadIdx.x % kPieces) * 8;
 #pragma unroll
-    for (int i = 0; i < kAll; i += kThreads) {
-      const int index = i + static_cast<int>(threadIdx.x);
-      if (kAll % kThreads != 0 && index >= kAll) break;
-      const int row = static_cast<int>(static_cast<unsigned>(index) / kPieces);
-      const int at = static_cast<int>(static_cast<unsigned>(index) % kPieces) * 8;
-      copy_16_bytes(to + row * S::kRowStride + at, f.rows + row * f.rows_stride + k + at,
-                    row < f.call.rows && k + at < f.rows_stride);
-    }
+    for (int i = 0; i < kTimes; ++i)
+      copy_16_bytes(to + i * kRowsAtOnce * S::kRowStride, x + x_row[i], k < f.rows_stride);
+    x += S::kStepInputs;
     k += S::kStepInputs;
   }
 };
@@ -240,19 +249,17 @@ __device__ __forceinline__ void write_rows_down(const Call& c, bool wide, int64_
   }
 }
 
-// sums[n][m] += a warp's chunk of w times its inputs of x, scaled.
+// sums[n][m] += a warp's chunk of w times its inputs of x, scaled. `x`: the thread's own first.
 template <class S>
 __device__ __forceinline__ void multiply_stage(const std::byte* warp_stage, const F16* x,
-                                               int x_stride, bool x_here, const Place& at,
-                                               FragmentC (&sums)[S::kTiles][2]) {
+                                               const Place& at, FragmentC (&sums)[S::kTiles][2]) {
   using Q = typename S::Codes;
   constexpr int kProducts = S::kSpan / 16;  // between two looks at scales
-  [[maybe_unused]] constexpr int kUnrolled =
-      S::kTiles == 1 ? S::kSpans : 1;  // more would not fit into registers
   constexpr int kUnitSpans = kUnitInputs / S::kSpan;
+  // More would not fit into registers.
+  constexpr int kUnrolled = S::kTiles * kUnitSpans <= 2 || S::kTiles == 1 ? S::kSpans : 1;
   const auto* own = reinterpret_cast<const unsigned*>(warp_stage) + lane_of_warp() * 4;
   const auto* words = reinterpret_cast<const unsigned*>(warp_stage + S::kCodeBytes) + at.g;
-  x += at.g * x_stride + 4 * at.t;
 #pragma unroll kUnrolled
   for (int q = 0; q < S::kSpans; ++q, words += kWarpRows, x += S::kSpan) {
     FragmentA a[kProducts][2];
@@ -262,13 +269,15 @@ __device__ __forceinline__ void multiply_stage(const std::byte* warp_stage, cons
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const unsigned word = words[16 * m + 8 * h];
-        const unsigned zeros = zeros_of<Q>(word);
+        const Zeros zeros = zeros_of<Q>(word);
         scales[m][h] = scale_of_word(word);
         const Pack<unsigned, kProducts> codes =
             load<kProducts>(own + (2 * m + h) * kWarpSize * 4 + q % kUnitSpans * kProducts);
 #pragma unroll
         for (int p = 0; p < kProducts; ++p) {
-          const Four four = four_of<Q>(codes.at[p], q / kUnitSpans, zeros);
+          const int unit = q / kUnitSpans;
+          const Four four = kUnrolled > 1 ? four_of<Q>(codes.at[p], unit, zeros)
+                                          : four_of<Q>(codes.at[p] >> 4 * unit, 0, zeros);
           a[p][m].at[h] = four.first;
           a[p][m].at[2 + h] = four.last;
         }
@@ -279,8 +288,8 @@ __device__ __forceinline__ void multiply_stage(const std::byte* warp_stage, cons
       FragmentC sum[2] = {};
 #pragma unroll
       for (int p = 0; p < kProducts; ++p) {
-        Pack<unsigned, 2> b{};
-        if (x_here) b = load<2>(reinterpret_cast<const unsigned*>(x + 8 * n * x_stride + 16 * p));
+        const Pack<unsigned, 2> b =
+            load<2>(reinterpret_cast<const unsigned*>(x + 8 * n * S::kRowStride + 16 * p));
 #pragma unroll
         for (int m = 0; m < 2; ++m) multiply_add<F16>(a[p][m], {{b.at[0], b.at[1]}}, sum[m]);
       }
@@ -339,6 +348,10 @@ __global__ void __launch_bounds__(kThreads, S::kTiles <= 4 ? 2 : 1)
     }
   }
 
+  // Rows that are not there are the last one again: nobody looks at their sums.
+  const int last = static_cast<int>(c.rows) - 1;
+  const int own_x = at.slice * S::kStageInputs + 4 * at.t +
+                    (S::kWhole ? min(at.g, last) * calls.whole_stride : at.g * S::kRowStride);
   FragmentC sums[S::kTiles][2] = {};
 #pragma unroll 1
   for (int i = 0; i < count; ++i) {
@@ -356,12 +369,11 @@ __global__ void __launch_bounds__(kThreads, S::kTiles <= 4 ? 2 : 1)
       if (!S::kWhole) copies.rows(f, stage);
     }
     copies_commit();
-    std::byte* stage = ring + (i & (kStages - 1)) * S::kStageBytes;
+    if ((static_cast<int>(first) + i) * S::kSlices + at.slice >= f.chunks) continue;
+    const std::byte* stage = ring + (i & (kStages - 1)) * S::kStageBytes;
     const F16* x = S::kWhole ? whole + i * S::kStepInputs
-                             : reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes);
-    multiply_stage<S>(stage + warp_of_block() * S::kWarpBytes, x + at.slice * S::kStageInputs,
-                      S::kWhole ? calls.whole_stride : S::kRowStride, !S::kWhole || at.g < c.rows,
-                      at, sums);
+                             : reinterpret_cast<const F16*>(stage + kWarps * S::kWarpBytes);
+    multiply_stage<S>(stage + warp_of_block() * S::kWarpBytes, x + own_x, at, sums);
   }
 
   if constexpr (S::kSlices > 1) {
@@ -460,6 +472,7 @@ void few_rows_calls(Context& context, WeightFormat format, std::span<const Call>
                                                  layout.scales_at());
     f.w_rows = static_cast<int32_t>(layout.rows);
     f.groups = static_cast<int32_t>(layout.groups());
+    f.chunks = static_cast<int32_t>(layout.stride() / kChunkBytes);
     f.shift = group_shift(format);
     const int64_t parts =
         std::min(context.multiprocessors() / tiles, each[i].inputs / kPartInputsLeast);
