@@ -34,7 +34,7 @@ struct Slice {
   F16* to;
   int64_t to_stride;
   int32_t rows, pieces;  // of 16 bytes of a row
-  int32_t shift;         // see quantized.cu
+  int32_t shift;         // see few_rows_warp.cuh
 };
 
 // A thread for each piece: 16 inputs of each unit, four at a time.
