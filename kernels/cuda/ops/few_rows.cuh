@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(kThreads, S::kTiles <= 4 ? 2 : 1)
     if (S::kWhole) copies_commit();
   }
   previous_done();
-  F16* whole = reinterpret_cast<F16*>(ring + S::kRingBytes);
-  float* powers = reinterpret_cast<float*>(whole + kWholeRows * calls.whole_stride);
+  F16* whole = reinterpret_cast<F16*>(ring + kStages * S::kStageBytes);
+  float* powers = reinterpret_cast<float*>(whole + c.rows * calls.whole_stride);
   if constexpr (S::kWhole) {
     write_rows_down(c, calls.wide, first * S::kStepInputs, count * S::kStepInputs, whole,
                     calls.whole_stride, powers, powers + kWholeRows);
@@ -227,12 +227,12 @@ void launch_calls(Context& context, WeightFormat format, std::span<const Call> e
   }
   const size_t partial_bytes =
       split_tiles > 0 ? static_cast<size_t>(blocks) * S::kPartialFloats * sizeof(float) : 0;
-  size_t shared_bytes = S::kRingBytes;
+  size_t shared_bytes = static_cast<size_t>(stages_of(context.capability())) * S::kStageBytes;
   if constexpr (S::kWhole) {
     calls.partials = static_cast<float*>(context.scratch(std::max(partial_bytes, size_t{1})));
     calls.whole_stride = static_cast<int32_t>(steps_most) * S::kStepInputs + S::kRowPad;
-    shared_bytes +=
-        kWholeRows * (calls.whole_stride * sizeof(F16) + sizeof(float)) + kWarps * sizeof(float);
+    shared_bytes += static_cast<size_t>(each.front().rows * calls.whole_stride) * sizeof(F16) +
+                    (kWholeRows + kWarps) * sizeof(float);
   } else {
     calls.partials = reinterpret_cast<float*>(
         narrow_rows(context, DType::kF16, {narrow, each.size()}, partial_bytes));

@@ -12,7 +12,13 @@ namespace trireme::cuda::few_rows {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kWarpRows = 32;  // of w: two fragments of 16
-constexpr int kStages = 4;     // a power of two
+// Of the ring, a power of two. Where memory is faster there is more shared memory as well.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kStages = 2;
+#else
+constexpr int kStages = 4;
+#endif
+inline int stages_of(int capability) { return capability < 90 ? 2 : 4; }
 constexpr int64_t kPartInputsLeast = 256;
 // What each block writes down for itself: at most so many rows, and numbers of f16.
 constexpr int64_t kWholeRows = 2, kWholeNumbers = 16384;
@@ -56,7 +62,6 @@ struct Shape {
   static constexpr int kRowStride = kStepInputs + kRowPad;  // of x in the ring, in numbers
   static constexpr int kRowsBytes = kWhole ? 0 : 8 * kTiles * kRowStride * 2;
   static constexpr int kStageBytes = kWarps * kWarpBytes + kRowsBytes;
-  static constexpr int kRingBytes = kStages * kStageBytes;
   static constexpr int kPartialFloats = kColumns * kTiles * 2 * kWarpSize * 4;
 };
 
