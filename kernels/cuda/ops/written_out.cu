@@ -129,7 +129,9 @@ size_t aligned_bytes(int64_t bytes) { return static_cast<size_t>(bytes + 255) / 
 
 // Outputs of a slice: as many as fit, in whole tiles of a product.
 int64_t slice_outputs(const Call& c, int64_t slice_bytes) {
-  const int64_t fit = slice_bytes / (weight_stride(c.inputs) * int64_t{sizeof(F16)}) / 128 * 128;
+  const int64_t fit = slice_bytes /
+                      (std::max(weight_stride(c.inputs), int64_t{1}) * int64_t{sizeof(F16)}) / 128 *
+                      128;
   return std::min(std::max(fit, int64_t{128}), c.outputs);
 }
 
