@@ -95,12 +95,16 @@ class CublasGemm final : public Gemm {
     Layout w(type, p.inputs, p.outputs, p.w_stride), x(type, p.inputs, p.rows, p.x_stride);
     Layout y(CUDA_R_32F, p.outputs, p.rows, p.y_stride);
     if (!product.ok() || !w.ok() || !x.ok() || !y.ok()) return false;
-    const std::optional<cublasLtMatmulAlgo_t>& algorithm = choose(p, product, w, x, y);
+    std::optional<cublasLtMatmulAlgo_t>& algorithm = choose(p, product, w, x, y);
     if (!algorithm) return false;
     const float one = 1.0f, zero = 0.0f;
     const cublasStatus_t status = cublasLtMatmul(
         handle_, product.get(), &one, p.w, w.get(), p.x, x.get(), &zero, p.y, y.get(), p.y, y.get(),
         &*algorithm, workspace_, kWorkspaceBytes, context.stream());
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {  // after all
+      algorithm.reset();
+      return false;
+    }
     if (status != CUBLAS_STATUS_SUCCESS) {
       context.note(
           unavailable(fmt::format("cuBLAS failed to multiply [{}, {}] by [{}, {}]: {}", p.rows,
@@ -113,8 +117,8 @@ class CublasGemm final : public Gemm {
   using Key = std::array<int64_t, 10>;
 
   // Asking the heuristics takes tens of microseconds: once for each shape.
-  const std::optional<cublasLtMatmulAlgo_t>& choose(const Product& p, Descriptor& product,
-                                                    Layout& w, Layout& x, Layout& y) {
+  std::optional<cublasLtMatmulAlgo_t>& choose(const Product& p, Descriptor& product, Layout& w,
+                                              Layout& x, Layout& y) {
     const Key key{static_cast<int64_t>(p.type),
                   p.rows,
                   p.inputs,

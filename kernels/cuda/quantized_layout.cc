@@ -11,15 +11,14 @@ namespace {
 constexpr int kUnitWords = kUnitInputs / 4;
 
 // 64 inputs, four a word, in the order of a chunk: words change places as in a transposed 4 x 4,
-// and the two middle bytes of each.
-void order(const uint8_t* codes, uint32_t* to) {
+// and the two middle bytes of each. to[i] = (its word ^ flip) << shift, beside what is there.
+void order(const uint8_t* codes, uint32_t flip, int shift, uint32_t* to) {
   uint32_t words[kUnitWords];
   std::memcpy(words, codes, sizeof words);
-  for (int j = 0; j < 4; ++j) {
-    for (int t = 0; t < 4; ++t) {
-      const uint32_t w = words[4 * j + t];
-      to[4 * t + j] = (w & 0xff0000ffu) | (w & 0xff00u) << 8 | (w >> 8 & 0xff00u);
-    }
+  for (uint32_t& w : words)
+    w = ((w & 0xff0000ffu) | (w & 0xff00u) << 8 | (w >> 8 & 0xff00u)) ^ flip;
+  for (int t = 0; t < 4; ++t) {
+    for (int j = 0; j < 4; ++j) to[4 * t + j] |= words[4 * j + t] << shift;
   }
 }
 
@@ -27,25 +26,21 @@ void order(const uint8_t* codes, uint32_t* to) {
 
 void pack_codes(const QuantizedLayout& layout, const uint8_t* codes, uint8_t* to) {
   static_assert(std::endian::native == std::endian::little);
-  const WeightType type = layout.format.type;
+  const uint32_t flip = layout.format.type == WeightType::kInt8 ? 0x80808080u : 0;
   const int64_t units = layout.chunk_inputs() / kUnitInputs;
   for (int64_t first = 0; first < layout.cols; first += layout.chunk_inputs(), to += kChunkBytes) {
-    uint32_t words[2][kUnitWords] = {};
+    uint32_t words[kUnitWords] = {};
     for (int64_t u = 0; u < units; ++u) {
       const int64_t at = first + u * kUnitInputs;
       if (at + kUnitInputs <= layout.cols) {
-        order(codes + at, words[u]);
+        order(codes + at, flip, static_cast<int>(4 * u), words);
       } else if (at < layout.cols) {
         uint8_t rest[kUnitInputs] = {};
         std::memcpy(rest, codes + at, static_cast<size_t>(layout.cols - at));
-        order(rest, words[u]);
+        order(rest, flip, static_cast<int>(4 * u), words);
       }
     }
-    for (int i = 0; i < kUnitWords; ++i) {
-      if (type == WeightType::kInt4) words[0][i] |= words[1][i] << 4;
-      if (type == WeightType::kInt8) words[0][i] ^= 0x80808080u;
-    }
-    std::memcpy(to, words[0], kChunkBytes);
+    std::memcpy(to, words, kChunkBytes);
   }
 }
 

@@ -100,7 +100,10 @@ QuantizedPlan quantized_products() {
 }
 
 ModelPlan whole_model(const std::string& name, std::optional<WeightFormat> weights) {
-  if (weights) return {name, {8192}, {1024}, {1, 16, 64}, 0, 0.3, weights};
+  if (weights) {
+    const int64_t prefill = weights->type == WeightType::kFp8 ? 8192 : 1024;
+    return {name, {prefill}, {1024}, {1, 16, 64}, 0, 0.3, weights};
+  }
   return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, std::nullopt};
 }
 

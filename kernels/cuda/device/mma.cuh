@@ -46,12 +46,11 @@ __device__ __forceinline__ void load_matrices_transposed(const void* row, unsign
 // 16 bytes, both addresses aligned to 16; zeros, and nothing is read, where `read` is false. What
 // is copied may be looked at by this thread after copies_wait, by others after a barrier as well.
 __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from_global, bool read);
-// The same, of what is read in order and once: asks the L2 cache for the 256 bytes around, so that
-// memory is read in long pieces though copies of many rows alternate.
-__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
-                                                    bool read);
+// The same, always, of what is read in order and once: asks the L2 cache for the 256 bytes around,
+// so that memory is read in long pieces though copies of many rows alternate.
+__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global);
 // 4 bytes, aligned to 4.
-__device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global, bool read);
+__device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global);
 // Ends a group of copies, perhaps an empty one.
 __device__ __forceinline__ void copies_commit();
 // Waits until all groups of this thread but the newest `kPending` have arrived.
@@ -114,16 +113,15 @@ __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from_
                "l"(__cvta_generic_to_global(from_global)), "r"(read ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
-                                                    bool read) {
+__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global) {
   asm volatile(
-      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)),
-      "l"(__cvta_generic_to_global(from_global)), "r"(read ? 16 : 0)
+      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(shared_address(to_shared)),
+      "l"(__cvta_generic_to_global(from_global))
       : "memory");
 }
-__device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global, bool read) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to_shared)),
-               "l"(__cvta_generic_to_global(from_global)), "r"(read ? 4 : 0)
+__device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to_shared)),
+               "l"(__cvta_generic_to_global(from_global))
                : "memory");
 }
 __device__ __forceinline__ void copies_commit() {
@@ -159,11 +157,11 @@ inline void load_matrices_transposed(const void* row, unsigned (&to)[4]) {
 inline void copy_16_bytes(void* to_shared, const void* from_global, bool read) {
   emulator::async_copy(to_shared, read ? from_global : nullptr, 16);
 }
-inline void copy_16_bytes_ahead(void* to_shared, const void* from_global, bool read) {
-  copy_16_bytes(to_shared, from_global, read);
+inline void copy_16_bytes_ahead(void* to_shared, const void* from_global) {
+  emulator::async_copy(to_shared, from_global, 16);
 }
-inline void copy_4_bytes(void* to_shared, const void* from_global, bool read) {
-  emulator::async_copy(to_shared, read ? from_global : nullptr, 4);
+inline void copy_4_bytes(void* to_shared, const void* from_global) {
+  emulator::async_copy(to_shared, from_global, 4);
 }
 inline void copies_commit() { emulator::async_commit(); }
 template <int kPending>

@@ -1,6 +1,8 @@
 // Codes of quantized weights as exact f16 numbers, two in a register, as tensor cores take them.
 //
-//   int4   0x6400 | code is 1024 + code (arXiv 2211.10017), less 1024 + zero
+//   int4   0x6400 | code is 1024 + code, and 0x6400 | code << 4 is 1024 + 16 code (Marlin, arXiv
+//          2408.11743; after arXiv 2211.10017): less 1024 + zero, or a sixteenth less 64 + zero,
+//          either is code - zero
 //   int8   0x6400 | code + 128 is 1152 + code, less 1152 + zero
 //   fp8    its bits, moved to where f16 has sign, exponent and fraction, are the number times 2^-8;
 //          those below the normal ones too
@@ -60,37 +62,68 @@ __device__ __forceinline__ float scale_of_word(unsigned word) {
   return __uint_as_float(word & ~0xffu);
 }
 
+#ifdef __CUDACC__
+
+// a & b | c, in one instruction.
+__device__ __forceinline__ unsigned and_or(unsigned a, unsigned b, unsigned c) {
+  unsigned bits;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(bits) : "r"(a), "r"(b), "r"(c));
+  return bits;
+}
 // Two f16 numbers at a time.
 __device__ __forceinline__ unsigned subtract_f16x2(unsigned a, unsigned b) {
-#ifdef __CUDACC__
   unsigned both;
   asm("sub.f16x2 %0, %1, %2;" : "=r"(both) : "r"(a), "r"(b));
   return both;
+}
+// a / 16 + b
+__device__ __forceinline__ unsigned sixteenth_plus_f16x2(unsigned a, unsigned b) {
+  unsigned both;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(both) : "r"(a), "r"(0x2c002c00u), "r"(b));
+  return both;
+}
+
 #else
-  const auto one = [](unsigned x, unsigned y) {
-    return unsigned{from_float<F16>(to_float(F16{static_cast<uint16_t>(x)}) -
-                                    to_float(F16{static_cast<uint16_t>(y)}))
+
+inline unsigned and_or(unsigned a, unsigned b, unsigned c) { return (a & b) | c; }
+template <class F>
+unsigned each_f16(unsigned a, unsigned b, F f) {
+  const auto one = [&](unsigned x, unsigned y) {
+    return unsigned{from_float<F16>(f(to_float(F16{static_cast<uint16_t>(x)}),
+                                      to_float(F16{static_cast<uint16_t>(y)})))
                         .bits};
   };
   return one(a & 0xffffu, b & 0xffffu) | one(a >> 16, b >> 16) << 16;
-#endif
+}
+inline unsigned subtract_f16x2(unsigned a, unsigned b) {
+  return each_f16(a, b, [](float x, float y) { return x - y; });
+}
+inline unsigned sixteenth_plus_f16x2(unsigned a, unsigned b) {
+  return each_f16(a, b, [](float x, float y) { return x / 16 + y; });
 }
 
-// What is subtracted from the codes of a group, in f16 and twice.
+#endif
+
+// What is subtracted from the codes of a group, in f16 and twice: in the lower half of a byte, and
+// in the upper one.
+struct Zeros {
+  unsigned low, high;
+};
 template <class Q>
-__device__ __forceinline__ unsigned zeros_of(unsigned word);
+__device__ __forceinline__ Zeros zeros_of(unsigned word);
 template <>
-__device__ __forceinline__ unsigned zeros_of<Int8>(unsigned word) {
+__device__ __forceinline__ Zeros zeros_of<Int8>(unsigned word) {
   const auto zero = static_cast<unsigned>(static_cast<int8_t>(word & 0xffu));
-  return 0x64806480u + zero * 0x00010001u;
+  return {0x64806480u + zero * 0x00010001u, 0};
 }
 template <>
-__device__ __forceinline__ unsigned zeros_of<Int4>(unsigned word) {
-  return 0x64006400u + (word & 0xffu) * 0x00010001u;
+__device__ __forceinline__ Zeros zeros_of<Int4>(unsigned word) {
+  const unsigned zero = word & 0xffu;
+  return {0x64006400u + zero * 0x00010001u, 0xd400d400u + zero * 0x00100010u};
 }
 template <>
-__device__ __forceinline__ unsigned zeros_of<Fp8>(unsigned) {
-  return 0;
+__device__ __forceinline__ Zeros zeros_of<Fp8>(unsigned) {
+  return {0, 0};
 }
 
 // Four inputs that follow each other.
@@ -100,9 +133,9 @@ struct Four {
 
 // Of word j of a thread's 16 bytes, inputs 16 j + 4 t + {0, 1, 2, 3} of unit `u` of the chunk.
 template <class Q>
-__device__ __forceinline__ Four four_of(unsigned word, int u, unsigned zeros);
+__device__ __forceinline__ Four four_of(unsigned word, int u, const Zeros& zeros);
 template <>
-__device__ __forceinline__ Four four_of<Int8>(unsigned word, int, unsigned zeros) {
+__device__ __forceinline__ Four four_of<Int8>(unsigned word, int, const Zeros& zeros) {
 #ifdef __CUDACC__
   const unsigned even = __byte_perm(word, 0x64646464u, 0x4240);
   const unsigned odd = __byte_perm(word, 0x64646464u, 0x4341);
@@ -110,17 +143,22 @@ __device__ __forceinline__ Four four_of<Int8>(unsigned word, int, unsigned zeros
   const unsigned even = (word & 0x00ff00ffu) | 0x64006400u;
   const unsigned odd = (word >> 8 & 0x00ff00ffu) | 0x64006400u;
 #endif
-  return {subtract_f16x2(even, zeros), subtract_f16x2(odd, zeros)};
+  return {subtract_f16x2(even, zeros.low), subtract_f16x2(odd, zeros.low)};
 }
 template <>
-__device__ __forceinline__ Four four_of<Int4>(unsigned word, int u, unsigned zeros) {
-  return {subtract_f16x2((word >> 4 * u & 0x000f000fu) | 0x64006400u, zeros),
-          subtract_f16x2((word >> (4 * u + 8) & 0x000f000fu) | 0x64006400u, zeros)};
+__device__ __forceinline__ Four four_of<Int4>(unsigned word, int u, const Zeros& zeros) {
+  constexpr unsigned k1024 = 0x64006400u;
+  if (u == 0) {
+    return {subtract_f16x2(and_or(word, 0x000f000fu, k1024), zeros.low),
+            subtract_f16x2(and_or(word >> 8, 0x000f000fu, k1024), zeros.low)};
+  }
+  return {sixteenth_plus_f16x2(and_or(word, 0x00f000f0u, k1024), zeros.high),
+          sixteenth_plus_f16x2(and_or(word >> 8, 0x00f000f0u, k1024), zeros.high)};
 }
 template <>
-__device__ __forceinline__ Four four_of<Fp8>(unsigned word, int, unsigned) {
+__device__ __forceinline__ Four four_of<Fp8>(unsigned word, int, const Zeros&) {
   const auto two = [](unsigned bytes) {  // the upper byte of either half
-    return (bytes & 0x80008000u) | (bytes >> 1 & 0x3f803f80u);
+    return and_or(bytes, 0x80008000u, bytes >> 1 & 0x3f803f80u);
   };
   return {two(word << 8), two(word)};
 }

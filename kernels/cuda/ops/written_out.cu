@@ -34,7 +34,7 @@ struct Slice {
   F16* to;
   int64_t to_stride;
   int32_t rows, pieces;  // of 16 bytes of a row
-  int32_t shift;         // see quantized.cu
+  int32_t shift;         // see few_rows_warp.cuh
 };
 
 // A thread for each piece: 16 inputs of each unit, four at a time.
@@ -129,7 +129,9 @@ size_t aligned_bytes(int64_t bytes) { return static_cast<size_t>(bytes + 255) / 
 
 // Outputs of a slice: as many as fit, in whole tiles of a product.
 int64_t slice_outputs(const Call& c, int64_t slice_bytes) {
-  const int64_t fit = slice_bytes / (weight_stride(c.inputs) * int64_t{sizeof(F16)}) / 128 * 128;
+  const int64_t fit = slice_bytes /
+                      (std::max(weight_stride(c.inputs), int64_t{1}) * int64_t{sizeof(F16)}) / 128 *
+                      128;
   return std::min(std::max(fit, int64_t{128}), c.outputs);
 }
 

@@ -1,0 +1,277 @@
+// What a warp does in few_rows.cuh: its share of the work, its copies, its products.
+#pragma once
+
+#include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/device/product.cuh"
+#include "kernels/cuda/device/quantized.cuh"
+
+namespace trireme::cuda::few_rows {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kWarpRows = 32;  // of w: two fragments of 16
+// Of the ring, a power of two. Where memory is faster there is more shared memory as well.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kStages = 2;
+#else
+constexpr int kStages = 4;
+#endif
+inline int stages_of(int capability) { return capability < 90 ? 2 : 4; }
+constexpr int64_t kPartInputsLeast = 256;
+// What each block writes down for itself: at most so many rows, and numbers of f16.
+constexpr int64_t kWholeRows = 2, kWholeNumbers = 16384;
+
+// One call and its share of the grid.
+struct Few {
+  Call call;               // w: codes, w_stride: in bytes
+  const unsigned* scales;  // [groups][w_rows]
+  int32_t w_rows, groups, chunks;
+  int32_t shift;            // input >> shift is its group
+  const F16* rows;          // of x, written down; null: each block does it
+  int64_t rows_stride;      //
+  const float* row_powers;  // what products with them are multiplied by
+  int32_t parts;            // of the inputs; one: the sums are finished at once
+  int32_t first_block;      // block `parts * tile + part` of the call
+  int32_t first_tile;       // of the tiles that the second kernel finishes
+};
+struct Fews {
+  Few each[kCallsMax];
+  int32_t count;
+  int32_t whole_stride;  // of x's rows in shared memory
+  bool wide;             // x is read four numbers at a time
+  float* partials;       // of each block: [kColumns][kTiles][2][kWarpSize][4]
+};
+
+// kTiles: of 8 rows of x. kSlices: of the inputs, among the warps of a block. kSpan: inputs between
+// two looks at scales. kWhole: each block writes x down.
+template <class Q, int kTiles_, int kSlices_, int kSpan_, bool kWhole_>
+struct Shape {
+  using Codes = Q;
+  static constexpr int kTiles = kTiles_, kSlices = kSlices_, kSpan = kSpan_;
+  static constexpr bool kWhole = kWhole_;
+  static constexpr int kColumns = kWarps / kSlices;
+  static constexpr int kTile = kColumns * kWarpRows;            // rows of w of a block
+  static constexpr int kStageInputs = Q::kUnits * kUnitInputs;  // of a warp
+  static constexpr int kStepInputs = kSlices * kStageInputs;    // of a block
+  static constexpr int kSpans = kStageInputs / kSpan;
+  static constexpr int kCodeBytes = kWarpRows * kChunkBytes;
+  static constexpr int kWarpBytes = kCodeBytes + kSpans * kWarpRows * 4;
+  static constexpr int kRowPad = 16;                        // numbers
+  static constexpr int kRowStride = kStepInputs + kRowPad;  // of x in the ring, in numbers
+  static constexpr int kRowsBytes = kWhole ? 0 : 8 * kTiles * kRowStride * 2;
+  static constexpr int kStageBytes = kWarps * kWarpBytes + kRowsBytes;
+  static constexpr int kPartialFloats = kColumns * kTiles * 2 * kWarpSize * 4;
+};
+
+// Where a thread stands in its block.
+struct Place {
+  int column, slice;
+  int g, t;  // see mma.cuh
+};
+template <int kColumns>
+__device__ __forceinline__ Place place_of_thread() {
+  const int warp = warp_of_block(), lane = lane_of_warp();
+  return {warp % kColumns, warp / kColumns, lane / 4, lane % 4};
+}
+
+// The outputs of a fragment's rows: of both fragments of a warp where a gate and its value meet.
+__device__ __forceinline__ bool gated(const Call& c) { return c.epilogue == Epilogue::kSwiglu; }
+__device__ __forceinline__ int64_t output_of(const Call& c, int64_t tile, int columns, int column,
+                                             int m, int r) {
+  const int64_t warp = tile * columns + column;
+  return gated(c) ? warp * 16 + r : warp * kWarpRows + 16 * m + r;
+}
+
+// Stores what a thread holds of 8 rows of x.
+__device__ __forceinline__ void store_fragments(const Call& c, int64_t tile, int columns,
+                                                int tile_x, const Place& at,
+                                                const FragmentC (&sums)[2]) {
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    const int row = 8 * tile_x + 2 * at.t + e;
+    if (row >= c.rows) continue;
+    float* y = c.y + row * c.y_stride;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float values[2];
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        const int64_t output = output_of(c, tile, columns, at.column, m, at.g + 8 * h);
+        values[m] = sums[m].at[2 * h + e];
+        if (output >= c.outputs) continue;
+        if (c.bias != nullptr) values[m] += c.bias[output + (gated(c) ? m * c.outputs : 0)];
+        if (!gated(c)) {
+          y[output] = finished(c, values[m]);
+        } else if (m == 1) {
+          y[output] = swiglu(values[0], values[1]);
+        }
+      }
+    }
+  }
+}
+
+// What a thread copies of each step. Rows that w or x does not have are other rows again: nobody
+// looks at their sums.
+template <class S>
+struct Copies {
+  static constexpr int kPieces = S::kStepInputs / 8;      // of 16 bytes of a row of x
+  static constexpr int kRowsAtOnce = kThreads / kPieces;  // of x
+  static constexpr int kTimes = S::kWhole ? 0 : 8 * S::kTiles / kRowsAtOnce;
+  static_assert(kThreads % kPieces == 0);
+
+  const std::byte* codes;              // of the next chunk, in row 0
+  int piece_of_row[4];                 // rows 2 m + h of its fragments, from there, in 16 bytes
+  int scale_row;                       // whose scales it fetches
+  int chunk;                           // the next
+  const F16* x;                        // of the next step, in row 0
+  int k;                               // its input
+  int x_row[kTimes > 0 ? kTimes : 1];  // from there, in numbers
+
+  __device__ __forceinline__ Copies(const Few& f, const Place& at, int64_t tile, int64_t step) {
+    const Call& c = f.call;
+    const auto row_of = [&](int m, int r) {
+      const int64_t output = output_of(c, tile, S::kColumns, at.column, m, r);
+      const int64_t inside = output < c.outputs ? output : c.outputs - 1;
+      return static_cast<int>(inside + (gated(c) ? m * c.outputs : 0));
+    };
+    chunk = static_cast<int>(step) * S::kSlices + at.slice;
+    codes = static_cast<const std::byte*>(c.w) + int64_t{chunk} * kChunkBytes;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      piece_of_row[i] = row_of(i / 2, at.g + i % 2 * 8) * static_cast<int>(c.w_stride / 16) + at.t;
+    }
+    scale_row = row_of(lane_of_warp() / 16, lane_of_warp() % 16);
+    k = static_cast<int>(step) * S::kStepInputs + static_cast<int>(threadIdx.x % kPieces) * 8;
+    x = S::kWhole ? nullptr : f.rows + k;
+#pragma unroll
+    for (int i = 0; i < kTimes; ++i) {
+      const int row = i * kRowsAtOnce + static_cast<int>(threadIdx.x / kPieces);
+      const int last = static_cast<int>(c.rows) - 1;
+      x_row[i] = (row < last ? row : last) * static_cast<int>(f.rows_stride);
+    }
+  }
+
+  __device__ __forceinline__ void weights(const Few& f, std::byte* stage) {
+    if (chunk >= f.chunks) return;  // nor does anybody multiply by it
+    std::byte* to = stage + warp_of_block() * S::kWarpBytes + lane_of_warp() * 16;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      copy_16_bytes_ahead(to + i * kWarpSize * 16, codes + int64_t{piece_of_row[i]} * 16);
+    to = stage + warp_of_block() * S::kWarpBytes + S::kCodeBytes + lane_of_warp() * 4;
+#pragma unroll
+    for (int q = 0; q < S::kSpans; ++q) {
+      // A chunk's last inputs may be beyond the last group, where x is 0.
+      const int group = min((chunk * S::kStageInputs + q * S::kSpan) >> f.shift, f.groups - 1);
+      copy_4_bytes(to + q * kWarpRows * 4, f.scales + (int64_t{group} * f.w_rows + scale_row));
+    }
+    codes += S::kSlices * kChunkBytes;
+    chunk += S::kSlices;
+  }
+
+  __device__ __forceinline__ void rows(const Few& f, std::byte* stage) {
+    F16* to = reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes) +
+              static_cast<int>(threadIdx.x / kPieces) * S::kRowStride +
+              static_cast<int>(threadIdx.x % kPieces) * 8;
+#pragma unroll
+    for (int i = 0; i < kTimes; ++i)
+      copy_16_bytes(to + i * kRowsAtOnce * S::kRowStride, x + x_row[i], k < f.rows_stride);
+    x += S::kStepInputs;
+    k += S::kStepInputs;
+  }
+};
+
+// Writes rows of x, inputs [first, first + count), to shared memory as f16, and what products with
+// them are to be multiplied by. `partial`: a float for each warp.
+__device__ __forceinline__ void write_rows_down(const Call& c, bool wide, int64_t first, int count,
+                                                F16* to, int stride, float* powers,
+                                                float* partial) {
+  for (int row = 0; row < c.rows; ++row) {
+    const float* x = c.x + row * c.x_stride + first;
+    const int64_t inside = c.inputs - first;
+    const auto write = [&](float scale) {
+      float largest = 0.0f;
+      for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
+        Pack<float, 4> four;
+        if (wide && i + 4 <= inside) {
+          four = load<4>(x + i);
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) four.at[j] = i + j < inside ? x[i + j] : 0.0f;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) largest = fmaxf(largest, fabsf(four.at[j]));
+        store<2>(reinterpret_cast<unsigned*>(to + row * stride + i),
+                 Pack<unsigned, 2>{{pack<F16>(four.at[0] * scale, four.at[1] * scale),
+                                    pack<F16>(four.at[2] * scale, four.at[3] * scale)}});
+      }
+      return largest;
+    };
+    const float scale = scale_for_f16(block_max(write(1.0f), partial));
+    if (scale != 1.0f) write(scale);
+    if (threadIdx.x == 0) powers[row] = 1.0f / scale;
+  }
+}
+
+// sums[n][m] += a warp's chunk of w times its inputs of x, scaled. `x`: the thread's own first.
+template <class S>
+__device__ __forceinline__ void multiply_stage(const std::byte* warp_stage, const F16* x,
+                                               const Place& at, FragmentC (&sums)[S::kTiles][2]) {
+  using Q = typename S::Codes;
+  constexpr int kProducts = S::kSpan / 16;  // between two looks at scales
+  constexpr int kUnitSpans = kUnitInputs / S::kSpan;
+  // More would not fit into registers.
+  constexpr int kUnrolled = S::kTiles * kUnitSpans <= 2 || S::kTiles == 1 ? S::kSpans : 1;
+  const auto* own = reinterpret_cast<const unsigned*>(warp_stage) + lane_of_warp() * 4;
+  const auto* words = reinterpret_cast<const unsigned*>(warp_stage + S::kCodeBytes) + at.g;
+#pragma unroll kUnrolled
+  for (int q = 0; q < S::kSpans; ++q, words += kWarpRows, x += S::kSpan) {
+    FragmentA a[kProducts][2];
+    float scales[2][2];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const unsigned word = words[16 * m + 8 * h];
+        const Zeros zeros = zeros_of<Q>(word);
+        scales[m][h] = scale_of_word(word);
+        const Pack<unsigned, kProducts> codes =
+            load<kProducts>(own + (2 * m + h) * kWarpSize * 4 + q % kUnitSpans * kProducts);
+#pragma unroll
+        for (int p = 0; p < kProducts; ++p) {
+          const int unit = q / kUnitSpans;
+          const Four four = kUnrolled > 1 ? four_of<Q>(codes.at[p], unit, zeros)
+                                          : four_of<Q>(codes.at[p] >> 4 * unit, 0, zeros);
+          a[p][m].at[h] = four.first;
+          a[p][m].at[2 + h] = four.last;
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < S::kTiles; ++n) {
+      FragmentC sum[2] = {};
+#pragma unroll
+      for (int p = 0; p < kProducts; ++p) {
+        const Pack<unsigned, 2> b =
+            load<2>(reinterpret_cast<const unsigned*>(x + 8 * n * S::kRowStride + 16 * p));
+#pragma unroll
+        for (int m = 0; m < 2; ++m) multiply_add<F16>(a[p][m], {{b.at[0], b.at[1]}}, sum[m]);
+      }
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          sums[n][m].at[e] = fmaf(sum[m].at[e], scales[m][e / 2], sums[n][m].at[e]);
+      }
+    }
+  }
+}
+
+// Where fragment m of 8 rows of x, `n`, of a column lies among a block's sums.
+template <class S>
+__device__ __forceinline__ int fragment_at(int column, int n, int m) {
+  return (((column * S::kTiles + n) * 2 + m) * kWarpSize + lane_of_warp()) * 4;
+}
+
+}  // namespace trireme::cuda::few_rows
