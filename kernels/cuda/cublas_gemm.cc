@@ -91,7 +91,7 @@ class CublasGemm final : public Gemm {
   bool multiply(Context& context, const Product& p) override {
     const cudaDataType_t type = data_type(p.type);
     Descriptor product;
-    if (p.type == WeightType::kFp8) product.scale(p.w_scales, p.x_scales);
+    if (p.x_scales != nullptr) product.scale(p.w_scales, p.x_scales);
     Layout w(type, p.inputs, p.outputs, p.w_stride), x(type, p.inputs, p.rows, p.x_stride);
     Layout y(CUDA_R_32F, p.outputs, p.rows, p.y_stride);
     if (!product.ok() || !w.ok() || !x.ok() || !y.ok()) return false;
@@ -114,7 +114,7 @@ class CublasGemm final : public Gemm {
   }
 
  private:
-  using Key = std::array<int64_t, 10>;
+  using Key = std::array<int64_t, 11>;
 
   // Asking the heuristics takes tens of microseconds: once for each shape.
   std::optional<cublasLtMatmulAlgo_t>& choose(const Product& p, Descriptor& product, Layout& w,
@@ -128,7 +128,8 @@ class CublasGemm final : public Gemm {
                   p.y_stride,
                   alignment(p.w),
                   alignment(p.x),
-                  alignment(p.y)};
+                  alignment(p.y),
+                  p.x_scales != nullptr ? 1 : 0};
     if (const auto found = choices_.find(key); found != choices_.end()) return found->second;
     if (choices_.size() >= kChoicesMax) choices_.clear();
     return choices_[key] = ask(p, product, w, x, y);

@@ -21,7 +21,8 @@ struct Product {
   float* y = nullptr;
   int64_t y_stride = 0;
   int64_t rows = 0, inputs = 0, outputs = 0;
-  // kFp8: y[r][o] is multiplied by x_scales[r] * w_scales[o].
+  // kFp8 only: y[r][o] is multiplied by x_scales[r] * w_scales[o]. Both null: by nothing, which
+  // more devices have algorithms for.
   const float* x_scales = nullptr;
   const float* w_scales = nullptr;
 };

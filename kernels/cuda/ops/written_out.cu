@@ -205,12 +205,17 @@ size_t fp8_products(Context& context, Gemm& gemm, WeightFormat format, std::span
     p.x_stride = f.stride;
     p.w = f.call.w;
     p.w_stride = p.inputs = f.stride;  // in the order of codes, zeros beyond the last input
-    p.x_scales = f.scales;
     // A GroupScale word without a zero is its scale.
-    p.w_scales =
+    const auto* w_scales =
         reinterpret_cast<const float*>(part_of(f.call, layout_of(format, f.call).scales_at()));
-    if (aligned4(f.call.y, f.call.y_stride) && gemm.multiply(context, p)) {
+    p.x_scales = f.scales;
+    p.w_scales = w_scales;
+    const bool scaled = aligned4(f.call.y, f.call.y_stride) && gemm.multiply(context, p);
+    p.x_scales = p.w_scales = nullptr;
+    if (scaled) {
       done[count++].call = f.call;
+    } else if (aligned4(f.call.y, f.call.y_stride) && gemm.multiply(context, p)) {
+      done[count++] = {f.call, nullptr, 0, f.scales, w_scales};
     } else {
       calls[left++] = f.call;
     }

@@ -98,6 +98,19 @@ std::vector<float> fp8_rounded(std::vector<float> x, int64_t cols) {
   return x;
 }
 
+Call call_of(const Matrix& w, const Mat& x, const Mat& y) {
+  Call call{};
+  call.w = w.buffer.data();
+  call.x = static_cast<const float*>(x.view().data);
+  call.x_stride = x.view().row_stride;
+  call.y = static_cast<float*>(y.view().data);
+  call.y_stride = y.view().row_stride;
+  call.rows = x.rows();
+  call.inputs = w.cols;
+  call.outputs = w.rows;
+  return call;
+}
+
 class CudaQuantizedProducts : public testing::Test {
  protected:
   std::unique_ptr<Device> device_ = contract::make_device({"emulated", 1});
@@ -147,6 +160,35 @@ TEST_F(CudaQuantizedProducts, RowsBeyondF16) {
   }
 }
 
+// A library that has no algorithm for products with scales.
+class GemmWithoutScales final : public Gemm {
+ public:
+  bool multiply(Context& context, const Product& product) override {
+    return product.x_scales == nullptr && gemm_->multiply(context, product);
+  }
+
+ private:
+  std::unique_ptr<Gemm> gemm_ = make_gemm().take();
+};
+
+TEST_F(CudaQuantizedProducts, Fp8WithScalesAfterwards) {
+  Random random(44);
+  Result<Context> context = Context::make(0);
+  ASSERT_TRUE(context.ok());
+  GemmWithoutScales gemm;
+  const WeightFormat format{WeightType::kFp8, 0};
+  const QuantizedRows q = random_rows(random, 48, 72, format);
+  const Matrix w = matrix_of(q);
+  const Mat x = Mat::random(*device_, random, 5, 72);
+  Mat y(*device_, 5, 48);
+  const Call call = call_of(w, x, y);
+  ASSERT_TRUE(device_->synchronize().ok());
+  written_out_products(*context, gemm, format, {&call, 1});
+  ASSERT_EQ(cudaStreamSynchronize(context->stream()), cudaSuccess);
+  y.fetch();
+  expect_products(y.values(), products_of(fp8_rounded(x.values(), 72), q), kOfF32);
+}
+
 // Matrices that are written out in several slices, of groups and of whole rows.
 TEST_F(CudaQuantizedProducts, SlicesOfOutputs) {
   Random random(43);
@@ -159,15 +201,7 @@ TEST_F(CudaQuantizedProducts, SlicesOfOutputs) {
     const Matrix w = matrix_of(q);
     const Mat x = Mat::random(*device_, random, 3, 72);
     Mat y(*device_, 3, 300);
-    Call call{};
-    call.w = w.buffer.data();
-    call.x = static_cast<const float*>(x.view().data);
-    call.x_stride = 72;
-    call.y = static_cast<float*>(y.view().data);
-    call.y_stride = 300;
-    call.rows = 3;
-    call.inputs = 72;
-    call.outputs = 300;
+    const Call call = call_of(w, x, y);
     ASSERT_TRUE(device_->synchronize().ok());
     written_out_products(*context, *gemm, format, {&call, 1}, 128 * 72 * 2);
     ASSERT_EQ(cudaStreamSynchronize(context->stream()), cudaSuccess);
