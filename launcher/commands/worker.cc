@@ -109,6 +109,7 @@ Result<ModelFiles> open_model(const Deployment& deployment) {
   if (!spec.ok()) return spec.status();
   files.spec = spec.take();
   if (dummy) {
+    files.spec.quantized = nullptr;  // what is made up is plain
     Result<std::unique_ptr<Checkpoint>> checkpoint = make_dummy(deployment, files.spec);
     if (!checkpoint.ok()) return checkpoint.status();
     files.checkpoint = checkpoint.take();

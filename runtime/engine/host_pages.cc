@@ -7,7 +7,10 @@ Result<HostPages> HostPages::make(Device& device, uint64_t pinned_bytes) {
   const uint64_t count = pinned_bytes / kPageBytes;
   if (count == 0) return made;
   Result<Buffer> arena = device.allocate_pinned(count * kPageBytes);
-  if (!arena.ok()) return arena.status();
+  if (!arena.ok()) {
+    return Status(arena.status().code(),
+                  std::string(arena.status().message()) + "; lower engine.swap_space");
+  }
   made.arena_ = arena.take();
   for (uint64_t i = count; i-- > 0;)
     made.free_.push_back(static_cast<std::byte*>(made.arena_.data()) + i * kPageBytes);
