@@ -81,11 +81,8 @@ std::string report_text(const MachineReport& report) {
   }
   for (const GpuInfo& gpu : cuda.gpus) {
     line(fmt::format("gpu {}", gpu.ordinal),
-         fmt::format("{}, compute capability {}, {} multiprocessors, {}{}", gpu.name,
-                     capability(gpu), gpu.multiprocessors, format_size(gpu.memory_bytes),
-                     gpu.memory_bytes_free == 0  // not known: asking would begin to use the GPU
-                         ? ""
-                         : fmt::format(", {} free", format_size(gpu.memory_bytes_free))));
+         fmt::format("{}, compute capability {}, {} multiprocessors, {}", gpu.name, capability(gpu),
+                     gpu.multiprocessors, format_size(gpu.memory_bytes)));
   }
   line("auto", choice_text(report));
   return text;
@@ -99,8 +96,7 @@ Json report_json(const MachineReport& report) {
                               {"name", gpu.name},
                               {"compute_capability", capability(gpu)},
                               {"multiprocessors", gpu.multiprocessors},
-                              {"memory_bytes", gpu.memory_bytes},
-                              {"memory_bytes_free", gpu.memory_bytes_free}});
+                              {"memory_bytes", gpu.memory_bytes}});
   }
   JsonObject cuda{{"library", nullptr},
                   {"versions", nullptr},
