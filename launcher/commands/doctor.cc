@@ -21,6 +21,12 @@ std::string capability(const GpuInfo& gpu) {
   return fmt::format("{}.{}", gpu.capability_major, gpu.capability_minor);
 }
 
+// NCCL's version, or why there is none.
+std::string nccl_text(const NcclDoor& nccl) {
+  const Result<std::string> version = nccl.version();
+  return version.ok() ? *version : std::string(version.status().message());
+}
+
 }  // namespace
 
 DeviceMemory parse_meminfo(std::string_view text) {
@@ -77,7 +83,7 @@ std::string report_text(const MachineReport& report) {
     line("library", cuda.library->path);
     line("cuda", cuda.library->plugin->versions());
     if (const NcclDoor* nccl = nccl_door(*cuda.library); nccl != nullptr)
-      line("nccl", nccl->version());
+      line("nccl", nccl_text(*nccl));
   }
   for (const GpuInfo& gpu : cuda.gpus) {
     line(fmt::format("gpu {}", gpu.ordinal),
@@ -107,7 +113,7 @@ Json report_json(const MachineReport& report) {
     cuda["library"] = found.library->path;
     cuda["versions"] = found.library->plugin->versions();
     if (const NcclDoor* nccl = nccl_door(*found.library); nccl != nullptr)
-      cuda["nccl"] = nccl->version();
+      cuda["nccl"] = nccl_text(*nccl);
   }
   if (!found.problem.ok()) cuda["problem"] = found.problem.message();
   return JsonObject{{"version", report.version},
