@@ -1,21 +1,19 @@
 #include "comm/nccl/door.h"
 
-#include <fmt/format.h>
-
 namespace trireme {
 namespace {
 
-// Where a CUDA toolkit puts it, after the system's own places.
+// Where a CUDA toolkit puts it, which the system's own places need not know.
 const std::string kPlaces[] = {"/usr/local/cuda/lib64/libnccl.so.2"};
 
 class Door final : public NcclDoor {
  public:
-  std::string version() const override {
+  Result<std::string> version() const override {
     const Result<NcclApi>& api = library();
-    if (!api.ok()) return api.status().message();
+    if (!api.ok()) return api.status();
     int number = 0;
     (void)api->get_version(&number);
-    return fmt::format("NCCL {}.{}.{}", number / 10000, number / 100 % 100, number % 100);
+    return "NCCL " + nccl_version_text(number);
   }
 
   Result<DeviceCommunicator> make(std::unique_ptr<Communicator> control, Device& device,

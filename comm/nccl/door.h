@@ -17,8 +17,9 @@ class NcclDoor {
  public:
   virtual ~NcclDoor() = default;
 
-  // "NCCL 2.28.9", or why there is none: one sentence. Looks for the library the first time.
-  virtual std::string version() const = 0;
+  // "NCCL 2.28.9". Looks for the library the first time. kUnavailable: why there is none, one
+  // sentence.
+  virtual Result<std::string> version() const = 0;
 
   // As make_device_communicator() says, with whatever NCCL this host has. One NCCL for a process.
   virtual Result<DeviceCommunicator> make(std::unique_ptr<Communicator> control, Device& device,

@@ -21,6 +21,12 @@ std::string capability(const GpuInfo& gpu) {
   return fmt::format("{}.{}", gpu.capability_major, gpu.capability_minor);
 }
 
+// NCCL's version, or why there is none.
+std::string nccl_text(const NcclDoor& nccl) {
+  const Result<std::string> version = nccl.version();
+  return version.ok() ? *version : std::string(version.status().message());
+}
+
 }  // namespace
 
 DeviceMemory parse_meminfo(std::string_view text) {
@@ -77,15 +83,12 @@ std::string report_text(const MachineReport& report) {
     line("library", cuda.library->path);
     line("cuda", cuda.library->plugin->versions());
     if (const NcclDoor* nccl = nccl_door(*cuda.library); nccl != nullptr)
-      line("nccl", nccl->version());
+      line("nccl", nccl_text(*nccl));
   }
   for (const GpuInfo& gpu : cuda.gpus) {
     line(fmt::format("gpu {}", gpu.ordinal),
-         fmt::format("{}, compute capability {}, {} multiprocessors, {}{}", gpu.name,
-                     capability(gpu), gpu.multiprocessors, format_size(gpu.memory_bytes),
-                     gpu.memory_bytes_free == 0  // not known: asking would begin to use the GPU
-                         ? ""
-                         : fmt::format(", {} free", format_size(gpu.memory_bytes_free))));
+         fmt::format("{}, compute capability {}, {} multiprocessors, {}", gpu.name, capability(gpu),
+                     gpu.multiprocessors, format_size(gpu.memory_bytes)));
   }
   line("auto", choice_text(report));
   return text;
@@ -99,8 +102,7 @@ Json report_json(const MachineReport& report) {
                               {"name", gpu.name},
                               {"compute_capability", capability(gpu)},
                               {"multiprocessors", gpu.multiprocessors},
-                              {"memory_bytes", gpu.memory_bytes},
-                              {"memory_bytes_free", gpu.memory_bytes_free}});
+                              {"memory_bytes", gpu.memory_bytes}});
   }
   JsonObject cuda{{"library", nullptr},
                   {"versions", nullptr},
@@ -111,7 +113,7 @@ Json report_json(const MachineReport& report) {
     cuda["library"] = found.library->path;
     cuda["versions"] = found.library->plugin->versions();
     if (const NcclDoor* nccl = nccl_door(*found.library); nccl != nullptr)
-      cuda["nccl"] = nccl->version();
+      cuda["nccl"] = nccl_text(*nccl);
   }
   if (!found.problem.ok()) cuda["problem"] = found.problem.message();
   return JsonObject{{"version", report.version},

@@ -60,9 +60,11 @@ void print_banner(const Deployment& deployment, const Worker& worker, const Engi
   print_message(fmt::format("cache     {} per rank: {} blocks, prefix caching {}",
                             format_size(bytes), blocks, info.prefix_caching ? "on" : "off"));
   const std::string url = front.api_url();
-  if (front.open() && !is_loopback(deployment.gateway.host))
-    print_message("warning: open to everybody who reaches " + url +
-                  ": give --api-keys-file, or --host 127.0.0.1");
+  if (front.open()) {
+    for (const std::string& warning :
+         warnings_of_open_addresses(deployment, url, front.admin_url()))
+      print_message(warning);
+  }
   print_message("serving   " + url);
   if (!front.admin_url().empty())
     print_message("admin     " + front.admin_url() + "/ shows how it fares");

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include "kernels/base/json.h"
 #include "runtime/config/generation_config.h"
+#include "runtime/gateway/http/auth.h"
 #include "runtime/model/stage_plan.h"
 
 namespace trireme {
@@ -84,6 +87,20 @@ HttpServerOptions http_options(const GatewayDeployment& gateway) {
   options.write_timeout = std::chrono::milliseconds(gateway.write_timeout_ms);
   options.cors_origins = gateway.cors_origins;
   return options;
+}
+
+std::vector<std::string> warnings_of_open_addresses(const Deployment& deployment,
+                                                    std::string_view api_url,
+                                                    std::string_view admin_url) {
+  std::vector<std::string> warnings;
+  const auto warn = [&](std::string_view url, std::string_view loopback) {
+    warnings.push_back(fmt::format(
+        "warning: open to everybody who reaches {}: give --api-keys-file, or {}", url, loopback));
+  };
+  if (!is_loopback(deployment.gateway.host)) warn(api_url, "--host 127.0.0.1");
+  if (!admin_url.empty() && !is_loopback(deployment.admin.host))
+    warn(admin_url, "--set admin.host=127.0.0.1");
+  return warnings;
 }
 
 GatewayOptions gateway_options(const Deployment& deployment) {

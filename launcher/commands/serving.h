@@ -2,6 +2,10 @@
 // Pure, but for the one file that with_generation_config reads.
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "runtime/config/deployment.h"
 #include "runtime/engine/engine.h"
 #include "runtime/gateway/gateway.h"
@@ -28,6 +32,12 @@ ServingOptions serving_options(const EngineOptions& engine, const ModelSpec& spe
 BlockCacheOptions cache_options(const EngineOptions& engine, std::string fingerprint);
 HttpServerOptions http_options(const GatewayDeployment& gateway);
 GatewayOptions gateway_options(const Deployment& deployment);
+
+// Of a server that asks nobody for a key: a sentence for each address that others than this machine
+// may reach. `admin_url`: "" where there is none.
+std::vector<std::string> warnings_of_open_addresses(const Deployment& deployment,
+                                                    std::string_view api_url,
+                                                    std::string_view admin_url);
 
 // `deployment` with the sampling of the model's generation_config.json, if there is one and
 // model.generation_config wants it, where the user said nothing.

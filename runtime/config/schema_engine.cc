@@ -49,10 +49,10 @@ std::vector<ConfigKey> engine_keys() {
   using E = EngineOptions;
   return {
       key("engine.device",
-          choice<E, DeviceKind>(s, &E::device,
-                                {{"auto", DeviceKind::kAuto},
-                                 {"cpu", DeviceKind::kCpu},
-                                 {"cuda", DeviceKind::kCuda}}),
+          choice<E, DeviceKind>(
+              s, &E::device,
+              {{"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}},
+              {{"gpu", "cuda"}}),
           "auto",
           "where the ranks compute: cuda = each on a GPU; auto = cuda where all have one, else "
           "cpu"),

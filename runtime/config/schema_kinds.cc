@@ -1,15 +1,21 @@
 #include "runtime/config/schema_kinds.h"
 
+#include <algorithm>
+
 #include "runtime/config/nearest.h"
 
 namespace trireme::schema {
 
-Result<size_t> read_choice(const ConfigNode& node, const std::vector<std::string_view>& words) {
+Result<size_t> read_choice(const ConfigNode& node, const std::vector<std::string_view>& words,
+                           const OtherWords& others) {
   for (size_t i = 0; i < words.size(); ++i) {
     if (node.kind == ConfigNode::Kind::kScalar && node.text == words[i]) return i;
   }
+  const auto other = std::find_if(others.begin(), others.end(),
+                                  [&](const auto& pair) { return pair.first == node.text; });
+  const std::string_view meant = other == others.end() ? node.text : other->second;
   return node.error(fmt::format("expected one of {}, found {}{}", fmt::join(words, ", "),
-                                node.describe(), did_you_mean(node.text, words)));
+                                node.describe(), did_you_mean(meant, words)));
 }
 
 std::string choice_json(const std::vector<std::string_view>& words) {

@@ -150,14 +150,19 @@ Kind text(Section Deployment::*section, Field Section::*member) {
   return field(section, member, "string", R"({"type": "string"})", read_string, write);
 }
 
+// What others call a choice, and the choice: not read, but told in "did you mean".
+using OtherWords = std::vector<std::pair<std::string_view, std::string_view>>;
+
 // Which of the words the node says.
-Result<size_t> read_choice(const ConfigNode& node, const std::vector<std::string_view>& words);
+Result<size_t> read_choice(const ConfigNode& node, const std::vector<std::string_view>& words,
+                           const OtherWords& others);
 std::string choice_json(const std::vector<std::string_view>& words);
 
 // One of a few words; each stands for a value of the field.
 template <class Section, class Field>
 Kind choice(Section Deployment::*section, Field Section::*member,
-            std::initializer_list<std::pair<std::string_view, Field>> list) {
+            std::initializer_list<std::pair<std::string_view, Field>> list,
+            OtherWords others = {}) {
   std::vector<std::string_view> words;
   std::vector<Field> values;
   for (const auto& [word, value] : list) {
@@ -165,7 +170,7 @@ Kind choice(Section Deployment::*section, Field Section::*member,
     values.push_back(value);
   }
   const auto read = [=](const ConfigNode& node) -> Result<Field> {
-    const Result<size_t> at = read_choice(node, words);
+    const Result<size_t> at = read_choice(node, words, others);
     if (!at.ok()) return at.status();
     return values[*at];
   };

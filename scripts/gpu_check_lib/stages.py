@@ -12,7 +12,7 @@ BUILD_OF_KIT = "build/gpu_bare"
 MODELS = ("llama-3-8b", "rwkv7-7.2b", "llama-2-7b", "yoco-3b", "llama-1.1b")
 QUANTIZED = ("int4:64", "fp8", "int8:128")  # weights of the first model
 CUDA_TARGETS = ("trireme_cuda", "bench_cuda_ceilings")
-TARGETS = CUDA_TARGETS + ("ops_contract_test", "golden_test", "bench_device")
+TARGETS = CUDA_TARGETS + ("ops_contract_test", "golden_test", "bench_device", "contract_comm_test")
 
 
 # What compute-sanitizer begins a finding with.
@@ -88,10 +88,10 @@ def build(context):
     return f"{context.kit or 'the packages of the system'}, {facts['cublaslt']}"
 
 
-def _tests(context, program, only, what):
+def _tests(context, program, only, what, env=None):
     """Runs a GoogleTest program. Says how many passed; Failure names those that did not."""
     context.need_gpu()
-    ended = context.run([context.program(program), f"--gtest_filter={only}", "--gtest_color=no"])
+    ended = context.run([context.program(program), f"--gtest_filter={only}", "--gtest_color=no"], env=env)
     passed = sum(line.startswith("[       OK ]") for line in ended.lines)
     failed = []
     for line in ended.lines:
@@ -130,9 +130,9 @@ def ceilings(context):
                      for c in context.report.figures("ceiling"))
 
 
-def _bench(context, arguments, seconds=None):
+def _bench(context, arguments, seconds=None, env=None):
     program = context.program("tests/bench/bench_device")
-    return context.run([program, "--device", "cuda", *arguments], seconds, on_json=context.report.add)
+    return context.run([program, "--device", "cuda", *arguments], seconds, on_json=context.report.add, env=env)
 
 
 def kernels(context):
@@ -222,14 +222,54 @@ def sanitizer(context):
     return "; ".join(notes)
 
 
-def nccl(context):
+def _need_nccl(context):
+    """Two GPUs and libnccl; returns how many GPUs, and what tells programs where libnccl is.
+
+    The programs are those that ctest runs over emulated GPUs and a NCCL of threads. Over GPUs and libnccl none of them
+    has run yet: not the contract, not a sharded model, not a recorded collective, not the figures. That sentence, and
+    the end of the first Skip, go when a report says otherwise.
+    """
     context.need_gpu()
     count = len(context.facts["gpus"])
     if count < 2:
-        raise Skip("it needs two GPUs, this machine has one")
-    if not context.facts["nccl"]:
+        raise Skip("it needs two GPUs, this machine has one; so far it has run only over emulated GPUs and a NCCL of threads")
+    library = context.facts["nccl"]
+    if not library:
         raise Skip("there is no libnccl, in CUDA's folder or in a Python package")
-    return _tests(context, "tests/contract/comm/contract_comm_test", "*nccl*:*Nccl*", "cases of the communicator contract")
+    folders = [os.path.dirname(library)] + [path for path in [os.environ.get("LD_LIBRARY_PATH")] if path]
+    return count, {"LD_LIBRARY_PATH": ":".join(folders)}
+
+
+def nccl(context):
+    """The communicator's contract at 1 to 4 ranks, recorded collectives among it."""
+    _, env = _need_nccl(context)
+    return _tests(context, "tests/contract/comm/contract_comm_test", "Gpus/NcclContract.*",
+                  "cases of the communicator contract", env)
+
+
+def nccl_models(context):
+    """Goldens on every mesh of two GPUs, and of three and four where they are there, beside the CPU."""
+    _, env = _need_nccl(context)
+    return _tests(context, "tests/golden/golden_test", "Gpus/NcclMesh.*", "comparisons of sharded models with the CPU", env)
+
+
+def nccl_speed(context):
+    """All-reduces by size, then decodes of the first model, on 2, 4 and 8 GPUs; on one where that is not known yet."""
+    count, env = _need_nccl(context)
+    counts = [n for n in (2, 4, 8) if n <= count]
+    alone = [f for f in context.report.figures("decode") if (f["model"], f["gpus"]) == (MODELS[0], 1)]
+    runs = [(n, ["all-reduce"]) for n in counts]
+    runs += [(n, ["model", MODELS[0]]) for n in ([] if alone else [1]) + counts]
+    wrong = []
+    for i, (gpus, arguments) in enumerate(runs):
+        seconds = context.runner.left() / (len(runs) - i)
+        ended = _bench(context, ["--gpus", str(gpus), *arguments, f"--seconds={max(1, seconds - 2):.0f}"], seconds, env)
+        if ended.code != 0:
+            wrong.append(f"{arguments[-1]} on {gpus} GPUs: {'its time was over' if ended.timed_out else ended.last()}")
+    if wrong:
+        raise Failure("; ".join(wrong))
+    decodes = [f for f in context.report.figures("decode") if f["gpus"] > 1]
+    return f"{len(context.report.figures('all_reduce'))} all-reduces, {len(decodes)} decodes on several GPUs"
 
 
 def rewrite_readme(context):

@@ -15,7 +15,7 @@ BIG = ("llama-3-8b", "llama-2-7b", "rwkv7-7.2b")
 def page(report):
     data = report.data
     parts = [f"# GPU check, {data['began']}", _environment(data["environment"]), _stages(data["stages"])]
-    for section in (_ceilings, _targets, _models, _memory, _kernels, _peers, _skips):
+    for section in (_ceilings, _targets, _models, _all_reduces, _memory, _kernels, _peers, _skips):
         text = section(report)
         if text:
             parts.append(text)
@@ -54,6 +54,7 @@ def share(report, figure, of):
     """What part of a ceiling a figure reaches, or None where the ceiling was not measured."""
     top = ceiling(report, "copy" if of == "bandwidth" else "matrix_bf16")
     done = figure.get("bytes" if of == "bandwidth" else "flops")
+    top = top and top * figure.get("gpus", 1)
     return done / figure["seconds"] / top if top and done and figure.get("seconds") else None
 
 
@@ -128,6 +129,17 @@ def _models(report):
     rows.sort(key=lambda row: row[0])
     head = ("model", "", "context", "tokens/s", "a step", "of bandwidth", "of matrix rate")
     return "## Models\n\n" + table(head, rows) if rows else ""
+
+
+def _all_reduces(report):
+    rows = []
+    for f in report.figures("all_reduce"):
+        # What each link carries, as nccl-tests reckon it: a ring sends 2 (n - 1) / n of the bytes on each.
+        carried = 2 * (f["gpus"] - 1) / f["gpus"] * f["bytes"] / f["recorded_seconds"]
+        rows.append((f["gpus"], f"{f['bytes'] / 1024:.0f} KiB", *(f"{1e6 * f[key]:.1f} us" for key in (
+            "alone_seconds", "seconds", "recorded_seconds")), f"{carried / 1e9:.1f} GB/s"))
+    head = ("GPUs", "size", "alone", "of many", "of a recorded step", "on each link")
+    return "## All-reduce\n\n" + table(head, rows) if rows else ""
 
 
 def _memory(report):

@@ -4,7 +4,14 @@
 //   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
 //   bench_device --device cpu|cuda model NAME [--weights int4:64|int8:128|fp8] [--seconds N]
 //                                                              a folder of tests/bench/models
-//   bench_device --device cpu|emulated --smoke                  both, small: shows that it runs
+//   bench_device --device cpu|emulated --smoke                  all of it, small: shows that it
+//   runs
+//
+// Over several GPUs with NCCL between them, or emulated ones:
+//
+//   bench_device --device cuda|emulated --gpus N all-reduce
+//   bench_device --device cuda|emulated --gpus N model NAME [--seconds N]
+//   bench_device --device emulated --gpus N --smoke
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -12,17 +19,23 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "comm/in_process/in_process.h"
 #include "kernels/cuda/cuda_device.h"
+#include "tests/bench/device/all_reduce_bench.h"
 #include "tests/bench/device/model_bench.h"
 #include "tests/bench/device/op_bench.h"
 #include "tests/support/cuda_gpu.h"
+#include "tests/support/nccl_gpus.h"
 
 namespace trireme::bench {
 namespace {
 
 struct Arguments {
   std::string device = "cpu";
-  std::string what;  // "ops", "quantized", "model", "smoke"
+  std::string what;  // "ops", "quantized", "model", "all-reduce", "smoke"
+  int gpus = 0;      // with NCCL between them; 0: one device, without
   std::string model;
   std::optional<WeightFormat> weights;
   double seconds = 1e9;
@@ -38,8 +51,9 @@ const std::map<std::string, WeightFormat> kFormats = {
 int usage() {
   std::fputs(
       "usage: bench_device --device cpu|cuda|emulated (ops | quantized | model NAME [--weights W] "
-      "| "
-      "--smoke) [--seconds N]\n",
+      "| --smoke) [--seconds N]\n"
+      "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
+      "[--seconds N]\n",
       stderr);
   return 2;
 }
@@ -53,11 +67,14 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       arguments.seconds = std::atof(words[i].c_str() + 10);
     } else if (words[i] == "--seconds" && more) {
       arguments.seconds = std::atof(words[++i].c_str());
-    } else if (words[i] == "--smoke" || words[i] == "ops" || words[i] == "quantized") {
+    } else if (words[i] == "--smoke" || words[i] == "ops" || words[i] == "quantized" ||
+               words[i] == "all-reduce") {
       arguments.what = words[i] == "--smoke" ? "smoke" : words[i];
     } else if (words[i] == "model" && more) {
       arguments.what = "model";
       arguments.model = words[++i];
+    } else if (words[i] == "--gpus" && more) {
+      arguments.gpus = std::atoi(words[++i].c_str());
     } else if (words[i] == "--weights" && more) {
       const auto found = kFormats.find(words[++i]);
       if (found == kFormats.end()) return false;
@@ -66,6 +83,11 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       return false;
     }
   }
+  const bool together = arguments.what == "all-reduce" || arguments.gpus > 0;
+  if (together && (arguments.device == "cpu" || arguments.weights || arguments.what == "ops" ||
+                   arguments.what == "quantized"))
+    return false;
+  if (arguments.gpus < (arguments.what == "all-reduce" ? 2 : 0)) return false;
   return !arguments.what.empty() && arguments.seconds > 0 &&
          (arguments.device == "cpu" || arguments.device == "cuda" ||
           arguments.device == "emulated");
@@ -99,12 +121,38 @@ QuantizedPlan quantized_products() {
   return plan;
 }
 
+AllReducePlan all_reduces() {
+  AllReducePlan plan;
+  for (int64_t kilobytes = 8; kilobytes <= 64 << 10; kilobytes *= 2)
+    plan.bytes.push_back(kilobytes << 10);
+  return plan;
+}
+
+// What changes with the number of GPUs: decodes, which have an all-reduce after each sublayer.
+ModelPlan sharded_model(const std::string& name) {
+  return {name, {1024}, {1024}, {1, 64, 16}, 0, 0.4, std::nullopt};
+}
+
 ModelPlan whole_model(const std::string& name, std::optional<WeightFormat> weights) {
   if (weights) {
     const int64_t prefill = weights->type == WeightType::kFp8 ? 8192 : 1024;
     return {name, {prefill}, {1024}, {1, 16, 64}, 0, 0.3, weights};
   }
   return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, std::nullopt};
+}
+
+Status run_model_alone(Device& device, const ModelPlan& plan, const Deadline& deadline) {
+  return run_model(*make_in_process_world(1)[0], device, plan, deadline);
+}
+
+Status run_model_sharded(test::NcclGpus& gpus, int count, const ModelPlan& plan,
+                         const Deadline& deadline) {
+  const auto answers = test::run_gpu_ranks(gpus, count, {}, [&](test::GpuRank& rank) {
+    return run_model(rank.world, rank.device, plan, deadline);
+  });
+  for (const Status& answer : answers)
+    if (!answer.ok()) return answer;
+  return Status::ok_status();
 }
 
 Status smoke(Device& device, const Deadline& deadline) {
@@ -118,7 +166,7 @@ Status smoke(Device& device, const Deadline& deadline) {
   for (const char* name : {"smoke-gqa", "smoke-rwkv7", "smoke-yoco"}) {
     ops.models.emplace_back(name);
     const ModelPlan model = {name, {70, 33}, {40, 100}, {1, 4, 3}, uint64_t{1} << 30, 1e-3, {}};
-    if (Status s = run_model(device, model, deadline); !s.ok()) return s;
+    if (Status s = run_model_alone(device, model, deadline); !s.ok()) return s;
   }
   QuantizedPlan quantized = quantized_products();
   quantized.model = "smoke-gqa";
@@ -129,25 +177,49 @@ Status smoke(Device& device, const Deadline& deadline) {
   if (Status s = run_quantized(device, quantized, deadline); !s.ok()) return s;
   for (const WeightFormat format : quantized.formats) {
     const ModelPlan model = {"smoke-gqa", {70}, {40}, {1, 4}, uint64_t{1} << 30, 1e-3, format};
-    if (Status s = run_model(device, model, deadline); !s.ok()) return s;
+    if (Status s = run_model_alone(device, model, deadline); !s.ok()) return s;
   }
   return run_ops(device, ops, deadline);
 }
 
-int run(const std::vector<std::string>& words) {
-  Arguments arguments;
-  if (!parse(words, arguments)) return usage();
-  const Deadline deadline(arguments.seconds);
+Status run_together(const Arguments& arguments, const Deadline& deadline) {
+  Result<std::unique_ptr<test::NcclGpus>> gpus =
+      arguments.device == "emulated" ? test::emulate_nccl_gpus() : test::find_nccl_gpus();
+  if (!gpus.ok()) return gpus.status();
+  const int count = arguments.gpus;
+  if (count > (*gpus)->count())
+    return invalid_argument(fmt::format("--gpus {}: this machine has {}", count, (*gpus)->count()));
+  if (arguments.what == "all-reduce") return run_all_reduce(**gpus, count, all_reduces());
+  if (arguments.what == "model")
+    return run_model_sharded(**gpus, count, sharded_model(arguments.model), deadline);
+  AllReducePlan small;
+  small.bytes = {8 << 10, 100'000};
+  small.calls = small.repetitions = 3;
+  if (Status s = run_all_reduce(**gpus, count, small); !s.ok()) return s;
+  const ModelPlan model = {"smoke-gqa", {33}, {40}, {1, 3}, uint64_t{1} << 30, 1e-3, {}};
+  return run_model_sharded(**gpus, count, model, deadline);
+}
+
+Status run_alone(const Arguments& arguments, const Deadline& deadline) {
   Result<std::unique_ptr<Device>> device = make_device(arguments.device);
   Status status = device.status();
   if (status.ok() && arguments.what == "ops") status = run_ops(**device, all_ops(), deadline);
   if (status.ok() && arguments.what == "quantized")
     status = run_quantized(**device, quantized_products(), deadline);
   if (status.ok() && arguments.what == "model")
-    status = run_model(**device, whole_model(arguments.model, arguments.weights), deadline);
+    status = run_model_alone(**device, whole_model(arguments.model, arguments.weights), deadline);
   if (status.ok() &&
       arguments.what == "smoke")  // nobody looks at its times: what ops require is checked
     status = smoke(*make_checked_device(device.take()), deadline);
+  return status;
+}
+
+int run(const std::vector<std::string>& words) {
+  Arguments arguments;
+  if (!parse(words, arguments)) return usage();
+  const Deadline deadline(arguments.seconds);
+  const Status status =
+      arguments.gpus > 0 ? run_together(arguments, deadline) : run_alone(arguments, deadline);
   if (status.ok()) return 0;
   std::fprintf(stderr, "bench_device: %s\n", std::string(status.message()).c_str());
   return 1;

@@ -1,6 +1,8 @@
 // The goldens on a CUDA device, and the CUDA device beside the CPU: emulated on any host for one
 // golden of each kind of state and attention (emulated threads are slow), on a GPU where there is
-// one for all. The Row law is not promised there, so that equality is within a tolerance:
+// one for all. And shards and stages on GPUs of their own with NCCL between them, where there are
+// two or more, or on emulated ones. The Row law is not promised there, so that equality is within a
+// tolerance:
 //
 //   fp32   2e-4 of logits with deviation 1: other orders of summing
 //   bf16   tensor cores round activations to the weights' format, about as much as the weights
@@ -116,8 +118,7 @@ struct Generated {
   std::string failure;    // of recording
 };
 
-Generated generate(const Golden& golden, const std::string& isa) {
-  RankOptions options = options_of(golden, isa, std::nullopt);
+Generated generate(const Golden& golden, RankOptions options) {
   options.tokens_max = 64;
   options.sequences_max = 4;
   std::vector<GenerateRequest> requests(5);
@@ -135,6 +136,7 @@ Generated generate(const Golden& golden, const std::string& isa) {
     generator_options.tokens_max = options.tokens_max;
     Generator generator(rank.executor, rank.world, rank.groups, requests, generator_options);
     if (Status s = generator.run([](size_t, int32_t) { return false; }); !s.ok()) return s;
+    if (rank.world.rank() != 0) return Status::ok_status();
     for (const GeneratedSequence& s : generator.results()) generated.tokens.push_back(s.tokens);
     if (const RecordedSteps* steps = rank.executor.recorded_steps(); steps != nullptr) {
       generated.replayed = steps->counts().replayed;
@@ -149,7 +151,60 @@ Generated generate(const Golden& golden, const std::string& isa) {
 // Prompts in chunks beside decodes, five requests in four places, recorded steps.
 TEST_P(CudaEqualsCpu, GreedyTokensOfRecordedSteps) {
   const Golden golden = read_golden(GetParam().golden);
-  const Generated cpu = generate(golden, ""), gpu = generate(golden, GetParam().isa);
+  const Generated cpu = generate(golden, options_of(golden, "", std::nullopt));
+  const Generated gpu = generate(golden, options_of(golden, GetParam().isa, std::nullopt));
+  EXPECT_EQ(gpu.tokens, cpu.tokens);
+  EXPECT_GT(gpu.replayed, 0u) << gpu.failure;
+}
+
+// ---- more than one GPU ----
+
+struct MeshCase {
+  std::string golden;
+  Mesh mesh;
+  bool emulated;
+};
+void PrintTo(const MeshCase& c, std::ostream* stream) {
+  *stream << c.golden << (c.emulated ? " emulated" : "") << " at tp " << c.mesh.shards << " pp "
+          << c.mesh.stages;
+}
+
+class NcclMesh : public testing::TestWithParam<MeshCase> {
+ protected:
+  void SetUp() override {
+    gpus_ = GetParam().emulated ? emulate_nccl_gpus() : find_nccl_gpus().take();
+  }
+  void TearDown() override { EXPECT_EQ(gpus_->complaints(), ""); }
+
+  RankOptions options(std::optional<DType> dtype) const {
+    RankOptions options = options_of(golden_, "", dtype);
+    options.mesh = GetParam().mesh;
+    options.gpus = gpus_.get();
+    return options;
+  }
+
+  const Golden golden_ = read_golden(GetParam().golden);
+  std::unique_ptr<NcclGpus> gpus_;
+};
+
+TEST_P(NcclMesh, LogitsEqualTheCpus) {
+  for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::kBF16)}) {
+    const std::vector<float> want = score(golden_, options_of(golden_, "", dtype));
+    const float rounding =
+        dtype ? std::max(kRoundings * max_difference(golden_, want), kRowRounding) : 0;
+    for (const uint32_t chunk : {0u, 7u}) {
+      // Rounding and chunks are CudaGolden's; here it is the ranks that are new, and they are slow.
+      if ((dtype || chunk == 0) && GetParam().emulated) continue;
+      EXPECT_LE(difference(score(golden_, options(dtype), chunk), want), rounding + kFloatTolerance)
+          << (dtype ? "bf16" : "fp32") << ", chunk " << chunk;
+    }
+  }
+}
+
+// Decode steps are recorded with the collectives in them.
+TEST_P(NcclMesh, GreedyTokensOfRecordedSteps) {
+  const Generated cpu = generate(golden_, options_of(golden_, "", std::nullopt));
+  const Generated gpu = generate(golden_, options(std::nullopt));
   EXPECT_EQ(gpu.tokens, cpu.tokens);
   EXPECT_GT(gpu.replayed, 0u) << gpu.failure;
 }
@@ -175,11 +230,40 @@ std::vector<Case> on_gpu() {
   return cases;
 }
 
+std::string mesh_case_name(const testing::TestParamInfo<MeshCase>& parameter) {
+  const auto& [golden, mesh, emulated] = parameter.param;
+  std::string name = golden;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + "_tp" + std::to_string(mesh.shards) + "_pp" + std::to_string(mesh.stages);
+}
+
+// Of more than one rank, at most as many as there are GPUs.
+std::vector<MeshCase> mesh_cases(const std::vector<std::string>& names, bool emulated, int gpus) {
+  std::vector<MeshCase> cases;
+  for (const std::string& name : names) {
+    for (const Mesh mesh : meshes_of(read_golden(name)))
+      if (mesh.size() > 1 && mesh.size() <= gpus) cases.push_back({name, mesh, emulated});
+  }
+  return cases;
+}
+
+std::vector<MeshCase> meshes_on_gpus() {
+  const auto gpus = find_nccl_gpus();
+  if (!gpus.ok()) return {};
+  return mesh_cases(golden_names(), false, (*gpus)->count());
+}
+
 INSTANTIATE_TEST_SUITE_P(Emulated, CudaGolden, testing::ValuesIn(emulated()), case_name);
 INSTANTIATE_TEST_SUITE_P(Emulated, CudaEqualsCpu, testing::Values(Case{"llama-tied", "emulated"}),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Gpu, CudaGolden, testing::ValuesIn(on_gpu()), case_name);
 INSTANTIATE_TEST_SUITE_P(Gpu, CudaEqualsCpu, testing::ValuesIn(on_gpu()), case_name);
+INSTANTIATE_TEST_SUITE_P(Emulated, NcclMesh,
+                         testing::ValuesIn(mesh_cases({"rwkv7-tiny", "yoco-swa-tiny"}, true, 2)),
+                         mesh_case_name);
+INSTANTIATE_TEST_SUITE_P(EmulatedFour, NcclMesh, testing::ValuesIn(mesh_cases({"qwen3"}, true, 4)),
+                         mesh_case_name);
+INSTANTIATE_TEST_SUITE_P(Gpus, NcclMesh, testing::ValuesIn(meshes_on_gpus()), mesh_case_name);
 
 }  // namespace
 }  // namespace trireme::test

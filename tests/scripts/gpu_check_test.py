@@ -146,6 +146,33 @@ class Stages(unittest.TestCase):
         context.runner.log.close()
 
 
+    def test_nccl_needs_two_gpus_and_its_library(self):
+        context = FakeContext(["[       OK ] Gpus/NcclContract.Holds/2_sums (3 ms)"], 0)
+        for gpus, library, part in ((1, "/lib/libnccl.so.2", "this machine has one"), (2, "", "there is no libnccl")):
+            context.facts = {"gpus": [{}] * gpus, "nccl": library}
+            for stage in (stages.nccl, stages.nccl_models, stages.nccl_speed):
+                with self.assertRaisesRegex(stages.Skip, part):
+                    stage(context)
+        context.facts = {"gpus": [{}] * 2, "nccl": "/lib/libnccl.so.2"}
+        self.assertEqual(stages.nccl(context), "1 cases of the communicator contract passed")
+
+    def test_the_speed_of_several_gpus_is_measured_beside_that_of_one(self):
+        ran = []
+        with tempfile.TemporaryDirectory() as folder:
+            context = FakeContext([], 0)
+            context.facts = {"gpus": [{}] * 4, "nccl": "/lib/libnccl.so.2"}
+            context.report = report.Report(folder)
+            context.runner = runner.Runner(os.devnull)
+            context.runner.box(60)
+            context.run = lambda command, *_arguments, **words: (ran.append((command[3:-1], words["env"])), context.ended)[1]
+            stages.nccl_speed(context)
+            context.runner.log.close()
+        self.assertEqual([command for command, _ in ran],
+                         [["--gpus", str(n), "all-reduce"] for n in (2, 4)]
+                         + [["--gpus", str(n), "model", "llama-3-8b"] for n in (1, 2, 4)])
+        self.assertTrue(ran[0][1]["LD_LIBRARY_PATH"].startswith("/lib"))
+
+
 def sample(folder):
     made = report.Report(folder)
     made.data["environment"] = {"gpus": [{"name": "GPU", "memory": "1 GiB", "capability": "9.0", "driver": "1"}]}
@@ -157,6 +184,10 @@ def sample(folder):
              "flops": 1.6e10, "tokens_per_second": 200, "device_seconds": 0.0048},
             {"kind": "prefill", "model": "llama-3-8b", "tokens": 8192, "seconds": 0.25, "flops": 1.4e14,
              "tokens_per_second": 32768},
+            {"kind": "decode", "model": "llama-3-8b, tp 2", "gpus": 2, "batch": 1, "context": 1024, "seconds": 0.0025,
+             "bytes": 1.6e10, "flops": 1.6e10, "tokens_per_second": 400},
+            {"kind": "all_reduce", "gpus": 4, "bytes": 1 << 20, "alone_seconds": 4e-5, "seconds": 3e-5,
+             "recorded_seconds": 1.5e-5},
             {"kind": "memory", "model": "llama-3-8b", "what": "weights", "predicted": 2**34, "used": 2**34 + 2**30},
             {"kind": "op", "model": "llama-3-8b", "op": "attend", "shape": "1 row", "context": 131072, "seconds": 1e-3,
              "bytes": 3.6e9},
@@ -179,7 +210,8 @@ class Tables(unittest.TestCase):
                 "step outside kernels: llama-3-8b, batch 1": ("4.0 %", False),
                 "against torch graph: decode, llama-3-8b, batch 1": ("0.80 x", False)})
             page = tables.page(made)
-            for part in ("16.00 GiB | 17.00 GiB | +6.2%", "| 4.00 TB/s |", "torch graph | llama-3-8b | decode | 1 | 250 | 200"):
+            for part in ("| 1024 KiB | 40.0 us | 30.0 us | 15.0 us | 104.9 GB/s |",
+                         "| llama-3-8b, tp 2 | decode, batch 1 | 1024 | 400 | 2.50 ms | 80 % |", "16.00 GiB | 17.00 GiB | +6.2%", "| 4.00 TB/s |", "torch graph | llama-3-8b | decode | 1 | 250 | 200"):
                 self.assertIn(part, page)
 
     def test_without_ceilings_nothing_is_claimed(self):

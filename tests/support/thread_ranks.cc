@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "comm/borrowed_communicator.h"
 #include "comm/in_process/in_process.h"
 #include "comm/staged/staged.h"
 #include "kernels/cuda/cuda_device.h"
@@ -13,7 +14,12 @@
 namespace trireme::test {
 namespace {
 
-Result<std::unique_ptr<Device>> make_device(const RankOptions& options) {
+Result<std::unique_ptr<Device>> make_device(const RankOptions& options, int rank) {
+  if (options.gpus != nullptr) {
+    Result<std::unique_ptr<Device>> device = options.gpus->make_device(rank);
+    if (!device.ok()) return device;
+    return make_checked_device(device.take());
+  }
   if (options.isa == "ref") return make_checked_device(make_ref_device());
   if (options.isa == "cuda") return make_checked_device(make_gpu_device());
   if (options.isa == "emulated") {
@@ -30,21 +36,27 @@ Result<std::unique_ptr<Device>> make_device(const RankOptions& options) {
   return make_checked_device(device.take());
 }
 
+// The world that takes the device's tensors; null where those are the host's.
+Result<std::unique_ptr<Communicator>> make_device_world(Communicator& world, Device& device,
+                                                        const RankOptions& options) {
+  if (device.place() == Place::kHost) return std::unique_ptr<Communicator>();
+  if (options.gpus == nullptr)
+    return make_staged_communicator(std::make_unique<BorrowedCommunicator>(world), device);
+  NcclOptions nccl;
+  nccl.ordinal = world.rank();
+  return options.gpus->make_world(std::make_unique<BorrowedCommunicator>(world), device, nccl);
+}
+
 Status run_rank(Communicator& world, const ModelSpec& spec, const std::string& path,
                 const RankOptions& options, const std::function<Status(Rank&)>& body) {
   // A checkpoint of its own: a rank gives a tensor's memory back when it has taken its slices.
   Result<std::unique_ptr<Checkpoint>> checkpoint = open_checkpoint(path);
   if (!checkpoint.ok()) return checkpoint.status();
-  Result<std::unique_ptr<Device>> device = make_device(options);
+  Result<std::unique_ptr<Device>> device = make_device(options, world.rank());
   if (!device.ok()) return device.status();
-  // Ranks whose tensors are not the host's meet by way of the host.
-  std::unique_ptr<Communicator> staged;
-  if ((*device)->place() != Place::kHost) {
-    auto all = world.split(0, world.rank());
-    if (!all.ok()) return all.status();
-    staged = make_staged_communicator(all.take(), **device);
-  }
-  Result<Groups> groups = make_groups(staged == nullptr ? world : *staged, options.mesh);
+  Result<std::unique_ptr<Communicator>> far = make_device_world(world, **device, options);
+  if (!far.ok()) return far.status();
+  Result<Groups> groups = make_groups(*far == nullptr ? world : **far, options.mesh);
   if (!groups.ok()) return groups.status();
   ModelLoad load;
   load.weights.choice = {options.dtype, options.quantization};

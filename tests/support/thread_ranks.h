@@ -10,6 +10,7 @@
 
 #include "runtime/engine/executor.h"
 #include "runtime/model/families/families.h"
+#include "tests/support/nccl_gpus.h"
 
 namespace trireme::test {
 
@@ -17,6 +18,9 @@ struct RankOptions {
   Mesh mesh;
   // Of the CPU device; "ref": the reference device; "emulated": an emulated GPU; "cuda": a GPU.
   std::string isa = "";
+  // Each rank has a GPU of its own here, with NCCL between them; `isa` is not asked. Null: devices
+  // that are not the host meet by way of the host.
+  NcclGpus* gpus = nullptr;
   int threads = 1;
   std::optional<DType> dtype, cache_dtype;
   std::optional<WeightType> quantization;

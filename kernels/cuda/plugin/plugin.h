@@ -16,7 +16,8 @@ struct GpuInfo {
   int ordinal = 0;   // as the CUDA runtime counts those this process may see
   std::string name;  // "NVIDIA H200"
   int capability_major = 0, capability_minor = 0;
-  uint64_t memory_bytes = 0, memory_bytes_free = 0;  // free: 0 where it was not asked for
+  // All of it. What is free is told by a Device: asking here would begin to use the GPU.
+  uint64_t memory_bytes = 0;
   int multiprocessors = 0;
 };
 

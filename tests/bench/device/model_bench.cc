@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include "comm/in_process/in_process.h"
 #include "kernels/base/random.h"
 #include "kernels/device_sampler.h"
 #include "runtime/engine/executor.h"
@@ -98,7 +97,8 @@ class Chooser final : public LogitsUser {
 };
 
 // What figures call a model.
-std::string label(const ModelPlan& plan) {
+std::string label(const ModelPlan& plan, int shards) {
+  if (shards > 1) return fmt::format("{}, tp {}", plan.name, shards);
   return plan.weights ? fmt::format("{}, {}", plan.name, weight_format_name(*plan.weights))
                       : plan.name;
 }
@@ -110,13 +110,14 @@ void print_skip(const std::string& model, const std::string& what, const std::st
 class ModelBench {
  public:
   // `quantizing` is `device`, or null.
-  ModelBench(Device& device, QuantizingDevice* quantizing, ModelSpec spec, const ModelPlan& plan,
-             const Deadline& deadline)
-      : device_(device),
+  ModelBench(Communicator& world, Device& device, QuantizingDevice* quantizing, ModelSpec spec,
+             const ModelPlan& plan, const Deadline& deadline)
+      : world_(world),
+        device_(device),
         quantizing_(quantizing),
         plan_(plan),
         deadline_(deadline),
-        name_(label(plan)),
+        name_(label(plan, world.size())),
         spec_(std::move(spec)) {}
 
   Status run() {
@@ -136,16 +137,17 @@ class ModelBench {
 
  private:
   Status load() {
-    world_ = make_in_process_world(1);
-    Result<Groups> groups = make_groups(*world_[0], {1, 1});
+    Result<Groups> groups = make_groups(world_, {1, world_.size()});
     if (!groups.ok()) return groups.status();
     groups_ = std::make_unique<Groups>(groups.take());
     const Result<uint64_t> predicted =
         weight_bytes(spec_, nullptr, {DType::kBF16, std::nullopt}, groups_->mesh, groups_->here);
     if (!predicted.ok()) return predicted.status();
-    if (budget() < *predicted)
+    const Result<uint64_t> free = budget();
+    if (!free.ok()) return free.status();
+    if (*free < *predicted)
       return resource_exhausted(
-          fmt::format("its weights have {} bytes, {} are free", *predicted, budget()));
+          fmt::format("its weights have {} bytes, {} are free", *predicted, *free));
 
     const DeviceMemory before = device_.memory();
     const double begin = now_seconds();
@@ -162,35 +164,52 @@ class ModelBench {
     model_ = model.take();
     if (Status s = device_.synchronize(); !s.ok()) return s;
     if (quantizing_ != nullptr) quantizing_->loaded();
-    print_figure({{"kind", "load"},
-                  {"model", name_},
-                  {"seconds", now_seconds() - begin},
-                  {"bytes", *predicted - bytes_saved()}});
+    print({{"kind", "load"},
+           {"model", name_},
+           {"seconds", now_seconds() - begin},
+           {"bytes", *predicted - bytes_saved()}});
     memory("weights and workspace", *predicted - bytes_saved() + model_->workspace_bytes(), before);
     return Status::ok_status();
   }
 
   uint64_t bytes_saved() const { return quantizing_ == nullptr ? 0 : quantizing_->bytes_saved(); }
 
-  // Bytes that weights or a cache may take now.
-  uint64_t budget() const {
-    if (plan_.memory_bytes > 0) return plan_.memory_bytes;
-    const DeviceMemory memory = device_.memory();
-    if (memory.bytes_total == 0) return kHostBytes;
-    return memory.bytes_free > kSpareBytes ? memory.bytes_free - kSpareBytes : 0;
+  void print(const object& figure) const {
+    if (world_.rank() == 0) print_figure(figure);
+  }
+
+  // Rank 0's number, on every rank: what the ranks do next must not depend on the clock of each.
+  Result<int64_t> agreed(int64_t mine) const {
+    if (Status s = world_.broadcast(tensor(&mine, 1, 1, DType::kI64), 0); !s.ok()) return s;
+    return mine;
+  }
+
+  // Bytes that weights or a cache may take now, on rank 0's device as on the others.
+  Result<uint64_t> budget() const {
+    uint64_t free = plan_.memory_bytes;
+    if (free == 0) {
+      const DeviceMemory memory = device_.memory();
+      free = memory.bytes_free > kSpareBytes ? memory.bytes_free - kSpareBytes : 0;
+      if (memory.bytes_total == 0) free = kHostBytes;
+    }
+    const Result<int64_t> all = agreed(static_cast<int64_t>(free));
+    if (!all.ok()) return all.status();
+    return static_cast<uint64_t>(*all);
   }
 
   void memory(const std::string& what, uint64_t predicted, const DeviceMemory& before) const {
     const DeviceMemory after = device_.memory();
     if (after.bytes_total == 0) return;  // the host's memory is everybody's
-    print_figure({{"kind", "memory"},
-                  {"model", name_},
-                  {"what", what},
-                  {"predicted", predicted},
-                  {"used", before.bytes_free - after.bytes_free}});
+    print({{"kind", "memory"},
+           {"model", name_},
+           {"what", what},
+           {"predicted", predicted},
+           {"used", before.bytes_free - after.bytes_free}});
   }
 
-  void skip(const std::string& what, const std::string& why) const { print_skip(name_, what, why); }
+  void skip(const std::string& what, const std::string& why) const {
+    if (world_.rank() == 0) print_skip(name_, what, why);
+  }
 
   Result<std::unique_ptr<Executor>> make_executor(int64_t tokens, int64_t chunk,
                                                   int64_t sequences) {
@@ -202,7 +221,7 @@ class ModelBench {
         bytes_of_sequence(model_->layout(), tokens, chunk) * static_cast<uint64_t>(sequences);
     const DeviceMemory before = device_.memory();
     Result<std::unique_ptr<Executor>> executor =
-        Executor::make(device_, *world_[0], *groups_, *model_, options);
+        Executor::make(device_, world_, *groups_, *model_, options);
     if (!executor.ok()) return executor;
     memory(fmt::format("cache of {} x {}", sequences, tokens),
            options.cache_bytes + (*executor)->workspace_bytes(), before);
@@ -225,19 +244,22 @@ class ModelBench {
       if (!seconds.ok()) return seconds.status();
       const Result<Work> work = prefill_work(spec_, tokens, DType::kBF16, DType::kBF16);
       if (!work.ok()) return work.status();
-      print_figure({{"kind", "prefill"},
-                    {"model", name_},
-                    {"tokens", tokens},
-                    {"seconds", *seconds},
-                    {"flops", work->flops},
-                    {"tokens_per_second", static_cast<double>(tokens) / *seconds}});
+      print({{"kind", "prefill"},
+             {"model", name_},
+             {"gpus", world_.size()},
+             {"tokens", tokens},
+             {"seconds", *seconds},
+             {"flops", work->flops},
+             {"tokens_per_second", static_cast<double>(tokens) / *seconds}});
     }
     return Status::ok_status();
   }
 
   Status decodes(int64_t context) {
     const uint64_t each = bytes_of_sequence(model_->layout(), context + 1, 1);
-    const uint64_t free = budget();
+    const Result<uint64_t> budget_now = budget();
+    if (!budget_now.ok()) return budget_now.status();
+    const uint64_t free = *budget_now;
     int64_t most = 0;
     for (const int64_t batch : plan_.batches) {
       const uint64_t wanted = each * static_cast<uint64_t>(batch);
@@ -252,7 +274,9 @@ class ModelBench {
     if (!executor.ok()) return executor.status();
     for (const int64_t batch : plan_.batches) {
       if (batch > most) continue;
-      if (deadline_.left() < 2 * plan_.decode_seconds) {
+      const Result<int64_t> late = agreed(deadline_.left() < 2 * plan_.decode_seconds ? 1 : 0);
+      if (!late.ok()) return late.status();
+      if (*late != 0) {
         skip(fmt::format("decode of {} at {}", batch, context), "no time was left");
         continue;
       }
@@ -277,15 +301,19 @@ class ModelBench {
     if (!seconds.ok()) return seconds.status();
     const Result<Work> work = decode_work(spec_, batch, context, DType::kBF16, DType::kBF16);
     if (!work.ok()) return work.status();
-    object figure = {
-        {"kind", "decode"},     {"model", name_},
-        {"batch", batch},       {"context", context},
-        {"seconds", *seconds},  {"bytes", work->bytes - static_cast<double>(bytes_saved())},
-        {"flops", work->flops}, {"tokens_per_second", static_cast<double>(batch) / *seconds}};
+    object figure = {{"kind", "decode"},
+                     {"model", name_},
+                     {"gpus", world_.size()},
+                     {"batch", batch},
+                     {"context", context},
+                     {"seconds", *seconds},
+                     {"bytes", work->bytes - static_cast<double>(bytes_saved())},
+                     {"flops", work->flops},
+                     {"tokens_per_second", static_cast<double>(batch) / *seconds}};
     const Result<double> device_seconds = replayed_seconds(executor);
     if (!device_seconds.ok()) return device_seconds.status();
     if (*device_seconds > 0) figure["device_seconds"] = *device_seconds;
-    print_figure(figure);
+    print(figure);
     return Status::ok_status();
   }
 
@@ -304,8 +332,12 @@ class ModelBench {
     }
     std::vector<double> samples;
     const double begin = now_seconds();
-    while (samples.size() < 3 ||
-           (samples.size() < steps_max && now_seconds() - begin < plan_.decode_seconds)) {
+    for (;;) {
+      const bool enough = samples.size() >= 3 && (samples.size() >= steps_max ||
+                                                  now_seconds() - begin >= plan_.decode_seconds);
+      const Result<int64_t> over = agreed(enough ? 1 : 0);
+      if (!over.ok()) return over.status();
+      if (*over != 0) break;
       const Result<double> s = step();
       if (!s.ok()) return s;
       samples.push_back(*s);
@@ -334,30 +366,32 @@ class ModelBench {
     return ids;
   }
 
+  Communicator& world_;
   Device& device_;
   QuantizingDevice* quantizing_;
   const ModelPlan& plan_;
   const Deadline& deadline_;
   std::string name_;
   ModelSpec spec_;
-  std::vector<std::unique_ptr<Communicator>> world_;
   std::unique_ptr<Groups> groups_;
   std::unique_ptr<Model> model_;
 };
 
 }  // namespace
 
-Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline) {
+Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
+                 const Deadline& deadline) {
+  CHECK(world.size() == 1 || !plan.weights);
   const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + plan.name;
   Result<ModelSpec> spec = read_model_spec(path, nullptr);
   if (!spec.ok()) return spec.status();
-  if (!plan.weights) return ModelBench(device, nullptr, spec.take(), plan, deadline).run();
+  if (!plan.weights) return ModelBench(world, device, nullptr, spec.take(), plan, deadline).run();
   if (const Result<Matrix> one = device.make_matrix(1, 1, *plan.weights); !one.ok()) {
-    print_skip(label(plan), "all of it", std::string(one.status().message()));
+    print_skip(label(plan, world.size()), "all of it", std::string(one.status().message()));
     return Status::ok_status();
   }
   QuantizingDevice quantizing(device, *plan.weights, spec->vocab);
-  return ModelBench(quantizing, &quantizing, spec.take(), plan, deadline).run();
+  return ModelBench(world, quantizing, &quantizing, spec.take(), plan, deadline).run();
 }
 
 }  // namespace trireme::bench

@@ -1,5 +1,5 @@
-// A whole model on one device: prefill and decode steps of the engine, with made-up weights and a
-// cache that was filled without computing it.
+// A whole model on one device, or in shards on several: prefill and decode steps of the engine,
+// with made-up weights and a cache that was filled without computing it.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "kernels/device.h"
 #include "tests/bench/device/figures.h"
 
@@ -23,7 +24,10 @@ struct ModelPlan {
 };
 
 // Prints figures "load", "memory", "prefill", "decode", and "skip" for what does not fit or found
-// no time.
-Status run_model(Device& device, const ModelPlan& plan, const Deadline& deadline);
+// no time. Each rank of `world` calls it with its own device and the same plan, and has a shard of
+// the model; rank 0 prints, and decides what depends on the time. REQUIRES: plan.weights only where
+// the world has one rank.
+Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
+                 const Deadline& deadline);
 
 }  // namespace trireme::bench

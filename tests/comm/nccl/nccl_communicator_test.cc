@@ -67,6 +67,26 @@ TEST(NcclCommunicator, OneForEachGroupAndOneForEachEdge) {
   EXPECT_EQ(nccl.made(), 2 * 2 + 2 * 2);
 }
 
+// Tensors of the host go to the control communicator, and nothing leaves a world of one.
+TEST(NcclCommunicator, NoneForTheHostsTensorsOrForOneRank) {
+  for (const int size : {1, 2}) {
+    FakeNccl nccl;
+    const auto answers = run_nccl_ranks(size, nccl, patient, [&](NcclTestRank& rank) -> Status {
+      float on_host[] = {1, 2};
+      TRY(rank.world.all_reduce_sum(tensor(on_host, 1, 2, DType::kF32)));
+      EXPECT_EQ(on_host[1], 2 * float(size));
+      if (size > 1) return {};
+      DeviceFloats x(rank.device, 2, 30, 5);
+      x.set(3);
+      TRY(rank.world.all_reduce_sum(x.view()));
+      TRY(rank.world.broadcast(x.view(), 0));
+      return are(x.get(), 3, 1);
+    });
+    expect_all_ok(answers, nccl);
+    EXPECT_EQ(nccl.made(), 0);
+  }
+}
+
 // Both neighbours send first, more than NCCL may buffer, and write over what they sent at once. The
 // receives are queued behind; nobody waits for the device until the end. In the second round the
 // edges are connected, and slots are used again.

@@ -384,6 +384,56 @@ Status sends_of_60_mib_do_not_wait(ContractSite& site) {
   return {};
 }
 
+// Collectives that a device has recorded, launched again and again with other data in the same
+// memory: what a decode step of a sharded model is. Where they may not be recorded there is nothing
+// to show.
+Status recorded_collectives_run_again(ContractSite& site) {
+  if (site.device == nullptr || site.world.size() == 1) return {};
+  auto made = site.world.split(0, -site.world.rank());
+  if (!made.ok()) return made.status();
+  Communicator& group = **made;
+  if (!group.capturable() || !site.device->can_record()) return {};
+  Rows sum(site, 3, 700), strided(site, 5, 33, DType::kF32, 4), large(site, 1, 300'000);
+  Rows mine(site, 2, 90, DType::kBF16), all(site, 2 * group.size(), 90, DType::kBF16, 6);
+  Rows told(site, 4, 50, DType::kI32);
+  const auto fill_all = [&](uint64_t tag) {
+    fill_parts(sum, tag, group.rank());
+    fill_parts(strided, tag + 1, group.rank());
+    fill_parts(large, tag + 2, group.rank());
+    mine.fill(tag + uint64_t(group.rank()));
+    told.fill(group.rank() == 1 ? tag : 0);
+    for (Rows* x : {&sum, &strided, &large, &mine, &all, &told}) (void)x->place();
+  };
+  fill_all(8000);
+  const TensorView sums[] = {sum.place(), strided.place(), large.place()};
+  const TensorView from = mine.place(), to = all.place(), said = told.place();
+  const auto step = [&]() -> Status {
+    for (const TensorView& x : sums) TRY(group.all_reduce_sum(x));
+    TRY(group.all_gather(from, to));
+    return group.broadcast(said, 1);
+  };
+  TRY(step());
+  const auto recording = site.device->record(step);
+  if (!recording.ok()) return recording.status();
+  for (uint64_t tag = 8100; tag < 8500; tag += 100) {
+    fill_all(tag);
+    site.device->replay(**recording);
+    TRY(group.queued_recording());
+    for (Rows* x : {&sum, &strided, &large, &all, &told}) TRY(x->fetch());
+    const bool in_rank_order = site.sums_in_rank_order || group.size() == 2;
+    TRY(check_sums(sum, tag, group.size(), in_rank_order));
+    TRY(check_sums(strided, tag + 1, group.size(), in_rank_order));
+    TRY(check_sums(large, tag + 2, group.size(), in_rank_order));
+    for (Rows* x : {&sum, &strided, &large}) TRY(check_same_on_all(group, *x));
+    for (int r = 0; r < group.size(); ++r)
+      if (!all.filled(tag + uint64_t(r), 2 * r, 2)) return broken("a recorded all_gather");
+    if (!told.filled(tag)) return broken("a recorded broadcast");
+    if (!strided.gap_untouched() || !all.gap_untouched())
+      return broken("a recorded collective wrote between the rows of a strided view");
+  }
+  return group.barrier();
+}
+
 // Nobody leaves a barrier before everybody has come: seen on the one clock of a host.
 Status barriers_hold_everybody(ContractSite& site) {
   Communicator& world = site.world;
@@ -537,6 +587,7 @@ constexpr CommunicatorClause kContract[] = {
     {"sums_of_special_values", sums_of_special_values},
     {"gathers_in_rank_order", gathers_in_rank_order},
     {"broadcasts_from_each_root", broadcasts_from_each_root},
+    {"recorded_collectives_run_again", recorded_collectives_run_again},
     {"messages_cross_and_keep_their_order", messages_cross_and_keep_their_order},
     {"sends_of_60_mib_do_not_wait", sends_of_60_mib_do_not_wait},
     {"barriers_hold_everybody", barriers_hold_everybody},

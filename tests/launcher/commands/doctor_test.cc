@@ -20,9 +20,7 @@ TEST(Doctor, NamesTheGpusAndTakesOne) {
   for (const std::string& line :
        {"library   " + kFakes + "good/libtrireme_cuda.so\n",
         std::string("cuda      CUDA 0.0 (fake)\n"),
-        std::string(
-            "gpu 1     Fake 2000, compute capability 9.0, 7 multiprocessors, 2 GiB, 1.5 GiB "
-            "free\n"),
+        std::string("gpu 1     Fake 2000, compute capability 9.0, 7 multiprocessors, 2 GiB\n"),
         std::string("auto      cuda: GPU 0 of 2\n")})
     EXPECT_NE(text.find(line), std::string::npos) << line << "in\n" << text;
   const Json json = report_json(report);

@@ -52,6 +52,26 @@ TEST(Serving, AStepCostsWhatItsRowsCost) {
   EXPECT_EQ(budget.sequences_max, 100u);
 }
 
+TEST(Serving, OpenAddressesAreWarnedOf) {
+  using Warnings = std::vector<std::string>;
+  const std::string api = "http://0.0.0.0:8000", admin = "http://0.0.0.0:8001";
+  const std::string of_api =
+      "warning: open to everybody who reaches http://0.0.0.0:8000: give --api-keys-file, or --host "
+      "127.0.0.1";
+  const std::string of_admin =
+      "warning: open to everybody who reaches http://0.0.0.0:8001: give --api-keys-file, or --set "
+      "admin.host=127.0.0.1";
+  Deployment d;
+  EXPECT_EQ(warnings_of_open_addresses(d, api, admin), Warnings{});  // both on loopback
+  d.gateway.host = "0.0.0.0";
+  EXPECT_EQ(warnings_of_open_addresses(d, api, admin), Warnings{of_api});
+  d.admin.host = "0.0.0.0";
+  EXPECT_EQ(warnings_of_open_addresses(d, api, admin), (Warnings{of_api, of_admin}));
+  EXPECT_EQ(warnings_of_open_addresses(d, api, ""), Warnings{of_api});
+  d.gateway.host = "localhost";
+  EXPECT_EQ(warnings_of_open_addresses(d, api, admin), Warnings{of_admin});
+}
+
 TEST(Serving, GatewayKeysReachServerAndGateway) {
   Deployment d = read(
       "version: 1\nmodel: {path: some/folder/}\nengine: {max_logprobs: 4}\n"

@@ -48,7 +48,7 @@ class FakePlugin final : public CudaPlugin {
   std::string versions() const override { return "CUDA 0.0 (fake)"; }
   Result<std::vector<GpuInfo>> gpus() const override {
     if (kKind == "no-driver") return unavailable("there is no NVIDIA driver (fake)");
-    GpuInfo gpu{0, "Fake 2000", 9, 0, kGpuBytes, kGpuBytes - kUsedBytes, 7};
+    GpuInfo gpu{0, "Fake 2000", 9, 0, kGpuBytes, 7};
     std::vector<GpuInfo> gpus = {gpu, gpu};
     gpus[1].ordinal = 1;
     return gpus;
