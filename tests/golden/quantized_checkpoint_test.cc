@@ -30,6 +30,13 @@ const Method kMethods[] = {
          "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int",
          "symmetric": true, "strategy": "group", "group_size": 32}}}})",
      "_scale"},
+    // Smaller groups than devices take: its numbers are kept as floats.
+    {"int8_in_16",
+     {WeightType::kInt8, 16},
+     R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {
+         "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int",
+         "symmetric": true, "strategy": "group", "group_size": 16}}}})",
+     "_scale"},
 };
 void PrintTo(const Method& method, std::ostream* stream) { *stream << method.name; }
 

@@ -5,13 +5,18 @@
 namespace trireme {
 namespace {
 
-// The dtype of slices that are plain tensors; none where no file says it.
+bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
+
+// The dtype of slices that are plain floating-point tensors; none where no file says it. What is
+// neither that nor held quantized is refused when it is read.
 std::optional<DType> file_dtype(const WeightSource& source, std::span<const WeightSlice> slices) {
   std::optional<DType> dtype;
   for (const WeightSlice& s : slices) {
     const TensorInfo* info =
         source.checkpoint == nullptr ? nullptr : source.checkpoint->find(s.name);
-    if (info == nullptr || !info->dtype) continue;
+    if (info == nullptr || !info->dtype || !is_float(*info->dtype)) continue;
     dtype = !dtype || *dtype == *info->dtype ? *info->dtype : DType::kF32;
   }
   return dtype;
