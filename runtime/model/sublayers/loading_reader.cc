@@ -120,10 +120,7 @@ Status LoadingReader::write_held(Matrix& matrix, int64_t row, const WeightSlice&
     Result<QuantizedRows> rows =
         held.rows(*source_.checkpoint, slice.name, slice.rows, slice.cols, first, count);
     if (!rows.ok()) return rows.status();
-    if (rows->format.group != matrix.format.group)
-      *rows = with_smaller_groups(rows->view(), matrix.format.group);
-    device_.write_quantized_rows(matrix, row + done,
-                                 rows->view().col_range(cols.first, cols.count));
+    write_quantized(matrix, row + done, *rows, cols);
   }
   return Status::ok_status();
 }
@@ -153,15 +150,22 @@ Status LoadingReader::write_quantizing(Matrix& matrix, int64_t row, ConstTensorV
                                           source_.checkpoint->path(), slice.name,
                                           slice.row_range.first + first, parts.status().message()));
     }
-    for (QuantizedRows& part : *parts) {
-      if (format.group != matrix.format.group)
-        part = with_smaller_groups(part.view(), matrix.format.group);
-      device_.write_quantized_rows(
-          matrix, row, part.view().col_range(slice.col_range.first, slice.col_range.count));
+    for (const QuantizedRows& part : *parts) {
+      write_quantized(matrix, row, part, slice.col_range);
       row += part.rows;
     }
   }
   return Status::ok_status();
+}
+
+// Whole rows, of which this shard takes some columns.
+void LoadingReader::write_quantized(Matrix& matrix, int64_t row, const QuantizedRows& rows,
+                                    Range cols) {
+  if (rows.format.group != matrix.format.group) {
+    return write_quantized(matrix, row, with_smaller_groups(rows.view(), matrix.format.group),
+                           cols);
+  }
+  device_.write_quantized_rows(matrix, row, rows.view().col_range(cols.first, cols.count));
 }
 
 void LoadingReader::write_zeros(Matrix& matrix, int64_t row, int64_t count) {

@@ -31,6 +31,7 @@ class LoadingReader final : public WeightReader {
   Status write_plain(Matrix& matrix, int64_t row, const WeightSlice& slice);
   Status write_quantizing(Matrix& matrix, int64_t row, ConstTensorView rows,
                           const WeightSlice& slice);
+  void write_quantized(Matrix& matrix, int64_t row, const QuantizedRows& rows, Range cols);
   void write_zeros(Matrix& matrix, int64_t row, int64_t count);
   void release(const WeightSlice& slice);
 
