@@ -219,6 +219,37 @@ Weight::Weight(Device& device, Random& random, int64_t rows, int64_t cols, DType
   EXPECT_TRUE(device.synchronize().ok());
 }
 
+std::vector<float> dequantized(const QuantizedRows& q) {
+  std::vector<float> values(static_cast<size_t>(q.rows * q.cols));
+  for (int64_t r = 0; r < q.rows; ++r) dequantize_row(q.view(), r, values.data() + r * q.cols);
+  return values;
+}
+
+Products products(const std::vector<float>& x, const std::vector<float>& w, int64_t inputs,
+                  const std::vector<float>& bias) {
+  const auto cols = static_cast<size_t>(inputs);
+  Products p;
+  for (size_t row = 0; row * cols < x.size(); ++row) {
+    for (size_t o = 0; o * cols < w.size(); ++o) {
+      double sum = bias.empty() ? 0.0 : bias[o], size = std::abs(sum);
+      for (size_t i = 0; i < cols; ++i) {
+        const double term = double{x[row * cols + i]} * w[o * cols + i];
+        sum += term;
+        size += std::abs(term);
+      }
+      p.sums.push_back(sum);
+      p.sizes.push_back(size);
+    }
+  }
+  return p;
+}
+
+void expect_products(const std::vector<float>& got, const Products& want, double tolerance) {
+  ASSERT_EQ(got.size(), want.sums.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], want.sums[i], tolerance * want.sizes[i]) << "output " << i;
+}
+
 std::vector<float> rounded_to(DType dtype, const std::vector<float>& values) {
   std::vector<float> stored(values.size()), rounded(values.size());
   convert_floats(values.data(), DType::kF32, stored.data(), dtype, values.size());

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/base/quantize.h"
 #include "kernels/device.h"
 
 namespace trireme::contract {
@@ -141,6 +142,19 @@ struct Weight {
 
 // `values` as `dtype` holds them.
 std::vector<float> rounded_to(DType dtype, const std::vector<float>& values);
+
+// What a quantized matrix holds: [rows * cols].
+std::vector<float> dequantized(const QuantizedRows& rows);
+
+// x transpose(w) + bias, row after row, and what an output's error is measured against: the sum of
+// its terms' magnitudes. No bias: zeros.
+struct Products {
+  std::vector<double> sums, sizes;
+};
+Products products(const std::vector<float>& x, const std::vector<float>& w, int64_t inputs,
+                  const std::vector<float>& bias = {});
+// Fails unless each is within tolerance * its size.
+void expect_products(const std::vector<float>& got, const Products& want, double tolerance);
 
 // Whether |got - want| <= tolerance * max(1, |want|) for all.
 bool all_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance);

@@ -33,6 +33,16 @@ Golden read_golden(const std::string& name) {
   return golden;
 }
 
+float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  CHECK(a.size() == b.size());
+  float worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const float d = std::abs(a[i] - b[i]);
+    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
+  }
+  return worst;
+}
+
 float max_difference(const Golden& golden, const std::vector<float>& logits) {
   const size_t vocab = golden.expected.size() / golden.rows.size();
   CHECK(logits.size() == golden.tokens.size() * vocab);

@@ -26,6 +26,9 @@ Golden read_golden(const std::string& name);
 // Of `logits` [tokens, vocab] from what is expected; infinite where one is not a number.
 float max_difference(const Golden& golden, const std::vector<float>& logits);
 
+// Of two lists of logits, equally long, from each other; infinite where one is not a number.
+float largest_difference(const std::vector<float>& a, const std::vector<float>& b);
+
 // The meshes that the model's sizes allow.
 std::vector<Mesh> meshes_of(const Golden& golden);
 

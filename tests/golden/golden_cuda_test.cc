@@ -43,16 +43,6 @@ RankOptions options_of(const Golden& golden, const std::string& isa, std::option
   return options;
 }
 
-float difference(const std::vector<float>& a, const std::vector<float>& b) {
-  CHECK(a.size() == b.size());
-  float worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const float d = std::abs(a[i] - b[i]);
-    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
-  }
-  return worst;
-}
-
 class CudaGolden : public testing::TestWithParam<Case> {};
 
 TEST_P(CudaGolden, LogitsMatch) {
@@ -105,7 +95,7 @@ TEST_P(CudaEqualsCpu, LogitsOfRaggedBatches) {
       const auto got = score_sequences(golden.path, gpu, sequences, chunk);
       ASSERT_TRUE(got.ok()) << got.status().message();
       for (size_t i = 0; i < sequences.size(); ++i) {
-        EXPECT_LE(difference((*got)[i], (*want)[i]), rounding + kFloatTolerance)
+        EXPECT_LE(largest_difference((*got)[i], (*want)[i]), rounding + kFloatTolerance)
             << (dtype ? "bf16" : "fp32") << ", sequence " << i << ", chunk " << chunk;
       }
     }
@@ -195,7 +185,8 @@ TEST_P(NcclMesh, LogitsEqualTheCpus) {
     for (const uint32_t chunk : {0u, 7u}) {
       // Rounding and chunks are CudaGolden's; here it is the ranks that are new, and they are slow.
       if ((dtype || chunk == 0) && GetParam().emulated) continue;
-      EXPECT_LE(difference(score(golden_, options(dtype), chunk), want), rounding + kFloatTolerance)
+      EXPECT_LE(largest_difference(score(golden_, options(dtype), chunk), want),
+                rounding + kFloatTolerance)
           << (dtype ? "bf16" : "fp32") << ", chunk " << chunk;
     }
   }

@@ -36,16 +36,6 @@ RankOptions options_of(const Golden& golden, const Case& c, Mesh mesh) {
   return options;
 }
 
-float distance(const std::vector<float>& a, const std::vector<float>& b) {
-  CHECK(a.size() == b.size());
-  float worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const float d = std::abs(a[i] - b[i]);
-    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
-  }
-  return worst;
-}
-
 class QuantizedGolden : public testing::TestWithParam<Case> {};
 
 TEST_P(QuantizedGolden, IsAsNearAsItsFormat) {
@@ -83,7 +73,7 @@ TEST_P(QuantizedGolden, GivesTheSameBytesHoweverItRuns) {
     if (mesh.shards == 1) {
       EXPECT_EQ(whole, cut) << "pp " << mesh.stages;
     } else {
-      EXPECT_LE(distance(whole, cut), kTolerance) << "tp " << mesh.shards;
+      EXPECT_LE(largest_difference(whole, cut), kTolerance) << "tp " << mesh.shards;
     }
   }
 }
@@ -94,7 +84,7 @@ TEST_P(QuantizedGolden, EmulatedGpuIsNear) {
   RankOptions gpu = options_of(golden, GetParam(), {1, 1});
   gpu.isa = "emulated";
   // Rows are rounded to f16 there.
-  EXPECT_LE(distance(cpu, score(golden, gpu, 24)), 2e-2f);
+  EXPECT_LE(largest_difference(cpu, score(golden, gpu, 24)), 2e-2f);
 }
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {

@@ -16,7 +16,9 @@
 namespace trireme::cuda {
 namespace {
 
+using contract::expect_products;
 using contract::Mat;
+using contract::Products;
 using contract::Random;
 
 bool is_number(WeightType type, int code) {
@@ -58,33 +60,8 @@ QuantizedRows random_rows(Random& random, int64_t rows, int64_t cols, WeightForm
   return quantize(ConstTensorView(values.data(), rows, cols, DType::kF32), format).take();
 }
 
-// x transpose(w), and the sums of magnitudes.
-struct Products {
-  std::vector<double> sums, sizes;
-};
 Products products_of(const std::vector<float>& x, const QuantizedRows& w) {
-  std::vector<float> weights(static_cast<size_t>(w.rows * w.cols));
-  for (int64_t r = 0; r < w.rows; ++r) dequantize_row(w.view(), r, weights.data() + r * w.cols);
-  Products p;
-  const auto cols = static_cast<size_t>(w.cols);
-  for (size_t row = 0; row * cols < x.size(); ++row) {
-    for (size_t o = 0; o * cols < weights.size(); ++o) {
-      double sum = 0, size = 0;
-      for (size_t i = 0; i < cols; ++i) {
-        const double term = double{x[row * cols + i]} * weights[o * cols + i];
-        sum += term;
-        size += std::abs(term);
-      }
-      p.sums.push_back(sum);
-      p.sizes.push_back(size);
-    }
-  }
-  return p;
-}
-void expect_products(const std::vector<float>& got, const Products& want, double tolerance) {
-  ASSERT_EQ(got.size(), want.sums.size());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], want.sums[i], tolerance * want.sizes[i]) << "output " << i;
+  return contract::products(x, contract::dequantized(w), w.cols);
 }
 
 // A row as fp8 holds it where its largest number is 448.
