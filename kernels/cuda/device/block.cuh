@@ -36,15 +36,19 @@ __device__ __forceinline__ float warp_max(float x) {
 }
 
 // The sum over all threads of a block of whole warps, in every thread. `partial`: room for a float
-// per warp; it may be used again after a barrier.
-__device__ __forceinline__ float block_sum(float x, float* partial) {
+// per warp, which nothing else uses before the next barrier.
+__device__ __forceinline__ float block_sum_once(float x, float* partial) {
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   x = warp_sum(x);
   if (warps == 1) return x;
   if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = x;
   __syncthreads();
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  x = warp_sum(lane < warps ? partial[lane] : 0.0f);
+  return warp_sum(lane < warps ? partial[lane] : 0.0f);
+}
+// The same with a barrier more, after which `partial` may be used again.
+__device__ __forceinline__ float block_sum(float x, float* partial) {
+  x = block_sum_once(x, partial);
   __syncthreads();
   return x;
 }
@@ -76,7 +80,10 @@ __device__ __forceinline__ T* shared() {
 // Where every sequence has one row, as in decode, two loads find it.
 __device__ __forceinline__ int sequence_of(const Ragged& rows, int t) {
   const int32_t* offsets = rows.offsets;
-  if (t < rows.sequences && offsets[t] == t && offsets[t + 1] == t + 1) return t;
+  if (t < rows.sequences) {
+    const int32_t first = offsets[t], end = offsets[t + 1];  // both under way at once
+    if (first == t && end == t + 1) return t;
+  }
   if (t >= offsets[rows.sequences]) return -1;
   int low = 0, high = rows.sequences;  // offsets[low] <= t < offsets[high]
   while (high - low > 1) {

@@ -1,5 +1,9 @@
 // Norms, with or without the residual before them. In decode a row is one block's work, and the
-// time is that of getting it there and back: the row stays in registers between the passes.
+// time is that of getting it there and back: the row stays in registers between the passes, what no
+// kernel writes is there before the kernel before ends, and sums have one barrier each.
+//
+// nvcc 13.0: few rows of up to 4096 numbers 56 registers, of up to 8192 86, many 58, heads of up to
+// 128 34, no spills (unaligned rows 64, on sm_80 a few).
 #include <algorithm>
 
 #include "kernels/cuda/cuda_ops.h"
@@ -18,7 +22,7 @@ struct NormCall {
   MatrixOut32 y;
   int64_t cols;  // of one group
   int32_t groups;
-  int64_t units;  // rows * groups
+  int32_t units;  // rows * groups
   bool layer;     // NormKind::kLayer
   float epsilon;
   const float* gain;                 // may be null
@@ -35,48 +39,86 @@ struct Unit {
   const float* bias;
 };
 
-__device__ __forceinline__ Unit unit_of(const NormCall& c, int64_t index) {
-  const int64_t row = index / c.groups, group = index % c.groups, first = group * c.cols;
+__device__ __forceinline__ Unit unit_of(const NormCall& c, int32_t index) {
+  const int32_t row = quotient(index, c.groups), group = index - row * c.groups;
+  const int64_t first = group * c.cols;
   return {c.delta.data == nullptr ? nullptr : c.delta.row(row) + first, c.x.row(row) + first,
           c.y.row(row) + first, c.gain == nullptr ? nullptr : c.gain + group * c.gain_stride,
           c.bias == nullptr ? nullptr : c.bias + group * c.bias_stride};
 }
 
+// What numbers are multiplied by and what is added to them: ones and zeros where there is nothing.
+template <int kWide>
+struct Scales {
+  Pack<float, kWide> gain, bias;
+
+  __device__ __forceinline__ void read(const Unit& unit, int64_t at) {
+#pragma unroll
+    for (int i = 0; i < kWide; ++i) gain.at[i] = 1.0f, bias.at[i] = 0.0f;
+    if (unit.gain != nullptr) gain = load<kWide>(unit.gain + at);
+    if (unit.bias != nullptr) bias = load<kWide>(unit.bias + at);
+  }
+};
+
 // A warp (kBlock false) or a block for each unit; a lane holds kPacks packs of kWide numbers, every
-// lanes-th pack of the unit.
-template <bool kBlock, int kWide, int kPacks>
-__global__ void norm_kernel(NormCall c) {
+// lanes-th pack of the unit. kEarly: gains and biases are read before the kernel before has ended,
+// and held, which pays where rows are few.
+template <bool kBlock, int kWide, int kPacks, bool kEarly>
+__global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_kernel(NormCall c) {
   next_may_start();
-  previous_done();
-  const int lane = static_cast<int>(threadIdx.x) % (kBlock ? 1024 : kWarpSize);
+  const int lane = kBlock ? static_cast<int>(threadIdx.x) : lane_of_warp();
   const int lanes = kBlock ? static_cast<int>(blockDim.x) : kWarpSize;
-  const int64_t index =
-      kBlock ? int64_t{blockIdx.x}
-             : int64_t{blockIdx.x} * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
-  if (index >= c.units) return;
-  float* partial = kBlock ? shared<float>() : nullptr;
-  const Unit unit = unit_of(c, index);
+  const int32_t index =
+      kBlock ? static_cast<int32_t>(blockIdx.x)
+             : static_cast<int32_t>(blockIdx.x * (blockDim.x / kWarpSize)) + warp_of_block();
+  const bool mine = index < c.units;
+  const Unit unit = unit_of(c, mine ? index : 0);
+  Scales<kWide> scales[kPacks];
+  if constexpr (kEarly) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
+      if (at < c.cols) scales[p].read(unit, at);
+    }
+  }
+  previous_done();
+  if (!mine) return;
+  float* partial = kBlock ? shared<float>() : nullptr;  // of both sums
   Pack<float, kWide> held[kPacks];
-  float total = 0.0f;
+  // All loads, then all sums.
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-    if (at >= c.cols) break;
-    held[p] = load<kWide>(unit.x + at);
-    if (unit.delta != nullptr) {
-      const Pack<float, kWide> delta = load<kWide>(unit.delta + at);
+    if (at < c.cols) held[p] = load<kWide>(unit.x + at);
+  }
+  if (unit.delta != nullptr) {
+    Pack<float, kWide> delta[kPacks];
 #pragma unroll
-      for (int i = 0; i < kWide; ++i) held[p].at[i] += delta.at[i];
+    for (int p = 0; p < kPacks; ++p) {
+      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
+      if (at < c.cols) delta[p] = load<kWide>(unit.delta + at);
+    }
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
+      if (at >= c.cols) break;
+#pragma unroll
+      for (int i = 0; i < kWide; ++i) held[p].at[i] += delta[p].at[i];
       store<kWide>(unit.x + at, held[p]);
     }
+  }
+  float total = 0.0f;
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    if ((lane + int64_t{p} * lanes) * kWide >= c.cols) break;
 #pragma unroll
     for (int i = 0; i < kWide; ++i) total += held[p].at[i];
   }
   const auto count = static_cast<float>(c.cols);
-  const auto sum = [&](float value) {
-    return kBlock ? block_sum(value, partial) : warp_sum(value);
+  const auto sum = [&](float value, int which) {
+    return kBlock ? block_sum_once(value, partial + which * kWarpSize) : warp_sum(value);
   };
-  const float mean = c.layer ? sum(total) / count : 0.0f;
+  const float mean = c.layer ? sum(total, 0) / count : 0.0f;
   float squares = 0.0f;
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -87,17 +129,15 @@ __global__ void norm_kernel(NormCall c) {
       squares = fmaf(held[p].at[i], held[p].at[i], squares);
     }
   }
-  const float inverse = 1.0f / sqrtf(sum(squares) / count + c.epsilon);
+  const float inverse = 1.0f / sqrtf(sum(squares, 1) / count + c.epsilon);
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int64_t at = (lane + int64_t{p} * lanes) * kWide;
     if (at >= c.cols) break;
+    if constexpr (!kEarly) scales[p].read(unit, at);
 #pragma unroll
-    for (int i = 0; i < kWide; ++i) {
-      held[p].at[i] *= inverse;
-      if (unit.gain != nullptr) held[p].at[i] *= unit.gain[at + i];
-      if (unit.bias != nullptr) held[p].at[i] += unit.bias[at + i];
-    }
+    for (int i = 0; i < kWide; ++i)
+      held[p].at[i] = fmaf(held[p].at[i] * inverse, scales[p].gain.at[i], scales[p].bias.at[i]);
     store<kWide>(unit.y + at, held[p]);
   }
 }
@@ -105,9 +145,9 @@ __global__ void norm_kernel(NormCall c) {
 // A block for each unit that no block's registers hold: passes over memory.
 __global__ void long_norm_kernel(NormCall c) {
   next_may_start();
-  previous_done();
   float* partial = shared<float>();
-  const Unit unit = unit_of(c, blockIdx.x);
+  const Unit unit = unit_of(c, static_cast<int32_t>(blockIdx.x));
+  previous_done();
   const auto count = static_cast<float>(c.cols);
   float total = 0.0f;
   for (int64_t i = threadIdx.x; i < c.cols; i += blockDim.x) {
@@ -132,34 +172,40 @@ __global__ void long_norm_kernel(NormCall c) {
 constexpr int kWarpUnits = 4;             // of a block
 constexpr int64_t kWarpColsMax = 512;     // 16 numbers a lane
 constexpr int64_t kBlockColsMax = 16384;  // 16 numbers a thread of 1024
+constexpr int64_t kEarlyColsMax = 8192;   // 16 numbers a thread of 512
 
 void queue_norm(Context& context, const NormCall& c) {
-  if (c.cols <= kWarpColsMax) {
-    launch(context, "norm",
-           {dim3(static_cast<unsigned>(ceil_div(c.units, kWarpUnits))),
-            dim3(kWarpUnits * kWarpSize), 0, true},
-           norm_kernel<false, 1, kWarpColsMax / kWarpSize>, c);
-    return;
-  }
-  const auto units = static_cast<unsigned>(c.units);
-  constexpr size_t kPartial = kWarpSize * sizeof(float);
-  if (c.cols > kBlockColsMax) {
-    launch(context, "norm", {dim3(units), dim3(1024), kPartial, true}, long_norm_kernel, c);
-    return;
-  }
   const bool wide = aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
-                    aligned4(c.delta.data, c.delta.stride) && c.cols % 4 == 0;
-  if (wide) {
-    // Few rows: as many threads as there are words, for the shortest way. Many: small blocks, of
-    // which a multiprocessor holds more and which wait for each other less.
-    const bool many = c.units > int64_t{4} * context.multiprocessors();
-    const int64_t words = ceil_div(c.cols / 4, many ? 4 : 1);
-    const int64_t threads = std::min<int64_t>(1024, ceil_div(words, kWarpSize) * kWarpSize);
-    launch(context, "norm", {dim3(units), dim3(static_cast<unsigned>(threads)), kPartial, true},
-           norm_kernel<true, 4, 4>, c);
-  } else {
-    launch(context, "norm", {dim3(units), dim3(1024), kPartial, true}, norm_kernel<true, 1, 16>, c);
+                    aligned4(c.delta.data, c.delta.stride) && aligned4(c.gain, c.gain_stride) &&
+                    aligned4(c.bias, c.bias_stride) && c.cols % 4 == 0;
+  const auto launch_of = [&](auto kernel, int64_t blocks, int64_t threads) {
+    launch(context, "norm",
+           {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
+            2 * kWarpSize * sizeof(float), true},
+           kernel, c);
+  };
+  if (c.cols <= kWarpColsMax) {
+    const int64_t blocks = ceil_div(c.units, kWarpUnits);
+    if (wide && c.cols <= 4 * kWarpSize)  // heads of up to 128
+      return launch_of(norm_kernel<false, 4, 1, true>, blocks, kWarpUnits * kWarpSize);
+    return launch_of(norm_kernel<false, 1, kWarpColsMax / kWarpSize, false>, blocks,
+                     kWarpUnits * kWarpSize);
   }
+  if (c.cols > kBlockColsMax) return launch_of(long_norm_kernel, c.units, 1024);
+  if (!wide) return launch_of(norm_kernel<true, 1, 16, false>, c.units, 1024);
+  // Small blocks: a large one waits for a multiprocessor that has room for all of it, while
+  // products that stream weights fill them. Two words a thread where rows are few, for a short way;
+  // four where they are many, so that a multiprocessor holds more rows that wait for each other
+  // less.
+  const auto threads_of = [&](int64_t packs) {
+    return ceil_div(ceil_div(c.cols / 4, packs), kWarpSize) * kWarpSize;
+  };
+  const bool few = c.units <= int64_t{4} * context.multiprocessors();
+  if (few && c.cols <= kEarlyColsMax / 2)
+    return launch_of(norm_kernel<true, 4, 2, true>, c.units, threads_of(2));
+  if (few && c.cols <= kEarlyColsMax)
+    return launch_of(norm_kernel<true, 4, 4, true>, c.units, threads_of(4));
+  launch_of(norm_kernel<true, 4, 4, false>, c.units, threads_of(4));
 }
 
 NormCall call_of(const TensorView& x, const NormArgs& args, const TensorView& y) {
@@ -168,7 +214,7 @@ NormCall call_of(const TensorView& x, const NormArgs& args, const TensorView& y)
   call.y = matrix(y);
   call.groups = args.groups;
   call.cols = x.cols / args.groups;
-  call.units = x.rows * args.groups;
+  call.units = static_cast<int32_t>(x.rows * args.groups);
   call.layer = args.kind == NormKind::kLayer;
   call.epsilon = args.epsilon;
   call.gain = args.gain.empty() ? nullptr : static_cast<const float*>(args.gain.data);
