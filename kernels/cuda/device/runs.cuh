@@ -45,6 +45,10 @@ inline RunShares share_runs(const Ragged& rows, int32_t least) {
   return {chunks, {1, chunks ? least - 1 : INT32_MAX}, {least, INT32_MAX}};
 }
 
+// A sequence's state. In a step one kernel reads and writes what lies there, and before that only
+// earlier steps and copies did, all of which have ended when the step's first kernel begins: a
+// kernel may read the state before previous_done(). It writes it afterwards: the base is null where
+// a sequence has no rows.
 __device__ __forceinline__ float* state_of(const StateRows& states, int sequence) {
   return reinterpret_cast<float*>(states.base[sequence] + states.offset);
 }

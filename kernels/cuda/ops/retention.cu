@@ -21,7 +21,6 @@ constexpr int kKeysEach = kHeadDimMax / kRetentionWarps;
 
 __global__ void retention_kernel(Retention p, Ragged rows, StateRows states, MatrixOut32 out) {
   next_may_start();
-  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -29,6 +28,7 @@ __global__ void retention_kernel(Retention p, Ragged rows, StateRows states, Mat
   const int value = static_cast<int>(blockIdx.z) * kWarpSize + lane;
   const int dim = p.head_dim;
   const Run run = run_of(rows, sequence);
+  previous_done();
   if (run.rows <= 0) return;
   float* sums = shared<float>();  // [2][kRetentionWarps][32]: of this row and the one before
   float* state = state_of(states, sequence) + head * dim * dim;
@@ -94,12 +94,11 @@ __global__ void __launch_bounds__(kThreads)
     retention_rows_kernel(Retention p, Ragged rows, StateRows states, RunLengths lengths,
                           MatrixOut32 out) {
   next_may_start();
-  previous_done();
   constexpr int kKeysEach = kDim / kKeyStep;
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y, first = head * kDim;
   const Run run = run_of(rows, sequence);
-  if (!lengths.hold(run)) return;
+  const bool held = lengths.hold(run);
   const auto thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpSize, lane = thread % kWarpSize;
   const int key = thread / kQuads, quad = thread % kQuads * 4;
@@ -110,7 +109,9 @@ __global__ void __launch_bounds__(kThreads)
   Four state[kKeysEach];
 #pragma unroll
   for (int i = 0; i < kKeysEach; ++i)
-    state[i] = run.fresh ? Four{} : load<4>(bytes + int64_t{i} * kKeyStep * kDim);
+    state[i] = held && !run.fresh ? load<4>(bytes + int64_t{i} * kKeyStep * kDim) : Four{};
+  previous_done();
+  if (!held) return;
   for (int32_t t = run.first_row; t < run.first_row + run.rows; ++t) {
     const float gamma = retention_decay(p.gate.row(t)[head], p.gate_normalizer);
     const Four v = load<4>(p.v.row(t) + first + first_value + quad);

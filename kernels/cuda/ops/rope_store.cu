@@ -31,28 +31,37 @@ __device__ __forceinline__ Pair pair_of(const RopeStore& c, int32_t i) {
   return c.interleaved ? Pair{2 * i, 2 * i + 1} : Pair{i, i + c.half};
 }
 
-// A thread for each pair of each head of q, of k and of v.
+// A thread for each pair of each head of q, of k and of v. It knows where in the cache its pair
+// goes, four loads one after the other, before the kernel before ends.
 template <class T>
 __global__ void rope_store_kernel(RopeStore c, Ragged rows, KvView cache) {
   next_may_start();
-  previous_done();
   const int row = static_cast<int>(blockIdx.x);
   const int32_t unit = static_cast<int32_t>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
-  const int32_t head = unit / c.pairs_per_head, i = unit % c.pairs_per_head;
-  if (head >= c.heads + 2 * cache.kv_heads) return;
+  const int32_t head = quotient(unit, c.pairs_per_head), i = unit - head * c.pairs_per_head;
+  const bool mine = head < c.heads + 2 * cache.kv_heads;
   const bool is_q = head < c.heads, is_k = !is_q && head < c.heads + cache.kv_heads;
-  const int32_t kv_head = is_q ? 0 : (head - c.heads) % cache.kv_heads;
+  const int32_t kv_head = is_q ? 0 : head - c.heads - (is_k ? 0 : cache.kv_heads);
   const Pair pair = is_q || is_k ? pair_of(c, i) : Pair{2 * i, 2 * i + 1};
   const bool two = pair.second < cache.head_dim;
+  T* to = nullptr;
+  const int sequence = is_q || !mine ? -1 : sequence_of(rows, row);
+  if (sequence >= 0) {
+    const SequenceCache here = sequence_cache(cache, sequence);
+    to = here.key<T>(rows.positions[row], kv_head) + (is_k ? 0 : here.value_offset());
+  }
+  previous_done();
+  if (!mine) return;
   float x0 = 0.0f, x1 = 0.0f;
   if (is_q || is_k) {
     float* x = (is_q ? c.q.row(row) + int64_t{head} * cache.head_dim
                      : c.k.row(row) + int64_t{kv_head} * cache.head_dim);
+    const bool turned = i < c.half;
+    const float* cos_sin = c.cos_sin.row(row);
     x0 = x[pair.first];
     if (two) x1 = x[pair.second];
-    if (i < c.half) {
-      const float* cos_sin = c.cos_sin.row(row);
-      const float cosine = cos_sin[i], sine = cos_sin[c.half + i];
+    const float cosine = turned ? cos_sin[i] : 1.0f, sine = turned ? cos_sin[c.half + i] : 0.0f;
+    if (turned) {
       const float rotated = x0 * cosine - x1 * sine;
       x1 = x1 * cosine + x0 * sine;
       x0 = rotated;
@@ -64,10 +73,7 @@ __global__ void rope_store_kernel(RopeStore c, Ragged rows, KvView cache) {
     x0 = v[pair.first];
     if (two) x1 = v[pair.second];
   }
-  const int sequence = is_q ? -1 : sequence_of(rows, row);
-  if (sequence < 0) return;
-  const SequenceCache here = sequence_cache(cache, sequence);
-  T* to = here.key<T>(rows.positions[row], kv_head) + (is_k ? 0 : here.value_offset());
+  if (to == nullptr) return;
   to[pair.first] = from_float<T>(x0);
   if (two) to[pair.second] = from_float<T>(x1);
 }

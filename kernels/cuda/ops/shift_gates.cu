@@ -7,7 +7,7 @@
 // wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
 // free.
 //
-// nvcc 13.0: at most 48 registers, no spills.
+// nvcc 13.0: at most 48 registers (sm_80: 52), no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
@@ -18,39 +18,55 @@
 namespace trireme::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kMixesHeld = 6;  // as many as any model's sublayer has
 
 // A thread for N channels of each row: it reads them and those of the row before once, for all
-// mixes. The thread of a run's first row replaces the state: it alone reads it.
+// mixes. The thread of a run's first row replaces the state: it alone reads it. Mixes and states
+// are there before the kernel before ends.
 template <int N>
 __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRows states,
                                  Matrix32 mix, int64_t mixes, MatrixOut32 out) {
   next_may_start();
-  previous_done();
   const int row = static_cast<int>(blockIdx.x);
-  const int64_t c = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
+  const int64_t c = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
   const int sequence = sequence_of(rows, row);
-  if (sequence < 0 || c >= cols) return;
-  const Run run = run_of(rows, sequence);
-  const Pack<float, N> now = load<N>(x.row(row) + c);
+  const bool mine = sequence >= 0 && c < cols;
+  int32_t last_row = 0;  // of the run
+  float* state = nullptr;
   Pack<float, N> change{};  // the row before, less this one
-  if (row > run.first_row) {
+  Pack<float, N> shares[kMixesHeld];
+  if (mine) {
+#pragma unroll
+    for (int i = 0; i < kMixesHeld; ++i)
+      if (i < mixes) shares[i] = load<N>(mix.row(i) + c);
+    const Run run = run_of(rows, sequence);
+    last_row = run.first_row + run.rows - 1;
+    if (row == run.first_row) {
+      state = state_of(states, sequence) + c;
+      if (!run.fresh) change = load<N>(state);
+    }
+  }
+  previous_done();
+  if (!mine) return;
+  const Pack<float, N> now = load<N>(x.row(row) + c);
+  if (state == nullptr) {
     change = load<N>(x.row(row - 1) + c);
   } else {
-    float* state = state_of(states, sequence) + c;
-    if (!run.fresh) change = load<N>(state);
-    store<N>(state, load<N>(x.row(run.first_row + run.rows - 1) + c));
+    store<N>(state, last_row == row ? now : load<N>(x.row(last_row) + c));
   }
 #pragma unroll
   for (int e = 0; e < N; ++e) change.at[e] -= now.at[e];
   float* mixed = out.row(row) + c;
-  for (int64_t i = 0; i < mixes; ++i) {
-    const Pack<float, N> share = load<N>(mix.row(i) + c);
+  const auto put = [&](int64_t i, const Pack<float, N>& share) {
     Pack<float, N> result;
 #pragma unroll
     for (int e = 0; e < N; ++e) result.at[e] = fmaf(change.at[e], share.at[e], now.at[e]);
     store<N>(mixed + i * cols, result);
-  }
+  };
+#pragma unroll
+  for (int i = 0; i < kMixesHeld; ++i)
+    if (i < mixes) put(i, shares[i]);
+  for (int64_t i = kMixesHeld; i < mixes; ++i) put(i, load<N>(mix.row(i) + c));
 }
 
 struct Prepare {
@@ -86,13 +102,14 @@ struct HeadOfRow {
 template <int kLanes>
 __global__ void wkv7_prepare4_kernel(Prepare p) {
   next_may_start();
-  previous_done();
   const HeadOfRow<4, kLanes> at;
   // All lanes of a warp take part in its sums; those beyond the last head repeat it.
   const bool mine = at.head < p.heads;
   const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
   using Four = Pack<float, 4>;
-  const Four k = load<4>(p.k.row(at.row) + c), k_k = load<4>(p.k_k + c), k_a = load<4>(p.k_a + c);
+  const Four k_k = load<4>(p.k_k + c), k_a = load<4>(p.k_a + c);
+  previous_done();
+  const Four k = load<4>(p.k.row(at.row) + c);
   const Four a = load<4>(p.a.row(at.row) + c), w = load<4>(p.w.row(at.row) + c);
   Four v{}, v_first{}, v_gate{};
   if (p.v_first.data != nullptr) {
@@ -167,12 +184,21 @@ struct HeadNorm {
   float epsilon;
   const float *gain, *bias;  // [heads * head_dim], or null
 };
+// What a lane needs of gain and bias.
+struct HeadScales {
+  Pack<float, 4> gain{{1.0f, 1.0f, 1.0f, 1.0f}}, bias{};
+
+  __device__ HeadScales(const HeadNorm& norm, int64_t c) {
+    if (norm.gain != nullptr) gain = load<4>(norm.gain + c);
+    if (norm.bias != nullptr) bias = load<4>(norm.bias + c);
+  }
+};
 
 // What a lane holds of y, normalised: it waits for two sums over the head, the first of which
 // NormKind::kRms does without.
 template <int kLanes>
 __device__ __forceinline__ void norm_head(const HeadOfRow<4, kLanes>& at, const HeadNorm& norm,
-                                          int64_t c, Pack<float, 4>& y) {
+                                          const HeadScales& scales, Pack<float, 4>& y) {
   constexpr auto kDim = static_cast<float>(4 * kLanes);
   float mean = 0.0f, squares = 0.0f;
   if (norm.layer) mean = at.sum(y.at[0] + y.at[1] + y.at[2] + y.at[3]) / kDim;
@@ -182,30 +208,29 @@ __device__ __forceinline__ void norm_head(const HeadOfRow<4, kLanes>& at, const 
     squares = fmaf(y.at[e], y.at[e], squares);
   }
   const float inverse = 1.0f / sqrtf(at.sum(squares) / kDim + norm.epsilon);
-  Pack<float, 4> gain{{1.0f, 1.0f, 1.0f, 1.0f}}, bias{};
-  if (norm.gain != nullptr) gain = load<4>(norm.gain + c);
-  if (norm.bias != nullptr) bias = load<4>(norm.bias + c);
 #pragma unroll
-  for (int e = 0; e < 4; ++e) y.at[e] = fmaf(y.at[e] * inverse, gain.at[e], bias.at[e]);
+  for (int e = 0; e < 4; ++e)
+    y.at[e] = fmaf(y.at[e] * inverse, scales.gain.at[e], scales.bias.at[e]);
 }
 
 template <int kLanes, bool kNorm>
 __global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
   next_may_start();
-  previous_done();
   const HeadOfRow<4, kLanes> at;
   const bool mine = at.head < p.heads;
   const int64_t c = ((mine ? at.head : p.heads - 1) * kLanes + at.lane) * 4;
   using Four = Pack<float, 4>;
+  const Four r_k = load<4>(p.r_k + c);
+  const HeadScales scales(norm, c);  // without kNorm: nothing is read
+  previous_done();
   const Four r = load<4>(p.r.row(at.row) + c), k = load<4>(p.k.row(at.row) + c);
   const Four v = load<4>(p.v.row(at.row) + c), g = load<4>(p.g.row(at.row) + c);
-  const Four r_k = load<4>(p.r_k + c);
   Four y = load<4>(p.y.row(at.row) + c);
   float bonus = 0.0f;
 #pragma unroll
   for (int e = 0; e < 4; ++e) bonus = fmaf(r.at[e] * k.at[e], r_k.at[e], bonus);
   bonus = at.sum(bonus);
-  if constexpr (kNorm) norm_head(at, norm, c, y);
+  if constexpr (kNorm) norm_head(at, norm, scales, y);
   if (!mine) return;
 #pragma unroll
   for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
@@ -227,13 +252,17 @@ __global__ void wkv7_finish_kernel(Finish p) {
     p.y.row(row)[c] = fmaf(bonus, p.v.row(row)[c], p.y.row(row)[c]) * p.g.row(row)[c];
 }
 
-constexpr int kHeadThreads = 128;
+// Of a block: few where all threads together are few, so that more multiprocessors take part.
+unsigned block_threads(const Context& context, int64_t threads, unsigned most, unsigned least) {
+  return threads < int64_t{context.multiprocessors()} * most ? least : most;
+}
 
-// Blocks of kHeadThreads, of which `lanes` take a head.
-Grid heads_grid(int64_t rows, int64_t heads, int lanes) {
+// Threads of which `lanes` take a head.
+Grid heads_grid(const Context& context, int64_t rows, int64_t heads, int lanes) {
+  const unsigned threads = block_threads(context, rows * heads * lanes, 128, kWarpSize);
   return {dim3(static_cast<unsigned>(rows),
-               static_cast<unsigned>(ceil_div(heads, kHeadThreads / lanes))),
-          dim3(kHeadThreads), 0, true};
+               static_cast<unsigned>(ceil_div(heads, static_cast<int>(threads) / lanes))),
+          dim3(threads), 0, true};
 }
 
 Finish finish_of(const Wkv7FinishArgs& args, const TensorView& y) {
@@ -256,10 +285,12 @@ bool finish_aligned4(const Wkv7FinishArgs& args, const TensorView& y) {
 void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
                         ConstTensorView mix, TensorView out) {
   const auto launch_of = [&](int width, auto kernel) {
+    const int64_t words = ceil_div(x.cols, width);
+    const unsigned threads = block_threads(context_, x.rows * words, 256, 64);
     launch(context_, "shift_mix",
            {dim3(static_cast<unsigned>(rows.rows),
-                 static_cast<unsigned>(ceil_div(x.cols, int64_t{kThreads} * width))),
-            dim3(kThreads), 0, true},
+                 static_cast<unsigned>(ceil_div(words, static_cast<int64_t>(threads)))),
+            dim3(threads), 0, true},
            kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out));
   };
   if (all_aligned4(x, mix, out)) {
@@ -285,7 +316,7 @@ void CudaOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
   bool aligned = all_aligned4(args.w, args.a, args.b, args.k, args.v, args.k_k, args.k_a);
   if (!args.v_first.empty()) aligned = aligned && all_aligned4(args.v_gate, args.v_first);
   const auto launch_of = [&](int lanes, auto kernel) {
-    launch(context_, "wkv7_prepare", heads_grid(args.w.rows, p.heads, lanes), kernel, p);
+    launch(context_, "wkv7_prepare", heads_grid(context_, args.w.rows, p.heads, lanes), kernel, p);
   };
   if (aligned && args.head_dim == 64) {
     launch_of(16, wkv7_prepare4_kernel<16>);
@@ -300,7 +331,8 @@ void CudaOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
   const Finish p = finish_of(args, y);
   const bool aligned = finish_aligned4(args, y);
   const auto launch_of = [&](int lanes, auto kernel, auto... norm) {
-    launch(context_, "wkv7_finish", heads_grid(y.rows, p.heads, lanes), kernel, p, norm...);
+    launch(context_, "wkv7_finish", heads_grid(context_, y.rows, p.heads, lanes), kernel, p,
+           norm...);
   };
   if (aligned && args.head_dim == 64) {
     launch_of(16, wkv7_finish4_kernel<16, false>, HeadNorm{});
@@ -327,7 +359,8 @@ void CudaOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& 
                       floats(norm_args.bias)};
   const Finish p = finish_of(args, y);
   const auto launch_of = [&](int lanes, auto kernel) {
-    launch(context_, "wkv7_norm_finish", heads_grid(y.rows, p.heads, lanes), kernel, p, norm);
+    launch(context_, "wkv7_norm_finish", heads_grid(context_, y.rows, p.heads, lanes), kernel, p,
+           norm);
   };
   if (args.head_dim == 64) {
     launch_of(16, wkv7_finish4_kernel<16, true>);

@@ -57,15 +57,16 @@ constexpr int kThreads = 128;
 // A thread takes a channel through all rows of a run.
 __global__ void wkv4_rows_kernel(Wkv4 p, Ragged rows, StateRows states, RunLengths lengths) {
   next_may_start();
-  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t c = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   const Run run = run_of(rows, sequence);
-  if (!lengths.hold(run) || c >= p.channels) return;
+  const bool mine = lengths.hold(run) && c < p.channels;
   float* bytes = state_of(states, sequence) + c;
   Wkv4State state;
-  if (!run.fresh) state = read_state(bytes, p.channels);
-  const float decay = p.w[c], first = p.u[c];
+  if (mine && !run.fresh) state = read_state(bytes, p.channels);
+  const float decay = mine ? p.w[c] : 0.0f, first = mine ? p.u[c] : 0.0f;
+  previous_done();
+  if (!mine) return;
   for (int32_t t = run.first_row; t < run.first_row + run.rows; ++t) {
     const float key = p.k.row(t)[c], value = p.v.row(t)[c];
     p.out.row(t)[c] = sigmoid(p.r.row(t)[c]) * state.output(key, value, first);

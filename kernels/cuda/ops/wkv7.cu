@@ -21,7 +21,6 @@ constexpr int kValuesPerBlock = 8;
 
 __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 out) {
   next_may_start();
-  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
   const int value =
@@ -29,6 +28,7 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int dim = p.head_dim;
   const Run run = run_of(rows, sequence);
+  previous_done();
   if (run.rows <= 0 || value >= dim) return;
   float* state = state_of(states, sequence) + (head * dim + value) * dim;
   float s[kEach];
