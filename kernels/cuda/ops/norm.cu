@@ -2,10 +2,8 @@
 // time is that of getting it there and back: the row stays in registers between the passes, what no
 // kernel writes is there before the kernel before ends, and sums have one barrier each.
 //
-// nvcc 13.0: few rows of up to 4096 numbers 56 registers, of up to 8192 86, many 58, heads of up to
-// 128 34, no spills (unaligned rows 64, on sm_80 a few).
-#include <algorithm>
-
+// nvcc 13.0: few rows of up to 4096 numbers 56 registers, of up to 8192 86, many 54, heads of up to
+// 128 36, no spills (unaligned rows 64, on sm_80 some).
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
@@ -104,7 +102,7 @@ __global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_ker
       if (at >= c.cols) break;
 #pragma unroll
       for (int i = 0; i < kWide; ++i) held[p].at[i] += delta[p].at[i];
-      store<kWide>(unit.x + at, held[p]);
+      store_out<kWide>(unit.x + at, held[p]);
     }
   }
   float total = 0.0f;
@@ -138,7 +136,7 @@ __global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_ker
 #pragma unroll
     for (int i = 0; i < kWide; ++i)
       held[p].at[i] = fmaf(held[p].at[i] * inverse, scales[p].gain.at[i], scales[p].bias.at[i]);
-    store<kWide>(unit.y + at, held[p]);
+    store_out<kWide>(unit.y + at, held[p]);
   }
 }
 

@@ -32,7 +32,7 @@ __global__ void map2_kernel(Matrix32 a, Matrix32 b, MatrixOut32 y, int64_t cols,
   Pack<float, N> result;
 #pragma unroll
   for (int i = 0; i < N; ++i) result.at[i] = f(pa.at[i], pb.at[i]);
-  store<N>(y.data + row * y.stride + col, result);
+  store_out<N>(y.data + row * y.stride + col, result);
 }
 
 // y = f(a, b), element by element; y may be a or b.

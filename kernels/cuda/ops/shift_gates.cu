@@ -7,7 +7,7 @@
 // wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
 // free.
 //
-// nvcc 13.0: at most 48 registers (sm_80: 52), no spills.
+// nvcc 13.0: at most 52 registers, no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
@@ -52,7 +52,7 @@ __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRow
   if (state == nullptr) {
     change = load<N>(x.row(row - 1) + c);
   } else {
-    store<N>(state, last_row == row ? now : load<N>(x.row(last_row) + c));
+    store_out<N>(state, last_row == row ? now : load<N>(x.row(last_row) + c));
   }
 #pragma unroll
   for (int e = 0; e < N; ++e) change.at[e] -= now.at[e];
@@ -61,7 +61,7 @@ __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRow
     Pack<float, N> result;
 #pragma unroll
     for (int e = 0; e < N; ++e) result.at[e] = fmaf(change.at[e], share.at[e], now.at[e]);
-    store<N>(mixed + i * cols, result);
+    store_out<N>(mixed + i * cols, result);
   };
 #pragma unroll
   for (int i = 0; i < kMixesHeld; ++i)
@@ -136,11 +136,11 @@ __global__ void wkv7_prepare4_kernel(Prepare p) {
     new_k.at[e] = k.at[e] * fmaf(al - 1.0f, k_a.at[e], 1.0f);
     v.at[e] = fmaf(v_first.at[e] - v.at[e], sigmoid(v_gate.at[e]), v.at[e]);
   }
-  store<4>(p.w.row(at.row) + c, new_w);
-  store<4>(p.a.row(at.row) + c, new_a);
-  store<4>(p.b.row(at.row) + c, new_b);
-  store<4>(p.k.row(at.row) + c, new_k);
-  if (p.v_first.data != nullptr) store<4>(p.v.row(at.row) + c, v);
+  store_out<4>(p.w.row(at.row) + c, new_w);
+  store_out<4>(p.a.row(at.row) + c, new_a);
+  store_out<4>(p.b.row(at.row) + c, new_b);
+  store_out<4>(p.k.row(at.row) + c, new_k);
+  if (p.v_first.data != nullptr) store_out<4>(p.v.row(at.row) + c, v);
 }
 
 // Heads of any size: a warp for each head of each row.
@@ -234,7 +234,7 @@ __global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
   if (!mine) return;
 #pragma unroll
   for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
-  store<4>(p.y.row(at.row) + c, y);
+  store_out<4>(p.y.row(at.row) + c, y);
 }
 
 // Heads of any size: a warp for each head of each row.
