@@ -17,10 +17,13 @@ struct Run {
 };
 
 __device__ __forceinline__ Run run_of(const Ragged& rows, int sequence) {
+  // In decode sequence i has row i: its position is under way together with the offsets.
+  const int32_t guessed = sequence < rows.rows ? rows.positions[sequence] : 0;
   Run run;
   run.first_row = rows.offsets[sequence];
   run.rows = rows.offsets[sequence + 1] - run.first_row;
-  run.fresh = run.rows > 0 && rows.positions[run.first_row] == 0;
+  run.fresh =
+      run.rows > 0 && (run.first_row == sequence ? guessed : rows.positions[run.first_row]) == 0;
   return run;
 }
 
@@ -50,7 +53,12 @@ inline RunShares share_runs(const Ragged& rows, int32_t least) {
 // kernel may read the state before previous_done(). It writes it afterwards: the base is null where
 // a sequence has no rows.
 __device__ __forceinline__ float* state_of(const StateRows& states, int sequence) {
-  return reinterpret_cast<float*>(states.base[sequence] + states.offset);
+  std::byte* base = states.base[sequence];
+#ifdef __CUDA_ARCH__
+  // A pointer that comes from memory could point anywhere: loads that may be from shared memory.
+  __builtin_assume(__isGlobal(base));
+#endif
+  return reinterpret_cast<float*>(base + states.offset);
 }
 
 // A matrix of f32 rows as kernels see it.

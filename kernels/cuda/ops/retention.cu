@@ -97,6 +97,7 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kKeysEach = kDim / kKeyStep;
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y, first = head * kDim;
+  float* bytes = state_of(states, sequence);  // on its way while run_of() waits
   const Run run = run_of(rows, sequence);
   const bool held = lengths.hold(run);
   const auto thread = static_cast<int>(threadIdx.x);
@@ -104,8 +105,7 @@ __global__ void __launch_bounds__(kThreads)
   const int key = thread / kQuads, quad = thread % kQuads * 4;
   const int64_t first_value = int64_t{blockIdx.z} * kBlockValues;
   float* sums = shared<float>();  // [2][kWarps][kBlockValues]: of this row and the one before
-  float* bytes =
-      state_of(states, sequence) + (first + key) * kDim + first_value + quad;  // first: heads * dim
+  bytes += (first + key) * kDim + first_value + quad;  // first: heads * dim
   Four state[kKeysEach];
 #pragma unroll
   for (int i = 0; i < kKeysEach; ++i)

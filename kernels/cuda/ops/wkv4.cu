@@ -59,9 +59,9 @@ __global__ void wkv4_rows_kernel(Wkv4 p, Ragged rows, StateRows states, RunLengt
   next_may_start();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t c = int64_t{blockIdx.y} * kThreads + threadIdx.x;
+  float* bytes = state_of(states, sequence) + c;  // on its way while run_of() waits
   const Run run = run_of(rows, sequence);
   const bool mine = lengths.hold(run) && c < p.channels;
-  float* bytes = state_of(states, sequence) + c;
   Wkv4State state;
   if (mine && !run.fresh) state = read_state(bytes, p.channels);
   const float decay = mine ? p.w[c] : 0.0f, first = mine ? p.u[c] : 0.0f;

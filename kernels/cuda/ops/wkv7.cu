@@ -77,12 +77,17 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
 // for S a, 8 to tell all lanes, 8 for S r. The vectors of the next row are on their way meanwhile.
 //
 // Expected on an H200 (4.3 TB/s), 64 heads: one sequence has 1 MB of state, read and written in
-// 0.5 us, so that latency decides: all 128 blocks at once, load, sums and store 2 to 3 us, 0.1 ms
-// of the 3.4 ms that the weights of the 7.2B model take. 64 sequences: 2 x 64 MB, 31 us; the
-// vectors, 1.3 KB for each 4 KB of state, come from the L2.
+// 0.5 us, so that latency decides: all 128 blocks at once, with states in registers before the
+// kernel before ends; then one trip to L2 for the vectors, sums and store. 64 sequences: 2 x 64 MB,
+// 31 us; the vectors, 1.3 KB for each 4 KB of state, come from the L2.
 //
-// nvcc 13.0: 125 registers, no spills: 8 blocks of a multiprocessor have 64 KB in flight, where 23
-// hide the memory's latency.
+// Measured on an H200 with 8 blocks a multiprocessor: 3.0 us, and 38.8 us for 64 sequences, 4.7 us
+// for each of the 7.8 times that a multiprocessor filled with blocks. A block loaded offsets, then
+// a position and the state's place, then the state, then the vectors, and states were under way for
+// a third of that. Now the first four are two trips, and where sequences have one row each, which
+// needs no row ahead, 12 blocks have their states under way.
+//
+// nvcc 13.0: 80 registers, with a row ahead 127, no spills.
 namespace by_row {
 
 using Four = Pack<float, 4>;
@@ -130,29 +135,37 @@ __device__ __forceinline__ float advance(const Row& x, int lane, Four (&state)[k
   return sums[0];
 }
 
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+// kAhead: the next row is loaded while this one is worked on, for runs of more than one.
+template <bool kAhead>
+__global__ void __launch_bounds__(kWarps* kWarpSize, kAhead ? 8 : 12)
     wkv7_rows_kernel(Wkv7 p, Ragged rows, StateRows states, RunLengths lengths, MatrixOut32 out) {
   next_may_start();
-  previous_done();
   const int sequence = static_cast<int>(blockIdx.x);
   const int64_t head = blockIdx.y;
+  float* bytes = state_of(states, sequence);  // on its way while run_of() waits
   const Run run = run_of(rows, sequence);
-  if (!lengths.hold(run)) return;
+  const bool held = lengths.hold(run);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int64_t key = head * kDim + 4 * (lane % kKeyLanes);
   const int64_t value = head * kDim + int64_t{blockIdx.z} * kBlockValues +
                         (static_cast<int>(threadIdx.x) / kKeyLanes) * kValuesEach;
-  float* bytes = state_of(states, sequence) + value * kDim + 4 * (lane % kKeyLanes);
+  bytes += value * kDim + 4 * (lane % kKeyLanes);
   Four state[kValuesEach];
 #pragma unroll
-  for (int i = 0; i < kValuesEach; ++i) state[i] = run.fresh ? Four{} : load<4>(bytes + i * kDim);
+  for (int i = 0; i < kValuesEach; ++i)
+    state[i] = held && !run.fresh ? load<4>(bytes + i * kDim) : Four{};
+  previous_done();
+  if (!held) return;
   const int32_t end = run.first_row + run.rows;
-  Row next = load_row(p, run.first_row, key, value);
+  Row x = load_row(p, run.first_row, key, value);
   for (int32_t t = run.first_row; t < end; ++t) {
-    const Row x = next;
-    if (t + 1 < end) next = load_row(p, t + 1, key, value);
+    Row next;
+    const bool more = t + 1 < end;
+    if (kAhead && more) next = load_row(p, t + 1, key, value);
     const float y = advance(x, lane, state);
     if (lane % 2 == 0) out.row(t)[value + lane % kKeyLanes / 2] = y;
+    if (!kAhead && more) next = load_row(p, t + 1, key, value);
+    x = next;
   }
 #pragma unroll
   for (int i = 0; i < kValuesEach; ++i) store<4>(bytes + i * kDim, state[i]);
@@ -179,7 +192,9 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
   const RunShares shares = share_runs(rows, kChunkRowsLeast);
   launch(context_, "wkv7 rows",
          {blocks(by_row::kBlockValues), dim3(by_row::kWarps * kWarpSize), 0, true},
-         by_row::wkv7_rows_kernel, p, rows, states, shares.by_row, matrix(out));
+         rows.rows == rows.sequences ? by_row::wkv7_rows_kernel<false>
+                                     : by_row::wkv7_rows_kernel<true>,
+         p, rows, states, shares.by_row, matrix(out));
   if (!shares.chunks) return;
   launch(context_, "wkv7 chunks",
          {blocks(wkv7_chunks::kBlockValues), dim3(wkv7_chunks::kThreads),
