@@ -52,7 +52,8 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
                         cache,
                         scale,
                         heads,
-                        heads / cache.kv_heads};
+                        heads / cache.kv_heads,
+                        last_stored_.are(rows)};
   AttentionShape shape;
   shape.rows = rows.rows;
   shape.sequences = rows.sequences;

@@ -24,6 +24,9 @@ struct AttendArgs {
   float scale;
   int32_t heads;
   int32_t group;  // query heads of a kv head
+  // No kernel that may still run has stored positions before the first row's of a run: they can be
+  // read before previous_done().
+  bool older_settled;
 };
 
 // Where parts of a tile leave what they found, for attend_merge to join: of each part of each line

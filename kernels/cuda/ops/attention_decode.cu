@@ -110,12 +110,11 @@ template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
-  if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
-  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
-  if (share.begin >= share.end) return;
+  Share share;
+  if (!find_work(args, tiling, static_cast<int32_t>(blockIdx.x), tile, share))
+    return nothing_to_do();
   const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block();
   T* queries = shared<T>();  // [kParts][kLines][stride]
@@ -131,7 +130,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     if (at < share.end) copy_positions<T, D, kPositions>(source, at, keys, keys + L::kTile);
     copies_commit();
   };
-  for (int i = 0; i < L::kStages - 1; ++i) begin_copies(i);
+  // What the kernels before this one do not store comes while they run.
+  const int32_t settled = args.older_settled ? args.rows.positions[tile.run_row] : 0;
+  for (int i = 0; i < L::kStages - 1; ++i) {
+    if (first + i * kWarps * kPositions + kPositions > settled) previous_done();
+    begin_copies(i);
+  }
+  previous_done();
 
   load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors);
   __syncthreads();

@@ -22,16 +22,16 @@ constexpr int kEach = kHeadDimMax / kWarpSize;
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     merge_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   const int warp = warp_of_block();
   const int lane = lane_of_warp();
   const int dim = args.cache.head_dim;
   LineOfTile at;
   if (!find_line(args, tiling, static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y),
                  at))
-    return;
+    return nothing_to_do();
   const int used = share_of(at.tile, tiling, 0).used;
-  if (used == 1) return;
+  if (used == 1) return nothing_to_do();
+  previous_done();
   const int64_t first = partial_index(args, tiling, at.tile, at.line, at.kv_head, 0);
   const float* sums = partials.sums + first * dim;                          // [parts][dim]
   const float* largest_and_total = partials.largest_and_total + first * 2;  // [parts][2]

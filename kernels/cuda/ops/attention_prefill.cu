@@ -93,12 +93,12 @@ template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     prefill_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
-  if (!find_tile(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile)) return;
-  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
-  if (share.begin >= share.end) return;
+  Share share;
+  if (!find_work(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile, share))
+    return nothing_to_do();
+  previous_done();
   const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block();
   T* queries = shared<T>();            // [kLines][stride]
