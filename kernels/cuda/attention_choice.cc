@@ -42,6 +42,18 @@ int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
   }
 }
 
+// Of the smallest part.
+int32_t part_grains(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::kDecode:
+      return 2;  // which fill its rings before its first product
+    case AttentionKernel::kPrefill:
+      return 16;
+    default:
+      return 4;
+  }
+}
+
 AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles order,
                           int32_t lines) {
   AttentionLaunch launch{kernel, {}};
@@ -56,7 +68,7 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   // nothing to 16 lines and hundreds of positions, but to a prompt's thousands of lines time and
   // memory, where there are two waves of blocks anyway.
   const bool prefill = kernel == AttentionKernel::kPrefill;
-  t.part_positions_min = (prefill ? 16 : 4) * kPartGrain;
+  t.part_positions_min = part_grains(kernel) * kPartGrain;
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
   return launch;
 }

@@ -13,10 +13,23 @@
 // warp some 1,100 cycles; at 4.3 TB/s each of a multiprocessor's 8 warps gets one every 3,450. So q
 // and weights can have two parts (tile_products.cuh): nobody waits for the products.
 //
-// Expected on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us at 4.3
-// TB/s. 32 parts make 256 blocks, of 264 that 132 multiprocessors hold; each begins with some 3 us
-// of look-ups and ends with one of joining its warps, and attend_merge reads 0.5 MB: 135 us, 92 %
-// of the bandwidth. Short contexts are bound by these 3 us and the two launches.
+// Long contexts, on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us
+// at 4.3 TB/s. 32 parts make 256 blocks, of 264 that 132 multiprocessors hold; 94 % of the
+// bandwidth was measured.
+//
+// Short ones wait for latencies: 1024 positions are 4 MB, 1 us, and took 12 us as 32 blocks of 256
+// positions, 17 us where a kernel that streams weights held 100 KB of each multiprocessor, room for
+// one block of this one. So a part is 128 positions (attention_choice.cc), just what the rings
+// take: all of it is on its way while the kernels before this one run, but for the positions that
+// they store, and 64 multiprocessors have a block. Blocks without a part end at once, before they
+// wait for anything; those with one have the lower numbers, and up to 2048 positions they are 128,
+// one on each multiprocessor, at whatever else these hold. After the wait there are q, two tiles a
+// warp, 1.3 us, and the joining.
+//
+// A grid of one block on each multiprocessor for all lengths would do by this count: 70 KB under
+// way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 1,100
+// cycles a tile read 30 bytes a clock where the memory gives 18. But look-ups and softmax are not
+// in the 1,100, and a long context has time to start a second block.
 //
 // nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 80 / 96 / 97 / 128 / 235 registers, 60 / 73
 // / 87 / 113 / 152 KB of shared memory, no spills; 64 HMMA and 32 LDSM a tile of heads of 128, and

@@ -31,6 +31,8 @@ TEST(AttentionChoice, DecodeOfOneSequenceFillsTheDevice) {
   EXPECT_EQ(launch.kernel, AttentionKernel::kDecode);
   EXPECT_EQ(launch.tiling.tiles, 1);
   EXPECT_EQ(launch.tiling.parts, 32);  // 8 kv heads, two blocks on each of 132 multiprocessors
+  // Up to 2048 positions they are at most 16, one block on each.
+  EXPECT_EQ(launch.tiling.part_positions_min, 128);
 }
 
 // A row of each sequence: a tile for each row, and no more.
