@@ -4,9 +4,8 @@
 // Grid: the lines of the launch (find_line of tiles.cuh), 4 warps: a warp takes every fourth part,
 // a lane every 32nd element. Lines whose tile was one part are in place and left alone.
 //
-// A kernel of its own, rather than the last block of a tile to arrive: a counter would need memory
-// that is zero at first and is kept between ops, which scratch is not, and the order of sums would
-// still be fixed only by reading everything again. Some 2 us a layer that decode pays.
+// For tiles that are too much for their last block: all lines of the launch are joined at once
+// here, 3 us whatever their number. What Tiling::joins says is joined by decode_kernel.
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tiles.cuh"

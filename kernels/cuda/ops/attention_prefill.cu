@@ -26,7 +26,7 @@
 // every new largest score, rather than for one much larger, were a quarter of the instructions
 // beside the products.
 //
-// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 255 / 236 registers, 56 /
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 246 / 236 registers, 56 /
 // 68 / 80 / 105 / 102 KB of shared memory, no spills; 128 HMMA and 48 LDSM for 32 lines and 32
 // positions of heads of 128. It has not met a GPU yet: times are arithmetic.
 #include "kernels/cuda/device/overlap.cuh"
