@@ -226,7 +226,8 @@ class Ops {
   virtual void rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) = 0;
 
   // Writes k and v of each row at its position into the cache of its sequence.
-  // REQUIRES: k, v are [rows, kv_heads * head_dim]; the block table covers every row's position.
+  // REQUIRES: k, v are [rows, kv_heads * head_dim]; the block table covers every row's position; no
+  // sequence sees what another one of `rows` stores.
   virtual void store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
                         const KvView& cache) = 0;
 

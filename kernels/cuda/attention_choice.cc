@@ -42,6 +42,24 @@ int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
   }
 }
 
+// At most so many lines has a tile that has room for `lines`.
+int32_t lines_of_tile(const AttentionShape& s, Tiles order, int32_t lines) {
+  const int32_t group = s.heads / s.kv_heads;
+  return std::min(lines, order == Tiles::kOfRows ? group : s.rows * group);
+}
+
+// Of the smallest part.
+int32_t part_grains(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::kDecode:
+      return 2;  // which fill its rings before its first product
+    case AttentionKernel::kPrefill:
+      return 16;
+    default:
+      return 4;
+  }
+}
+
 AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles order,
                           int32_t lines) {
   AttentionLaunch launch{kernel, {}};
@@ -56,8 +74,11 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   // nothing to 16 lines and hundreds of positions, but to a prompt's thousands of lines time and
   // memory, where there are two waves of blocks anyway.
   const bool prefill = kernel == AttentionKernel::kPrefill;
-  t.part_positions_min = (prefill ? 16 : 4) * kPartGrain;
+  t.part_positions_min = part_grains(kernel) * kPartGrain;
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
+  // Tiles of prefill have too many lines for one block, and f32 caches are not worth the code.
+  t.joins = kernel == AttentionKernel::kDecode && t.parts > 1 &&
+            lines_of_tile(s, order, lines) * t.parts <= kJoinedLinesMax;
   return launch;
 }
 

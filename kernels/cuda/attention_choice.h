@@ -40,10 +40,16 @@ struct Tiling {
   int32_t tiles = 0;               // at most; those that do not exist end at once
   int32_t parts = 1;               // into which the positions of a tile are cut, at most
   int32_t part_positions_min = 0;  // of a part that is not the last; a multiple of kPartGrain
+  // The last block of a tile to end joins the parts of all its blocks; otherwise attend_merge does.
+  bool joins = false;
 };
 
 // Parts begin at multiples of this after the first position that a tile sees.
 inline constexpr int32_t kPartGrain = 64;
+
+// A tile's last block joins at most so many partial results of a line: one multiprocessor reads
+// them, 5 us for so many heads of 128, where attend_merge has all of them and costs 3.
+inline constexpr int32_t kJoinedLinesMax = 512;
 
 struct AttentionLaunch {
   AttentionKernel kernel = AttentionKernel::kPlain;

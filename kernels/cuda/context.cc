@@ -38,8 +38,8 @@ Context::Context(Context&& other) noexcept
       multiprocessors_(other.multiprocessors_),
       capability_(other.capability_),
       shared_bytes_max_(other.shared_bytes_max_),
-      scratch_(std::exchange(other.scratch_, nullptr)),
-      scratch_bytes_(std::exchange(other.scratch_bytes_, 0)),
+      scratch_(std::exchange(other.scratch_, {})),
+      counters_(std::exchange(other.counters_, {})),
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}
@@ -47,29 +47,47 @@ Context::Context(Context&& other) noexcept
 Context::~Context() {
   // Errors of work that nobody waited for are of no interest any more.
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
-  if (scratch_ != nullptr) (void)cudaFree(scratch_);
-  for (void* scratch : kept_) (void)cudaFree(scratch);
+  for (void* data : {scratch_.data, counters_.data}) {
+    if (data != nullptr) (void)cudaFree(data);
+  }
+  for (void* data : kept_) (void)cudaFree(data);
 }
 
 void* Context::scratch(size_t bytes) {
-  if (bytes <= scratch_bytes_) return scratch_;
+  if (bytes > scratch_.bytes &&
+      !grow(scratch_, std::max(bytes, size_t{1} << 20), "allocating scratch memory"))
+    return nullptr;
+  return scratch_.data;
+}
+
+unsigned* Context::counters(size_t count) {
+  const size_t bytes = count * sizeof(unsigned);
+  if (bytes > counters_.bytes) {
+    if (!grow(counters_, std::max(bytes, size_t{1} << 16), "allocating counters")) return nullptr;
+    note(cudaMemsetAsync(counters_.data, 0, counters_.bytes, stream_), "clearing counters");
+  }
+  return static_cast<unsigned*>(counters_.data);
+}
+
+bool Context::grow(Memory& memory, size_t bytes, const char* what) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   note(cudaStreamIsCapturing(stream_, &capture), "looking at the stream");
   if (capture != cudaStreamCaptureStatusNone) {
     note(unavailable("a recorded step asks for more scratch memory than any step before it"));
-    return nullptr;
+    return false;
   }
   // cudaFree waits for the work that may still use the old memory.
-  if (scratch_ != nullptr && !keeps_scratch_) note(cudaFree(scratch_), "freeing scratch memory");
-  if (scratch_ != nullptr && keeps_scratch_) kept_.push_back(scratch_);
-  scratch_ = nullptr;
-  scratch_bytes_ = 0;
-  const size_t grown = std::max(bytes, size_t{1} << 20);
-  const cudaError_t error = cudaMalloc(&scratch_, grown);
-  note(error, "allocating scratch memory");
-  if (error != cudaSuccess) return nullptr;
-  scratch_bytes_ = grown;
-  return scratch_;
+  if (memory.data != nullptr && !keeps_scratch_) note(cudaFree(memory.data), "freeing memory");
+  if (memory.data != nullptr && keeps_scratch_) kept_.push_back(memory.data);
+  memory = {};
+  const cudaError_t error = cudaMalloc(&memory.data, bytes);
+  note(error, what);
+  if (error != cudaSuccess) {
+    memory = {};
+    return false;
+  }
+  memory.bytes = bytes;
+  return true;
 }
 
 void Context::note(cudaError_t error, const char* what) { note(cuda_status(error, what)); }

@@ -1,4 +1,5 @@
-// What the ops of one CUDA device share: its stream, its limits, scratch memory, the first error.
+// What the ops of one CUDA device share: its stream, its limits, scratch memory, counters, the
+// first error.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +33,11 @@ class Context {
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
   // Grows at first use, which waits for the device and cannot be recorded; null after an error.
   void* scratch(size_t bytes);
-  // From now on scratch memory that has become too small is kept until the end, not freed: some of
-  // it is written down in a recording.
+  // Zeros for kernels that count in them and set them back to zero before they end: unlike scratch
+  // memory they stay from op to op. Grow as scratch() does; null after an error.
+  unsigned* counters(size_t count);
+  // From now on memory that has become too small is kept until the end, not freed: some of it is
+  // written down in a recording.
   void keep_scratch() { keeps_scratch_ = true; }
 
   // Ops return nothing: the first error is kept, and everything queued after it is lost.
@@ -44,14 +48,20 @@ class Context {
   Status take_status() { return std::exchange(status_, {}); }
 
  private:
+  struct Memory {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
+  // Other memory of that many bytes; false after an error.
+  bool grow(Memory& memory, size_t bytes, const char* what);
+
   Context() = default;
   int ordinal_ = 0;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  void* scratch_ = nullptr;
-  size_t scratch_bytes_ = 0;
+  Memory scratch_, counters_;
   bool keeps_scratch_ = false;
   std::vector<void*> kept_;
   Status status_;

@@ -56,8 +56,27 @@ class CudaOps final : public Ops {
                         TensorView y) override;
 
  private:
+  // The rows of the newest op that stored to a cache. Such an op begins only when those of other
+  // rows have ended, so attention over the same rows finds all older positions in place, even while
+  // kernels before it still run: within a step no row stores what another sees as older than its
+  // own run, and between steps there are copies.
+  struct StoredRows {
+    const int32_t* offsets = nullptr;
+    const int32_t* positions = nullptr;
+    bool are(const Ragged& rows) const {
+      return rows.offsets == offsets && rows.positions == positions;
+    }
+  };
+  // Whether an op that stores `rows` may overlap with the kernels before it.
+  bool store_overlaps(const Ragged& rows) {
+    const bool same = last_stored_.are(rows);
+    last_stored_ = {rows.offsets, rows.positions};
+    return same;
+  }
+
   Context& context_;
   Gemm& gemm_;
+  StoredRows last_stored_;
 };
 
 }  // namespace trireme::cuda

@@ -18,7 +18,7 @@ struct Grid {
   dim3 threads;
   size_t shared_bytes = 0;
   // The kernel may begin while the one before it ends: it calls previous_done() before it touches
-  // anything but weights (device/overlap.cuh).
+  // anything that kernels write (device/overlap.cuh).
   bool overlaps = false;
 };
 

@@ -168,6 +168,14 @@ __device__ __forceinline__ Share share_of(const LineTile& tile, const Tiling& ti
   return share;
 }
 
+// The tile of that number and the share of part blockIdx.z; false where there is nothing to do.
+__device__ __forceinline__ bool find_work(const AttendArgs& args, const Tiling& tiling,
+                                          int32_t number, LineTile& tile, Share& share) {
+  if (!find_tile(args, tiling, number, tile)) return false;
+  share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
+  return share.begin < share.end;
+}
+
 // Where the keys of a tile's positions lie.
 template <class T>
 struct TileKeys {

@@ -39,13 +39,15 @@ class Runner {
     order_.resize(static_cast<size_t>(count_));
     std::iota(order_.begin(), order_.end(), 0);
     std::mt19937_64 random(seed);
-    for (unsigned int z = 0; z < grid.z; ++z) {
-      for (unsigned int y = 0; y < grid.y; ++y) {
-        for (unsigned int x = 0; x < grid.x; ++x) {
-          if (seed != 0) shuffle(random);
-          run_block({x, y, z}, grid, block);
-        }
-      }
+    std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
+    std::iota(blocks.begin(), blocks.end(), 0);
+    if (seed != 0) std::shuffle(blocks.begin(), blocks.end(), random);
+    for (const uint64_t n : blocks) {
+      if (seed != 0) shuffle(random);
+      run_block(
+          {static_cast<unsigned int>(n % grid.x), static_cast<unsigned int>(n / grid.x % grid.y),
+           static_cast<unsigned int>(n / grid.x / grid.y)},
+          grid, block);
     }
     kernel_ = nullptr;
   }

@@ -2,8 +2,8 @@
 // warp collectives only. What a GPU does silently wrong ends the program with a message here: a
 // barrier that some threads never reach, a collective that lanes of a warp enter differently.
 //
-// Which thread runs first between two barriers follows from a seed, so that a test can run a kernel
-// in several orders: a missing barrier shows as another result.
+// Which block runs first, and which thread between two barriers, follows from a seed, so that a
+// test can run a kernel in several orders: a missing barrier shows as another result.
 #pragma once
 
 #include <cstddef>
@@ -61,7 +61,8 @@ struct AsyncCopies {
 };
 AsyncCopies& async_copies();
 
-// Runs all blocks of a grid, one after the other. `seed` 0 runs threads in ascending order.
+// Runs all blocks of a grid, one after the other. `seed` 0 runs blocks and threads in ascending
+// order, others in an order of their own.
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
               const std::function<void()>& kernel);
 

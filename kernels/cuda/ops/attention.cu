@@ -8,14 +8,22 @@
 namespace trireme::cuda {
 namespace {
 
-// Room for the partial results of a launch; none where nothing is cut into parts.
+// Room for the partial results of a launch; none where nothing is cut into parts, or after an
+// error.
 Partials make_partials(Context& context, const AttendArgs& args, const Tiling& tiling) {
   if (tiling.parts == 1) return {};
   const dim3 lines = line_grid(args, tiling);
   const int64_t count = int64_t{lines.x} * lines.y * tiling.parts;
   auto* memory = static_cast<float*>(
       context.scratch(static_cast<size_t>(count * (args.cache.head_dim + 2)) * sizeof(float)));
-  return {memory, memory + count * args.cache.head_dim};
+  if (memory == nullptr) return {};
+  Partials partials{memory, memory + count * args.cache.head_dim, nullptr};
+  if (tiling.joins) {
+    partials.ended = context.counters(static_cast<size_t>(tiling.tiles) *
+                                      static_cast<size_t>(args.cache.kv_heads));
+    if (partials.ended == nullptr) return {};
+  }
+  return partials;
 }
 
 void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch) {
@@ -35,7 +43,8 @@ void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch
     case AttentionKernel::kPlain:
       break;
   }
-  if (launch.tiling.parts > 1) attend_merge(context, args, launch.tiling, partials);
+  if (launch.tiling.parts > 1 && !launch.tiling.joins)
+    attend_merge(context, args, launch.tiling, partials);
 }
 
 }  // namespace
@@ -52,7 +61,8 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
                         cache,
                         scale,
                         heads,
-                        heads / cache.kv_heads};
+                        heads / cache.kv_heads,
+                        last_stored_.are(rows)};
   AttentionShape shape;
   shape.rows = rows.rows;
   shape.sequences = rows.sequences;

@@ -24,14 +24,18 @@ struct AttendArgs {
   float scale;
   int32_t heads;
   int32_t group;  // query heads of a kv head
+  // No kernel that may still run has stored positions before the first row's of a run: they can be
+  // read before previous_done().
+  bool older_settled;
 };
 
-// Where parts of a tile leave what they found, for attend_merge to join: of each part of each line
-// of the launch (find_line of device/tiles.cuh) the sums of weighted values [head_dim], and the
-// score that they are relative to with the sum of the weights.
+// Where parts of a tile leave what they found, to be joined: of each part of each line of the
+// launch (find_line of device/tiles.cuh) the sums of weighted values [head_dim], and the score that
+// they are relative to with the sum of the weights.
 struct Partials {
   float* sums = nullptr;
   float* largest_and_total = nullptr;  // [..., 2]
+  unsigned* ended = nullptr;           // [tiles, kv heads], where Tiling::joins: parts that have
 };
 
 inline dim3 tile_grid(const AttendArgs& args, const Tiling& tiling) {

@@ -13,14 +13,30 @@
 // warp some 1,100 cycles; at 4.3 TB/s each of a multiprocessor's 8 warps gets one every 3,450. So q
 // and weights can have two parts (tile_products.cuh): nobody waits for the products.
 //
-// Expected on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us at 4.3
-// TB/s. 32 parts make 256 blocks, of 264 that 132 multiprocessors hold; each begins with some 3 us
-// of look-ups and ends with one of joining its warps, and attend_merge reads 0.5 MB: 135 us, 92 %
-// of the bandwidth. Short contexts are bound by these 3 us and the two launches.
+// Long contexts, on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us
+// at 4.3 TB/s. 32 parts make 256 blocks, of 264 that 132 multiprocessors hold; 94 % of the
+// bandwidth was measured.
 //
-// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 80 / 96 / 97 / 128 / 235 registers, 60 / 73
+// Short ones wait for latencies: 1024 positions are 4 MB, 1 us, and took 12 us as 32 blocks of 256
+// positions, 17 us where a kernel that streams weights held 100 KB of each multiprocessor, room for
+// one block of this one. So a part is 128 positions (attention_choice.cc), just what the rings
+// take: all of it is on its way while the kernels before this one run, but for the positions that
+// they store, and 64 multiprocessors have a block. Blocks without a part end at once, before they
+// wait for anything; those with one have the lower numbers, and up to 2048 positions they are 128,
+// one on each multiprocessor, which has room for it beside the weights' kernel. After the wait
+// there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
+// partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
+//
+// A grid of one block on each multiprocessor for all lengths would do by this count: 70 KB under
+// way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 1,100
+// cycles a tile read 30 bytes a clock where the memory gives 18. But look-ups and softmax are not
+// in the 1,100, and a long context has time to start a second block.
+//
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 96 / 96 / 119 / 128 / 239 registers, 60 / 73
 // / 87 / 113 / 152 KB of shared memory, no spills; 64 HMMA and 32 LDSM a tile of heads of 128, and
-// copies are LDGSTS. It has not met a GPU yet: times are arithmetic.
+// copies are LDGSTS. Times are arithmetic where they are not said to be measured.
+#include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/last_block.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
@@ -106,16 +122,77 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
   }
 }
 
+// Joins a tile's parts, in their order, so that it does not matter which block does it:
+//   out = sum_p 2^(m_p - m) O_p / sum_p 2^(m_p - m) total_p
+// A warp takes every fourth line, and asks for several parts before it looks at the first.
+template <int D>
+__device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling& tiling,
+                                           const Partials& partials, const LineTile& tile,
+                                           int kv_head, int parts) {
+  constexpr int kVector = D % 128 == 0 ? 4 : D % 64 == 0 ? 2 : 1, kAcross = kVector * kWarpSize;
+  constexpr int kEach = (D + kAcross - 1) / kAcross, kAtOnce = D <= 128 ? 16 : 8;
+  using Vector = Pack<float, kVector>;
+  const int lane = lane_of_warp();
+#pragma unroll 1
+  for (int line = warp_of_block(); line < tile.lines; line += kWarps) {
+    const int64_t first = partial_index(args, tiling, tile, line, kv_head, 0);
+    const float* sums = partials.sums + first * D + lane * kVector;           // [parts][D]
+    const float* largest_and_total = partials.largest_and_total + first * 2;  // [parts][2]
+    float largest = kNoScore;
+    for (int part = lane; part < parts; part += kWarpSize)
+      largest = fmaxf(largest, largest_and_total[part * 2]);
+    largest = warp_max(largest);
+
+    float sum[kEach][kVector] = {}, total = 0.0f;
+#pragma unroll 1
+    for (int part = 0; part < parts; part += kAtOnce) {
+      Vector x[kAtOnce][kEach];
+      Pack<float, 2> pair[kAtOnce];
+#pragma unroll
+      for (int p = 0; p < kAtOnce; ++p) {
+        const int from = min(part + p, parts - 1);
+        pair[p] = load<2>(largest_and_total + from * 2);
+#pragma unroll
+        for (int i = 0; i < kEach; ++i) {
+          if (lane * kVector + i * kAcross < D)
+            x[p][i] = load<kVector>(sums + int64_t{from} * D + i * kAcross);
+        }
+      }
+#pragma unroll
+      for (int p = 0; p < kAtOnce; ++p) {
+        if (part + p < parts) {
+          const float weight = exp2_fast(pair[p].at[0] - largest);
+          total = fmaf(weight, pair[p].at[1], total);
+#pragma unroll
+          for (int i = 0; i < kEach; ++i) {
+#pragma unroll
+            for (int e = 0; e < kVector; ++e) sum[i][e] = fmaf(weight, x[p][i].at[e], sum[i][e]);
+          }
+        }
+      }
+    }
+    float* out = args.out + tile.row(line, args.group) * args.out_stride +
+                 int64_t{tile.head(line, args.group, kv_head)} * D;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+#pragma unroll
+      for (int e = 0; e < kVector; ++e) {
+        const int d = lane * kVector + i * kAcross + e;
+        if (d < D) out[d] = sum[i][e] / total;
+      }
+    }
+  }
+}
+
 template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
-  if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
-  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
-  if (share.begin >= share.end) return;
+  Share share;
+  if (!find_work(args, tiling, static_cast<int32_t>(blockIdx.x), tile, share))
+    return nothing_to_do();
   const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block();
   T* queries = shared<T>();  // [kParts][kLines][stride]
@@ -131,7 +208,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     if (at < share.end) copy_positions<T, D, kPositions>(source, at, keys, keys + L::kTile);
     copies_commit();
   };
-  for (int i = 0; i < L::kStages - 1; ++i) begin_copies(i);
+  // What the kernels before this one do not store comes while they run.
+  const int32_t settled = args.older_settled ? args.rows.positions[tile.run_row] : 0;
+  for (int i = 0; i < L::kStages - 1; ++i) {
+    if (first + i * kWarps * kPositions + kPositions > settled) previous_done();
+    begin_copies(i);
+  }
+  previous_done();
 
   load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors);
   __syncthreads();
@@ -156,6 +239,11 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   leave_sums<D>(lines, warp, sums, largest_and_total);
   __syncthreads();
   put_lines<D>(args, tiling, partials, tile, kv_head, share, sums, largest_and_total);
+
+  if (share.used == 1 || !tiling.joins) return;
+  unsigned* ended = partials.ended + blockIdx.x * gridDim.y + blockIdx.y;
+  if (last_block(ended, share.used, reinterpret_cast<int*>(factors)))
+    join_parts<D>(args, tiling, partials, tile, kv_head, share.used);
 }
 
 template <class T>

@@ -106,12 +106,12 @@ __device__ __forceinline__ void add_weighted(const float* weights, const float* 
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     fma_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   LineTile tile;
-  if (!find_tile(args, tiling, static_cast<int32_t>(blockIdx.x), tile)) return;
+  Share share;
+  if (!find_work(args, tiling, static_cast<int32_t>(blockIdx.x), tile, share))
+    return nothing_to_do();
+  previous_done();
   const int part = static_cast<int>(blockIdx.z);
-  const Share share = share_of(tile, tiling, part);
-  if (share.begin >= share.end) return;
   const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block();
   const int lane = lane_of_warp();

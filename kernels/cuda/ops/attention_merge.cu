@@ -4,9 +4,8 @@
 // Grid: the lines of the launch (find_line of tiles.cuh), 4 warps: a warp takes every fourth part,
 // a lane every 32nd element. Lines whose tile was one part are in place and left alone.
 //
-// A kernel of its own, rather than the last block of a tile to arrive: a counter would need memory
-// that is zero at first and is kept between ops, which scratch is not, and the order of sums would
-// still be fixed only by reading everything again. Some 2 us a layer that decode pays.
+// For tiles that are too much for their last block: all lines of the launch are joined at once
+// here, 3 us whatever their number. What Tiling::joins says is joined by decode_kernel.
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/tiles.cuh"
@@ -22,16 +21,16 @@ constexpr int kEach = kHeadDimMax / kWarpSize;
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     merge_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   const int warp = warp_of_block();
   const int lane = lane_of_warp();
   const int dim = args.cache.head_dim;
   LineOfTile at;
   if (!find_line(args, tiling, static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y),
                  at))
-    return;
+    return nothing_to_do();
   const int used = share_of(at.tile, tiling, 0).used;
-  if (used == 1) return;
+  if (used == 1) return nothing_to_do();
+  previous_done();
   const int64_t first = partial_index(args, tiling, at.tile, at.line, at.kv_head, 0);
   const float* sums = partials.sums + first * dim;                          // [parts][dim]
   const float* largest_and_total = partials.largest_and_total + first * 2;  // [parts][2]

@@ -26,7 +26,7 @@
 // every new largest score, rather than for one much larger, were a quarter of the instructions
 // beside the products.
 //
-// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 255 / 236 registers, 56 /
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 217 / 167 / 212 / 246 / 236 registers, 56 /
 // 68 / 80 / 105 / 102 KB of shared memory, no spills; 128 HMMA and 48 LDSM for 32 lines and 32
 // positions of heads of 128. It has not met a GPU yet: times are arithmetic.
 #include "kernels/cuda/device/overlap.cuh"
@@ -93,12 +93,12 @@ template <class T, int D>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     prefill_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  previous_done();
   using L = Layout<T, D>;
   LineTile tile;
-  if (!find_tile(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile)) return;
-  const Share share = share_of(tile, tiling, static_cast<int>(blockIdx.z));
-  if (share.begin >= share.end) return;
+  Share share;
+  if (!find_work(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile, share))
+    return nothing_to_do();
+  previous_done();
   const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = warp_of_block();
   T* queries = shared<T>();            // [kLines][stride]

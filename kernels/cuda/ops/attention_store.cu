@@ -35,7 +35,7 @@ void CudaOps::store_kv(ConstTensorView k, ConstTensorView v, const Ragged& rows,
                        const KvView& cache) {
   const Grid grid{
       dim3(static_cast<unsigned>(rows.rows), static_cast<unsigned>(ceil_div(k.cols, kThreads))),
-      dim3(kThreads), 0, true};
+      dim3(kThreads), 0, store_overlaps(rows)};
   dispatch_floats(cache.dtype, [&](auto zero) {
     launch(context_, "store_kv", grid, store_kernel<decltype(zero)>,
            static_cast<const float*>(k.data), k.row_stride, static_cast<const float*>(v.data),

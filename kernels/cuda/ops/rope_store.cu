@@ -94,7 +94,7 @@ void CudaOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q,
   const int64_t units = int64_t{c.heads + 2 * cache.kv_heads} * c.pairs_per_head;
   const Grid grid{
       dim3(static_cast<unsigned>(rows.rows), static_cast<unsigned>(ceil_div(units, kThreads))),
-      dim3(kThreads), 0, true};
+      dim3(kThreads), 0, store_overlaps(rows)};
   dispatch_floats(cache.dtype, [&](auto zero) {
     launch(context_, "rope_store", grid, rope_store_kernel<decltype(zero)>, c, rows, cache);
   });

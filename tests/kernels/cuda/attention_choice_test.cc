@@ -31,6 +31,25 @@ TEST(AttentionChoice, DecodeOfOneSequenceFillsTheDevice) {
   EXPECT_EQ(launch.kernel, AttentionKernel::kDecode);
   EXPECT_EQ(launch.tiling.tiles, 1);
   EXPECT_EQ(launch.tiling.parts, 32);  // 8 kv heads, two blocks on each of 132 multiprocessors
+  // Up to 2048 positions they are at most 16, one block on each.
+  EXPECT_EQ(launch.tiling.part_positions_min, 128);
+}
+
+// A tile's last block joins what it can read in a few microseconds.
+TEST(AttentionChoice, FewPartialResultsAreJoinedByTheLastBlock) {
+  EXPECT_TRUE(only(shape_of(1, 1)).tiling.joins) << "4 lines, 32 parts";
+  EXPECT_TRUE(only(shape_of(4, 1)).tiling.joins) << "16 lines, 32 parts";
+  EXPECT_TRUE(only(shape_of(16, 16)).tiling.joins);
+  EXPECT_FALSE(only(shape_of(64, 64)).tiling.joins) << "one part";
+  AttentionShape shape = shape_of(1, 1);
+  shape.kv_heads = 2;
+  EXPECT_FALSE(only(shape).tiling.joins) << "16 lines, 128 parts";
+  shape = shape_of(128, 1);
+  EXPECT_GT(only(shape).tiling.parts, 1);
+  EXPECT_FALSE(only(shape).tiling.joins) << "prefill";
+  shape = shape_of(1, 1);
+  shape.dtype = DType::kF32;
+  EXPECT_FALSE(only(shape).tiling.joins);
 }
 
 // A row of each sequence: a tile for each row, and no more.

@@ -2,6 +2,7 @@
 // that are recorded once and replayed with other lengths.
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/emulator/emulator.h"
 #include "tests/contract/ops_cache.h"
 #include "tests/contract/ops_tolerance.h"
 
@@ -138,6 +139,39 @@ TEST_F(CudaAttention, ARecordedStepIsReplayedWithOtherLengths) {
   }
   ASSERT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
   ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+}
+
+// Which block of a tile ends last, and joins the parts of all, does not change a bit; and it leaves
+// the counters as it found them.
+TEST_F(CudaAttention, PartsAreJoinedInTheirOrder) {
+  for (const int32_t head_dim : {64, 80, 128, 256}) {
+    const CacheSpec spec{2, head_dim, 16, 0, DType::kBF16};
+    Random random(3200);
+    const std::vector<int32_t> lengths = {1500};
+    const Sequences all(random, spec, 2 * kHeads, lengths);
+    Cache cache(*device_, spec, lengths, 3200);
+    store(cache, all, lengths);
+    const KvView view = cache.view({0}, {0});
+    const Array<int32_t> offsets(*device_, {0, 1}), positions(*device_, {1499});
+    const Ragged ragged{offsets.data(), positions.data(), 1, 1};
+    Mat q(*device_, 1, int64_t{2} * kHeads * head_dim);
+    for (int64_t c = 0; c < q.cols(); ++c) q.at(0, c) = all.q[0][1499][static_cast<size_t>(c)];
+    q.put();
+    Mat first = q.clone();
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      Mat out = q.clone();
+      emulator::set_schedule(seed);
+      device_->ops().attend(q.view(), ragged, view, 0.125f, out.view());
+      emulator::set_schedule(0);
+      out.fetch();
+      if (seed == 0) {
+        expect_rows(out, all, spec, {0}, {1499}, 3e-5);
+        first = std::move(out);
+      } else {
+        EXPECT_EQ(out.row(0), first.row(0)) << "seed " << seed;
+      }
+    }
+  }
 }
 
 }  // namespace
