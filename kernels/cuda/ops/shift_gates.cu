@@ -7,7 +7,7 @@
 // wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
 // free.
 //
-// nvcc 13.0: at most 52 registers, no spills.
+// nvcc 13.0: at most 52 registers (sm_80: 54), no spills.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
