@@ -10,7 +10,7 @@ import readme
 BUILD = "build/gpu"  # of the system's packages
 BUILD_OF_KIT = "build/gpu_bare"
 MODELS = ("llama-3-8b", "rwkv7-7.2b", "llama-2-7b", "yoco-3b", "llama-1.1b")
-QUANTIZED = ("int4:64", "fp8", "int8:128")  # weights of the first model
+QUANTIZED = ("int4", "fp8", "int8")  # weights of the first model
 CUDA_TARGETS = ("trireme_cuda", "bench_cuda_ceilings")
 TARGETS = CUDA_TARGETS + ("ops_contract_test", "golden_test", "bench_device", "contract_comm_test")
 

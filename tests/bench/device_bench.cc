@@ -1,9 +1,10 @@
 // A device against its ceilings: every op, and whole models; JSON lines. scripts/gpu_check runs it.
 //
-//   bench_device --device cpu|cuda ops [--seconds N]
+//   bench_device --device cpu|cuda ops [--only TEXT] [--seconds N]     TEXT: of an op and its shape
 //   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
-//   bench_device --device cpu|cuda model NAME [--weights int4:64|int8:128|fp8] [--seconds N]
+//   bench_device --device cpu|cuda model NAME [--weights int4|int8|fp8] [--seconds N]
 //                                                              a folder of tests/bench/models
+//       ... [--prefills 8192,1024] [--contexts 1024] [--batches 1,64]    only these
 //   bench_device --device cpu|emulated --smoke                  all of it, small: shows that it
 //   runs
 //
@@ -12,6 +13,7 @@
 //   bench_device --device cuda|emulated --gpus N all-reduce
 //   bench_device --device cuda|emulated --gpus N model NAME [--seconds N]
 //   bench_device --device emulated --gpus N --smoke
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -23,6 +25,7 @@
 
 #include "comm/in_process/in_process.h"
 #include "kernels/cuda/cuda_device.h"
+#include "runtime/model/sublayers/matrix_format.h"
 #include "tests/bench/device/all_reduce_bench.h"
 #include "tests/bench/device/model_bench.h"
 #include "tests/bench/device/op_bench.h"
@@ -37,25 +40,39 @@ struct Arguments {
   std::string what;  // "ops", "quantized", "model", "all-reduce", "smoke"
   int gpus = 0;      // with NCCL between them; 0: one device, without
   std::string model;
-  std::optional<WeightFormat> weights;
+  std::optional<WeightType> weights;
+  std::vector<int64_t> prefills, contexts, batches;  // empty: as is usual for the model
+  std::string only;
   double seconds = 1e9;
 };
 
-// Those that checkpoints come in.
-const std::map<std::string, WeightFormat> kFormats = {
-    {"int4:64", {WeightType::kInt4, 64}},
-    {"int8:128", {WeightType::kInt8, 128}},
-    {"fp8", {WeightType::kFp8, 0}},
-};
+const std::map<std::string, WeightType> kQuantized = {
+    {"int4", WeightType::kInt4}, {"int8", WeightType::kInt8}, {"fp8", WeightType::kFp8}};
 
 int usage() {
   std::fputs(
-      "usage: bench_device --device cpu|cuda|emulated (ops | quantized | model NAME [--weights W] "
-      "| --smoke) [--seconds N]\n"
+      "usage: bench_device --device cpu|cuda|emulated (ops [--only TEXT] | quantized | model NAME "
+      "[--weights W] | --smoke) [--seconds N]\n"
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
-      "[--seconds N]\n",
+      "[--seconds N]\n"
+      "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n",
       stderr);
   return 2;
+}
+
+// Numbers above 0 with commas between them; false where it is anything else.
+bool parse_list(const std::string& word, std::vector<int64_t>& list) {
+  list.clear();
+  const char* at = word.data();
+  const char* const end = at + word.size();
+  while (at < end) {
+    int64_t number = 0;
+    const auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc{} || number <= 0 || (next < end && *next != ',')) return false;
+    list.push_back(number);
+    at = next < end ? next + 1 : end;
+  }
+  return !list.empty();
 }
 
 bool parse(const std::vector<std::string>& words, Arguments& arguments) {
@@ -76,9 +93,17 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
     } else if (words[i] == "--gpus" && more) {
       arguments.gpus = std::atoi(words[++i].c_str());
     } else if (words[i] == "--weights" && more) {
-      const auto found = kFormats.find(words[++i]);
-      if (found == kFormats.end()) return false;
+      const auto found = kQuantized.find(words[++i]);
+      if (found == kQuantized.end()) return false;
       arguments.weights = found->second;
+    } else if (words[i] == "--only" && more) {
+      arguments.only = words[++i];
+    } else if (words[i] == "--prefills" && more) {
+      if (!parse_list(words[++i], arguments.prefills)) return false;
+    } else if (words[i] == "--contexts" && more) {
+      if (!parse_list(words[++i], arguments.contexts)) return false;
+    } else if (words[i] == "--batches" && more) {
+      if (!parse_list(words[++i], arguments.batches)) return false;
     } else {
       return false;
     }
@@ -101,8 +126,9 @@ Result<std::unique_ptr<Device>> make_device(const std::string& name) {
   return library->plugin->make_device({});
 }
 
-OpPlan all_ops() {
+OpPlan all_ops(const std::string& only) {
   OpPlan plan;
+  plan.only = only;
   plan.models = {"llama-3-8b", "rwkv7-7.2b", "yoco-3b", "llama-2-7b", "llama-1.1b"};
   plan.rows = {1, 64, 8192};
   plan.rows_between = {2, 4, 8, 9, 16, 32, 256};
@@ -115,7 +141,8 @@ QuantizedPlan quantized_products() {
   QuantizedPlan plan;
   plan.model = "llama-3-8b";
   plan.shapes = {{28672, 4096}, {4096, 14336}, {4096, 4096}};
-  for (const auto& [name, format] : kFormats) plan.formats.push_back(format);
+  for (const auto& [name, type] : kQuantized)
+    plan.formats.push_back({type, quantizing_group(type)});
   plan.rows = {1, 8, 16, 64, 8192};
   plan.arena_bytes = size_t{2} << 30;
   return plan;
@@ -133,12 +160,20 @@ ModelPlan sharded_model(const std::string& name) {
   return {name, {1024}, {1024}, {1, 64, 16}, 0, 0.4, std::nullopt};
 }
 
-ModelPlan whole_model(const std::string& name, std::optional<WeightFormat> weights) {
+ModelPlan whole_model(const std::string& name, std::optional<WeightType> weights) {
   if (weights) {
-    const int64_t prefill = weights->type == WeightType::kFp8 ? 8192 : 1024;
+    const int64_t prefill = *weights == WeightType::kFp8 ? 8192 : 1024;
     return {name, {prefill}, {1024}, {1, 16, 64}, 0, 0.3, weights};
   }
   return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, std::nullopt};
+}
+
+// The usual plan, but for what the command line names.
+ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
+  if (!arguments.prefills.empty()) plan.prefills = arguments.prefills;
+  if (!arguments.contexts.empty()) plan.contexts = arguments.contexts;
+  if (!arguments.batches.empty()) plan.batches = arguments.batches;
+  return plan;
 }
 
 Status run_model_alone(Device& device, const ModelPlan& plan, const Deadline& deadline) {
@@ -175,8 +210,8 @@ Status smoke(Device& device, const Deadline& deadline) {
   quantized.arena_bytes = ops.arena_bytes;
   quantized.timing = ops.timing;
   if (Status s = run_quantized(device, quantized, deadline); !s.ok()) return s;
-  for (const WeightFormat format : quantized.formats) {
-    const ModelPlan model = {"smoke-gqa", {70}, {40}, {1, 4}, uint64_t{1} << 30, 1e-3, format};
+  for (const auto& [name, type] : kQuantized) {
+    const ModelPlan model = {"smoke-gqa", {70}, {40}, {1, 4}, uint64_t{1} << 30, 1e-3, type};
     if (Status s = run_model_alone(device, model, deadline); !s.ok()) return s;
   }
   return run_ops(device, ops, deadline);
@@ -191,7 +226,8 @@ Status run_together(const Arguments& arguments, const Deadline& deadline) {
     return invalid_argument(fmt::format("--gpus {}: this machine has {}", count, (*gpus)->count()));
   if (arguments.what == "all-reduce") return run_all_reduce(**gpus, count, all_reduces());
   if (arguments.what == "model")
-    return run_model_sharded(**gpus, count, sharded_model(arguments.model), deadline);
+    return run_model_sharded(**gpus, count, chosen(sharded_model(arguments.model), arguments),
+                             deadline);
   AllReducePlan small;
   small.bytes = {8 << 10, 100'000};
   small.calls = small.repetitions = 3;
@@ -203,11 +239,13 @@ Status run_together(const Arguments& arguments, const Deadline& deadline) {
 Status run_alone(const Arguments& arguments, const Deadline& deadline) {
   Result<std::unique_ptr<Device>> device = make_device(arguments.device);
   Status status = device.status();
-  if (status.ok() && arguments.what == "ops") status = run_ops(**device, all_ops(), deadline);
+  if (status.ok() && arguments.what == "ops")
+    status = run_ops(**device, all_ops(arguments.only), deadline);
   if (status.ok() && arguments.what == "quantized")
     status = run_quantized(**device, quantized_products(), deadline);
   if (status.ok() && arguments.what == "model")
-    status = run_model_alone(**device, whole_model(arguments.model, arguments.weights), deadline);
+    status = run_model_alone(
+        **device, chosen(whole_model(arguments.model, arguments.weights), arguments), deadline);
   if (status.ok() &&
       arguments.what == "smoke")  // nobody looks at its times: what ops require is checked
     status = smoke(*make_checked_device(device.take()), deadline);

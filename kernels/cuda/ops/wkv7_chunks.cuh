@@ -27,16 +27,8 @@
 // warps, 1000 with the others'. Products of tensor cores: 108 of 16 x 8 x 8 a warp and chunk, three
 // for each of f32. If Hopper's take 6.5 clocks each, 5/8 of the 256 multiply-adds a clock that a
 // quarter of a multiprocessor has, they are 700 clocks, and waiting for u is 100 more. So 1000
-// clocks a chunk, 0.55 ms. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide behind it.
-//
-// Measured: 1465 us, 2500 to 2800 clocks a chunk. What it waited for stands in the machine code, if
-// one adds up its stall counts and the latencies that they leave to scoreboards: 1020 clocks a
-// chunk for a state warp, 1210 for the warp that solves, but 2200, and 50 branches more, for a warp
-// that forms. Which two rows were its own only a lane knew: each t was a tree of branches, whose
-// sides were walked one after the other, each with its own loads to wait for. Now each of these
-// warps has a program for its own rows, in which halves choose and do not branch: 940, 880, 840 and
-// 780 clocks by the same count. Solving puts one number a row and lane instead of two: 700. The
-// state warps are the longest again: 0.6 to 0.7 ms, reckoned in this way, not measured.
+// clocks a chunk, 0.55 ms: reckoned, not measured. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide
+// behind it.
 //
 // nvcc 13.0: 158 registers (sm_80: 150), no spills, 86,016 bytes of shared memory: one block on a
 // multiprocessor (for two, 128 registers spill 3).
@@ -117,15 +109,18 @@ struct Loaded {
 // A row that is not there changes nothing: no decay, and zeros.
 __device__ __forceinline__ Loaded load_row(const Wkv7& p, const ChunkGrid& grid, int32_t chunk,
                                            int i, int64_t key, int64_t value, bool has_value) {
-  const bool here = grid.has(chunk, i);
+  Loaded x{};
+#pragma unroll
+  for (int e = 0; e < 4; ++e) x.w.at[e] = 1.0f;
+  if (!grid.has(chunk, i)) return x;
   const int64_t row = grid.row(chunk, i);
-  const auto read = [&](const Matrix32& x, int64_t column, bool wanted, float otherwise) {
-    if (wanted) return load<4>(x.row(row) + column);
-    return Four{{otherwise, otherwise, otherwise, otherwise}};
-  };
-  return {read(p.r, key, here, 0.0f), read(p.w, key, here, 1.0f),
-          read(p.k, key, here, 0.0f), read(p.a, key, here, 0.0f),
-          read(p.b, key, here, 0.0f), read(p.v, value, here && has_value, 0.0f)};
+  x.r = load<4>(p.r.row(row) + key);
+  x.w = load<4>(p.w.row(row) + key);
+  x.k = load<4>(p.k.row(row) + key);
+  x.a = load<4>(p.a.row(row) + key);
+  x.b = load<4>(p.b.row(row) + key);
+  if (has_value) x.v = load<4>(p.v.row(row) + value);
+  return x;
 }
 
 // 4 keys of a row, as two pairs.
@@ -144,80 +139,59 @@ __device__ __forceinline__ void put_pair(float* to, bool upper, const Four& x) {
   store<4>(to + 4, upper ? split(got1, x.at[3]) : split(x.at[1], got1));
 }
 
-__device__ __forceinline__ Four choose(bool first, const Four& x, const Four& y) {
-  return {{first ? x.at[0] : y.at[0], first ? x.at[1] : y.at[1], first ? x.at[2] : y.at[2],
-           first ? x.at[3] : y.at[3]}};
-}
-
-// 16 lanes take row kFirst, the others of their warp the one after it: their forms, and their
-// columns of the products. The compiler knows which rows lie before and after these two, and the
-// halves of a warp differ in what they choose, not in where they go.
-template <int kFirst>
-__device__ __forceinline__ void form_rows(const Rows& rows, int lane, Form& form,
+// 16 lanes take row s, the others of their warp the one before or after it: its form, and its
+// column of the products.
+__device__ __forceinline__ void form_rows(const Rows& rows, int s, int lane, Form& form,
                                           float (*products)[kChunk][kChunk]) {
   const bool upper = lane >= kPrepareLanes;
-  const int s = kFirst + (upper ? 1 : 0), key = 4 * (lane % kPrepareLanes);
-  Four b = load<4>(&rows.b[s][key]), k = load<4>(&rows.k[s][key]);
+  const int first_row_of_warp = s - (upper ? 1 : 0);
+  const int key = 4 * (lane % kPrepareLanes);
   Four before{{1.0f, 1.0f, 1.0f, 1.0f}};  // P_{s-1}
+  Four b = load<4>(&rows.b[s][key]), k = load<4>(&rows.k[s][key]);
+  float sums[4 * kChunk];  // [t][ab, ak, rb, rk]
 #pragma unroll
-  for (int t = 0; t < kFirst; ++t) before = times(before, load<4>(&rows.w[t][key]));
-  const Four last_decay = load<4>(&rows.w[kFirst + 1][key]);
-  Four through = times(before, load<4>(&rows.w[kFirst][key]));  // P_s
-  before = choose(upper, through, before);
-  through = choose(upper, times(through, last_decay), through);
-  put_row(&form.a[s][2 * key], times(load<4>(&rows.a[s][key]), before));
-  put_row(&form.r[s][2 * key], times(load<4>(&rows.r[s][key]), through));
-  if (kFirst == kChunk - 2 && upper) store<4>(&form.decay[key], through);
-
-  float sums[4 * kChunk];  // [t][ab, ak, rb, rk]: rb and rk from row s on, ab and ak after it
+  for (int i = 0; i < 4 * kChunk; ++i) sums[i] = 0.0f;
 #pragma unroll
-  for (int i = 0; i < 4 * kFirst + 2; ++i) sums[i] = 0.0f;
-  {
-    constexpr int kAt = 4 * kFirst;
-    const Four r = load<4>(&rows.r[kFirst][key]);
-    const float rb = dot(r, b), rk = dot(r, k);
-    sums[kAt + 2] = upper ? 0.0f : rb;
-    sums[kAt + 3] = upper ? 0.0f : rk;
-    const Four a = load<4>(&rows.a[kFirst + 1][key]);
-    const float ab = dot(a, b), ak = dot(a, k);
-    sums[kAt + 4] = upper ? 0.0f : ab;
-    sums[kAt + 5] = upper ? 0.0f : ak;
-    b = choose(upper, b, times(b, last_decay));
-    k = choose(upper, k, times(k, last_decay));
-    const Four next_r = load<4>(&rows.r[kFirst + 1][key]);
-    sums[kAt + 6] = dot(next_r, b);
-    sums[kAt + 7] = dot(next_r, k);
-  }
-#pragma unroll
-  for (int t = kFirst + 2; t < kChunk; ++t) {
+  for (int t = 0; t < kChunk; ++t) {
     const Four w = load<4>(&rows.w[t][key]);
+    if (t < s) before = times(before, w);
+    if (t < first_row_of_warp) continue;
     const Four a = load<4>(&rows.a[t][key]), r = load<4>(&rows.r[t][key]);
-    sums[4 * t] = dot(a, b);
-    sums[4 * t + 1] = dot(a, k);
-    b = times(b, w);
-    k = times(k, w);
-    sums[4 * t + 2] = dot(r, b);
-    sums[4 * t + 3] = dot(r, k);
+    if (t == s) {
+      const Four through = times(before, w);
+      put_row(&form.a[s][2 * key], times(a, before));
+      put_row(&form.r[s][2 * key], times(r, through));
+      if (s == kChunk - 1) store<4>(&form.decay[key], through);
+    }
+    if (t > s) {
+      sums[4 * t] = dot(a, b);
+      sums[4 * t + 1] = dot(a, k);
+      b = times(b, w);
+      k = times(k, w);
+    }
+    if (t >= s) {
+      sums[4 * t + 2] = dot(r, b);
+      sums[4 * t + 3] = dot(r, k);
+    }
   }
-  put_pair(&form.b[kFirst / 2][4 * key], upper, b);
-  put_pair(&form.k[kFirst / 2][4 * key], upper, k);
+  put_pair(&form.b[s / 2][4 * key], upper, b);
+  put_pair(&form.k[s / 2][4 * key], upper, k);
   fold_sums<kPrepareLanes, 4 * kChunk>(sums, lane);
   const int held = lane % kPrepareLanes;  // lane l holds numbers 2 l and 2 l + 1
   products[held % 2 * 2][held / 2][s] = sums[0];
   products[held % 2 * 2 + 1][held / 2][s] = sums[1];
 }
 
-// The warps that load and form, from chunk to chunk. Each has a program of its own, for its rows.
-template <int kFirst>
+// The warps that load and form, from chunk to chunk.
 struct Forming {
   int s, lane;
   int32_t first_key, first_value;  // columns
   Loaded next;
 
-  __device__ Forming(const Wkv7& p, const ChunkGrid& grid, int lane_, int64_t first_key_column,
+  __device__ Forming(const Wkv7& p, const ChunkGrid& grid, int thread, int64_t first_key_column,
                      int64_t first_value_column)
-      : s(kFirst + lane_ / kPrepareLanes),
-        lane(lane_),
+      : s(thread / kPrepareLanes),
+        lane(thread % kWarpSize),
         first_key(static_cast<int32_t>(first_key_column)),
         first_value(static_cast<int32_t>(first_value_column)) {
     load(p, grid, 0);
@@ -243,53 +217,44 @@ struct Forming {
       load(p, grid, n + 1);
     }
     if (formed >= 0 && formed < chunks) {
-      form_rows<kFirst>(shared.rows[formed % 2], lane, shared.forms[formed % 3],
-                        shared.products[formed % 2]);
-    }
-  }
-
-  __device__ static void run(const Wkv7& p, const ChunkGrid& grid, int64_t first_key_column,
-                             int64_t first_value_column, Shared& shared) {
-    Forming forming(p, grid, lane_of_warp(), first_key_column, first_value_column);
-    for (int32_t n = 0; n < grid.chunks() + kAhead; ++n) {
-      forming.step(p, grid, n, shared);
-      __syncthreads();
+      form_rows(shared.rows[formed % 2], s, lane, shared.forms[formed % 3],
+                shared.products[formed % 2]);
     }
   }
 };
 
 // ---- the system for u ----
 
-// Lanes c and 16 + c, c < 8, solve for column c of T, lanes 8 + c and 24 + c for column c of W:
-// forward substitution with the columns of the unit matrix and of ak. Half of the warp puts that,
-// the other what follows from it, Q and Z: all lanes do the same, and choose.
+// Lane c < 8 solves for column c of T and its Q, lane 8 + c for column c of W and its Z: forward
+// substitution with the columns of the unit matrix and of ak.
 __device__ __forceinline__ void solve(const float (*products)[kChunk][kChunk], int lane,
                                       float (*solved)[kSolvedPitch]) {
+  const auto& ab = products[0];
+  const auto& ak = products[1];
+  const auto& rb = products[2];
+  const auto& rk = products[3];
   const int c = lane % kChunk;
-  const bool of_v = lane / kChunk % 2 != 0, of_y = lane >= 2 * kChunk;
-  const auto row = [&](int matrix, int t, int half) {
-    return load<4>(&products[matrix][t][half * 4]);
+  const bool of_v = lane >= kChunk;
+  const auto put = [&](int t, int matrix, float x) {
+    float* to = &solved[t][2 * kChunk * matrix + c / 2 * 4 + c % 2];
+    const float high = tf32_high(x);
+    to[0] = high;
+    to[2] = x - high;
   };
-  float x[kChunk], y[kChunk];  // y: rk's or no column to begin with
+  float x[kChunk];
 #pragma unroll
   for (int t = 0; t < kChunk; ++t) {
-    x[t] = of_v ? products[1][t][c] : t == c ? 1.0f : 0.0f;
-    y[t] = of_v ? products[3][t][c] : 0.0f;
+    x[t] = of_v ? ak[t][c] : t == c ? 1.0f : 0.0f;
+#pragma unroll
+    for (int s = 0; s < t; ++s) x[t] = fmaf(ab[t][s], x[s], x[t]);
+    put(t, of_v ? 1 : 0, x[t]);
   }
 #pragma unroll
   for (int t = 0; t < kChunk; ++t) {
-    const Four ab[2] = {row(0, t, 0), t > 4 ? row(0, t, 1) : Four{}};
-    const Four rb[2] = {row(2, t, 0), t > 3 ? row(2, t, 1) : Four{}};
+    float y = of_v ? rk[t][c] : 0.0f;
 #pragma unroll
-    for (int s = 0; s < t; ++s) {
-      x[t] = fmaf(ab[s / 4].at[s % 4], x[s], x[t]);
-      y[t] = fmaf(rb[s / 4].at[s % 4], x[s], y[t]);
-    }
-    y[t] = fmaf(rb[t / 4].at[t % 4], x[t], y[t]);
-    const float put = of_y ? y[t] : x[t], high = tf32_high(put);
-    float* to = &solved[t][2 * kChunk * ((of_y ? 2 : 0) + (of_v ? 1 : 0)) + c / 2 * 4 + c % 2];
-    to[0] = high;
-    to[2] = put - high;
+    for (int s = 0; s <= t; ++s) y = fmaf(rb[t][s], x[s], y);
+    put(t, of_v ? 3 : 2, y);
   }
 }
 
@@ -369,22 +334,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (warp == kValueWarps + kFormWarps) {
     for (int32_t n = 0; n < steps; ++n) {
       const int32_t chunk = n - 2;
-      if (chunk >= 0 && chunk < chunks) solve(s.products[chunk % 2], lane, s.solved[chunk % 2]);
+      if (chunk >= 0 && chunk < chunks && lane < 2 * kChunk)
+        solve(s.products[chunk % 2], lane, s.solved[chunk % 2]);
       __syncthreads();
     }
     return;
   }
-  // The first rows of a chunk are the most work. Warps that follow each other belong to the four
-  // schedulers in turn: the fourth warp has one for itself, the third's is also the last's.
-  switch (warp) {
-    case kValueWarps:
-      return Forming<6>::run(p, grid, first_key, first_value, s);
-    case kValueWarps + 1:
-      return Forming<0>::run(p, grid, first_key, first_value, s);
-    case kValueWarps + 2:
-      return Forming<4>::run(p, grid, first_key, first_value, s);
-    case kValueWarps + 3:
-      return Forming<2>::run(p, grid, first_key, first_value, s);
+  if (warp >= kValueWarps) {
+    Forming forming(p, grid, static_cast<int>(threadIdx.x) - kValueWarps * kWarpSize, first_key,
+                    first_value);
+    for (int32_t n = 0; n < steps; ++n) {
+      forming.step(p, grid, n, s);
+      __syncthreads();
+    }
+    return;
   }
   const int value = warp * kWarpValues, g = lane / 4, t = lane % 4;
   float* bytes = state_of(states, sequence) + (first_value + value + g) * kDim + 2 * t;

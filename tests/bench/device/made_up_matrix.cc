@@ -27,19 +27,4 @@ Result<Matrix> make_up_matrix(Device& device, int64_t rows, int64_t cols, Weight
   return made;
 }
 
-Result<Matrix> QuantizingDevice::make_matrix(int64_t rows, int64_t cols, WeightFormat format) {
-  if (rows == rows_kept_ || format.quantized()) return inner_.make_matrix(rows, cols, format);
-  const auto shape = std::make_pair(rows, cols);
-  if (!made_.contains(shape)) {
-    Result<Matrix> made = make_up_matrix(inner_, rows, cols, format_);
-    if (!made.ok()) return made;
-    made_.emplace(shape, made.take());
-  }
-  Result<Matrix> matrix = inner_.make_matrix(rows, cols, format_);
-  if (!matrix.ok()) return matrix;
-  inner_.copy(matrix->buffer.data(), made_.at(shape).buffer.data(), matrix->buffer.bytes());
-  bytes_saved_ += weight_bytes(rows, cols, format) - weight_bytes(rows, cols, format_);
-  return matrix;
-}
-
 }  // namespace trireme::bench

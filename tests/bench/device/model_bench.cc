@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,7 +11,6 @@
 #include "kernels/device_sampler.h"
 #include "runtime/engine/executor.h"
 #include "runtime/model/families/families.h"
-#include "tests/bench/device/made_up_matrix.h"
 #include "tests/bench/device/made_up_weights.h"
 #include "tests/bench/device/work.h"
 
@@ -96,11 +96,14 @@ class Chooser final : public LogitsUser {
   std::vector<SampleRow> rows_;
 };
 
+WeightFormat format_of(WeightType type) { return {type, quantizing_group(type)}; }
+
 // What figures call a model.
 std::string label(const ModelPlan& plan, int shards) {
   if (shards > 1) return fmt::format("{}, tp {}", plan.name, shards);
-  return plan.weights ? fmt::format("{}, {}", plan.name, weight_format_name(*plan.weights))
-                      : plan.name;
+  return plan.weights
+             ? fmt::format("{}, {}", plan.name, weight_format_name(format_of(*plan.weights)))
+             : plan.name;
 }
 
 void print_skip(const std::string& model, const std::string& what, const std::string& why) {
@@ -109,12 +112,10 @@ void print_skip(const std::string& model, const std::string& what, const std::st
 
 class ModelBench {
  public:
-  // `quantizing` is `device`, or null.
-  ModelBench(Communicator& world, Device& device, QuantizingDevice* quantizing, ModelSpec spec,
-             const ModelPlan& plan, const Deadline& deadline)
+  ModelBench(Communicator& world, Device& device, ModelSpec spec, const ModelPlan& plan,
+             const Deadline& deadline)
       : world_(world),
         device_(device),
-        quantizing_(quantizing),
         plan_(plan),
         deadline_(deadline),
         name_(label(plan, world.size())),
@@ -141,7 +142,7 @@ class ModelBench {
     if (!groups.ok()) return groups.status();
     groups_ = std::make_unique<Groups>(groups.take());
     const Result<uint64_t> predicted =
-        weight_bytes(spec_, nullptr, {DType::kBF16, std::nullopt}, groups_->mesh, groups_->here);
+        weight_bytes(spec_, nullptr, choice(), groups_->mesh, groups_->here);
     if (!predicted.ok()) return predicted.status();
     const Result<uint64_t> free = budget();
     if (!free.ok()) return free.status();
@@ -154,7 +155,9 @@ class ModelBench {
     Result<std::unique_ptr<Checkpoint>> weights = make_up_weights(device_, spec_);
     if (!weights.ok()) return weights.status();
     ModelLoad load;
-    load.weights.choice.dtype = load.cache_dtype = DType::kBF16;
+    load.weights.choice = choice();
+    load.weights.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    load.cache_dtype = DType::kBF16;
     load.rows_max = *std::max_element(plan_.prefills.begin(), plan_.prefills.end());
     load.logit_rows_max = *std::max_element(plan_.batches.begin(), plan_.batches.end());
     load.rows_max = std::max(load.rows_max, load.logit_rows_max);
@@ -163,16 +166,15 @@ class ModelBench {
     if (!model.ok()) return model.status();
     model_ = model.take();
     if (Status s = device_.synchronize(); !s.ok()) return s;
-    if (quantizing_ != nullptr) quantizing_->loaded();
     print({{"kind", "load"},
            {"model", name_},
            {"seconds", now_seconds() - begin},
-           {"bytes", *predicted - bytes_saved()}});
-    memory("weights and workspace", *predicted - bytes_saved() + model_->workspace_bytes(), before);
+           {"bytes", *predicted}});
+    memory("weights and workspace", *predicted + model_->workspace_bytes(), before);
     return Status::ok_status();
   }
 
-  uint64_t bytes_saved() const { return quantizing_ == nullptr ? 0 : quantizing_->bytes_saved(); }
+  WeightChoice choice() const { return {DType::kBF16, plan_.weights}; }
 
   void print(const object& figure) const {
     if (world_.rank() == 0) print_figure(figure);
@@ -299,7 +301,7 @@ class ModelBench {
     }
     const Result<double> seconds = step_seconds(executor, runs, 200);
     if (!seconds.ok()) return seconds.status();
-    const Result<Work> work = decode_work(spec_, batch, context, DType::kBF16, DType::kBF16);
+    const Result<Work> work = decode_work(spec_, batch, context, choice(), DType::kBF16);
     if (!work.ok()) return work.status();
     object figure = {{"kind", "decode"},
                      {"model", name_},
@@ -307,7 +309,7 @@ class ModelBench {
                      {"batch", batch},
                      {"context", context},
                      {"seconds", *seconds},
-                     {"bytes", work->bytes - static_cast<double>(bytes_saved())},
+                     {"bytes", work->bytes},
                      {"flops", work->flops},
                      {"tokens_per_second", static_cast<double>(batch) / *seconds}};
     const Result<double> device_seconds = replayed_seconds(executor);
@@ -368,7 +370,6 @@ class ModelBench {
 
   Communicator& world_;
   Device& device_;
-  QuantizingDevice* quantizing_;
   const ModelPlan& plan_;
   const Deadline& deadline_;
   std::string name_;
@@ -381,17 +382,16 @@ class ModelBench {
 
 Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
                  const Deadline& deadline) {
-  CHECK(world.size() == 1 || !plan.weights);
   const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + plan.name;
   Result<ModelSpec> spec = read_model_spec(path, nullptr);
   if (!spec.ok()) return spec.status();
-  if (!plan.weights) return ModelBench(world, device, nullptr, spec.take(), plan, deadline).run();
-  if (const Result<Matrix> one = device.make_matrix(1, 1, *plan.weights); !one.ok()) {
-    print_skip(label(plan, world.size()), "all of it", std::string(one.status().message()));
-    return Status::ok_status();
+  if (plan.weights) {
+    if (const Result<Matrix> one = device.make_matrix(1, 1, format_of(*plan.weights)); !one.ok()) {
+      print_skip(label(plan, world.size()), "all of it", std::string(one.status().message()));
+      return Status::ok_status();
+    }
   }
-  QuantizingDevice quantizing(device, *plan.weights, spec->vocab);
-  return ModelBench(world, quantizing, &quantizing, spec.take(), plan, deadline).run();
+  return ModelBench(world, device, spec.take(), plan, deadline).run();
 }
 
 }  // namespace trireme::bench

@@ -14,19 +14,18 @@
 namespace trireme::bench {
 
 struct ModelPlan {
-  std::string name;                     // of a folder in tests/bench/models
-  std::vector<int64_t> prefills;        // tokens of one sequence
-  std::vector<int64_t> contexts;        // of decodes
-  std::vector<int64_t> batches;         // of decodes, the most interesting first
-  uint64_t memory_bytes = 0;            // for weights and cache; 0: what the device has free
-  double decode_seconds = 0.4;          // of one measurement
-  std::optional<WeightFormat> weights;  // quantized; none: bf16
+  std::string name;                   // of a folder in tests/bench/models
+  std::vector<int64_t> prefills;      // tokens of one sequence
+  std::vector<int64_t> contexts;      // of decodes
+  std::vector<int64_t> batches;       // of decodes, the most interesting first
+  uint64_t memory_bytes = 0;          // for weights and cache; 0: what the device has free
+  double decode_seconds = 0.4;        // of one measurement
+  std::optional<WeightType> weights;  // quantized as the loader does it; none: bf16
 };
 
 // Prints figures "load", "memory", "prefill", "decode", and "skip" for what does not fit or found
 // no time. Each rank of `world` calls it with its own device and the same plan, and has a shard of
-// the model; rank 0 prints, and decides what depends on the time. REQUIRES: plan.weights only where
-// the world has one rank.
+// the model; rank 0 prints, and decides what depends on the time.
 Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
                  const Deadline& deadline);
 

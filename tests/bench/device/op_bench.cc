@@ -45,7 +45,8 @@ class OpBench {
   // One figure, unless its shape was measured for a model before.
   void measure(const std::string& op, const std::string& shape, double bytes, double flops,
                const std::function<void(int64_t)>& work, int64_t context = 0) {
-    if (!status_.ok() || deadline_.left() < 0.5 || !done_.insert(op + " " + shape).second) return;
+    if (!status_.ok() || deadline_.left() < 0.5 || measured(op, shape)) return;
+    done_.insert(op + " " + shape);
     const Result<double> seconds = seconds_of(device_, plan_.timing, work);
     if (!seconds.ok()) {
       status_ = seconds.status();
@@ -61,8 +62,10 @@ class OpBench {
   bool fits(int64_t floats) const {
     return static_cast<size_t>(floats) * sizeof(float) <= plan_.arena_bytes;
   }
+  // Measured, or not wanted.
   bool measured(const std::string& op, const std::string& shape) const {
-    return done_.contains(op + " " + shape);
+    const std::string both = op + " " + shape;
+    return done_.contains(both) || both.find(plan_.only) == std::string::npos;
   }
 
   // ---- matrices ----

@@ -21,6 +21,7 @@ struct OpPlan {
   std::vector<Decode> decodes;  // of attention; recurrences take the batches
   int64_t prefill = 8192;       // rows of one sequence: attention and recurrences
   size_t arena_bytes = 0;       // of inputs, and of outputs
+  std::string only;             // what an op and its shape must contain
   Timing timing;
 };
 

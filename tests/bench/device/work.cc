@@ -56,20 +56,20 @@ Work row_work(const ModelSpec& spec, const SublayerSpec& sub, const Shapes& shap
 
 }  // namespace
 
-Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context, DType weights,
-                         DType cache) {
+Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context,
+                         const WeightChoice& weights, DType cache) {
   const auto shapes = tensor_shapes(spec);
   if (!shapes.ok()) return shapes.status();
-  const Result<uint64_t> all =
-      weight_bytes(spec, nullptr, {weights, std::nullopt}, Mesh{1, 1}, Coordinate{});
+  const Result<uint64_t> all = weight_bytes(spec, nullptr, weights, Mesh{1, 1}, Coordinate{});
   if (!all.ok()) return all.status();
+  const Result<WeightFormat> format = matrix_format({}, weights, {}, MatrixRole::kVocabulary);
+  if (!format.ok()) return format.status();
   const auto rows = static_cast<double>(batch);
-  const double table =
-      matrix_elements(*shapes, spec.embedding) * static_cast<double>(dtype_bytes(weights));
+  const auto table = static_cast<double>(weight_bytes(spec.vocab, spec.dim, *format));
   Work work;
   // Of the embedding only the rows of the batch, unless it is the head as well.
   work.bytes = static_cast<double>(*all) - (spec.tied ? 0 : table);
-  work.bytes += rows * static_cast<double>(spec.dim) * static_cast<double>(dtype_bytes(weights));
+  work.bytes += rows * static_cast<double>(weight_bytes(1, spec.dim, *format));
   work.flops = 2 * rows * matrix_elements(*shapes, spec.head);
   for (const SublayerSpec& sub : spec.sublayers) {
     const Work row = row_work(spec, sub, *shapes, context, cache);
@@ -80,7 +80,7 @@ Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context, 
 }
 
 Result<Work> prefill_work(const ModelSpec& spec, int64_t tokens, DType weights, DType cache) {
-  Result<Work> work = decode_work(spec, 1, tokens - 1, weights, cache);  // of the last token
+  Result<Work> work = decode_work(spec, 1, tokens - 1, {weights, std::nullopt}, cache);  // of the last token
   const auto shapes = tensor_shapes(spec);
   if (!work.ok() || !shapes.ok()) return work;
   for (size_t i = 0; i < spec.logits_only_from; ++i) {

@@ -6,6 +6,7 @@
 
 #include "kernels/base/status.h"
 #include "runtime/model/spec.h"
+#include "runtime/model/sublayers/matrix_format.h"
 
 namespace trireme::bench {
 
@@ -17,8 +18,8 @@ struct Work {
 // A step in which each of `batch` sequences, which have `context` tokens already, computes one
 // more: every weight is read once, and every row of the cache that the token sees; states are read
 // and written. Activations are not counted: they stay in the L2 cache.
-Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context, DType weights,
-                         DType cache);
+Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context,
+                         const WeightChoice& weights, DType cache);
 
 // A step of the first `tokens` tokens of one sequence, of which the last wants logits.
 Result<Work> prefill_work(const ModelSpec& spec, int64_t tokens, DType weights, DType cache);
