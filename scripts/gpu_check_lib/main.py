@@ -36,6 +36,8 @@ def parse(arguments):
     parser.add_argument("--kit", help="folder or .tar.xz that scripts/gpu_kit made")
     parser.add_argument("--minutes", type=float, default=10, help="of the whole run; more gives each stage more")
     parser.add_argument("--stages", help="comma-separated; default all")
+    parser.add_argument("--box", action="append", default=[], metavar="STAGE=SECONDS",
+                        help="at most so many for that stage; several times")
     parser.add_argument("--hide-gpu", action="store_true", help="rehearse as if there were no GPU")
     parser.add_argument("--list", action="store_true", help="print the stages and end")
     options = parser.parse_args(arguments)
@@ -44,7 +46,13 @@ def parse(arguments):
         print("\n".join(f"{name:12} {seconds:4} s" for name, seconds, *_ in STAGES))
         sys.exit(0)
     wanted = options.stages.split(",") if options.stages else names
-    for name in wanted:
+    options.boxes = {}
+    for box in options.box:
+        name, _, seconds = box.partition("=")
+        if not seconds.isdigit() or int(seconds) == 0:
+            parser.error(f"--box {box}: it takes a stage, '=' and whole seconds above 0")
+        options.boxes[name] = int(seconds)
+    for name in [*wanted, *options.boxes]:
         if name not in names:
             parser.error(f"there is no stage '{name}': it is one of {', '.join(names)}")
     if options.minutes <= 0:
@@ -70,7 +78,8 @@ def main(arguments):
         for name, seconds, _, function in STAGES:
             if name in wanted or name == "environment":
                 report.begin(name)
-                box = min(seconds * max(1, options.minutes / 10), end - time.monotonic())
+                most = options.boxes.get(name, seconds * max(1, options.minutes / 10))
+                box = min(most, end - time.monotonic())
                 report.end(*run_stage(function, context, box))
     except Stopped as stopped:
         report.stop(f"by {stopped}")
