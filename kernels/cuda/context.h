@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/base/status.h"
+#include "kernels/cuda/left_rows.h"
 
 namespace trireme::cuda {
 
@@ -36,6 +37,17 @@ class Context {
   // Zeros for kernels that count in them and set them back to zero before they end: unlike scratch
   // memory they stay from op to op. Grow as scratch() does; null after an error.
   unsigned* counters(size_t count);
+  // Two numbers of the kernels' own that only grow, from zero, and may wrap around: see stream.cu.
+  // Null after an error.
+  unsigned* progress();
+  // What the last op has left for products that come next: see left_rows.h. Whether it is wanted is
+  // what the last products that wrote rows down said.
+  const LeftRows& left() const { return left_; }
+  void leave(const LeftRows& rows) { left_ = rows; }
+  void want_left(bool wanted) { wants_left_ = wanted; }
+  bool wants_left() const { return wants_left_; }
+  // Null where it is too small and a recording goes on, or after an error.
+  void* left_memory(size_t bytes);
   // From now on memory that has become too small is kept until the end, not freed: some of it is
   // written down in a recording.
   void keep_scratch() { keeps_scratch_ = true; }
@@ -52,6 +64,9 @@ class Context {
     void* data = nullptr;
     size_t bytes = 0;
   };
+  bool recording();
+  // `count` zeros in memory of at least so many bytes, where it has fewer yet.
+  unsigned* zeros(Memory& memory, size_t count, size_t least, const char* what);
   // Other memory of that many bytes; false after an error.
   bool grow(Memory& memory, size_t bytes, const char* what);
 
@@ -61,7 +76,9 @@ class Context {
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  Memory scratch_, counters_;
+  Memory scratch_, counters_, progress_, left_memory_;
+  LeftRows left_;
+  bool wants_left_ = false;
   bool keeps_scratch_ = false;
   std::vector<void*> kept_;
   Status status_;

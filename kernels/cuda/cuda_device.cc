@@ -98,6 +98,7 @@ class CudaDevice final : public Device {
 
   void copy(void* target, const void* source, size_t bytes) override {
     if (bytes == 0) return;
+    context_.leave({});
     context_.note(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, context_.stream()),
                   "copying memory");
   }

@@ -27,6 +27,7 @@ template <class... P, class... A>
 void launch(Context& context, const char* name, const Grid& grid, void (*kernel)(P...),
             A&&... args) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
+  context.leave({});
   if (grid.shared_bytes > kSharedBytesAlways) {
     context.note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(grid.shared_bytes)),

@@ -47,22 +47,29 @@ void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch
     attend_merge(context, args, launch.tiling, partials);
 }
 
+// Whether its kernel writes the output by itself, and in bf16 as well.
+bool leaves(const AttentionLaunch& launch) {
+  const bool alone = launch.tiling.parts == 1 || launch.tiling.joins;
+  return alone &&
+         (launch.kernel == AttentionKernel::kDecode || launch.kernel == AttentionKernel::kPrefill);
+}
+
 }  // namespace
 
 void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
                      TensorView out) {
   if (rows.rows == 0 || rows.sequences == 0) return;
   const auto heads = static_cast<int32_t>(q.cols / cache.head_dim);
-  const AttendArgs args{static_cast<const float*>(q.data),
-                        q.row_stride,
-                        static_cast<float*>(out.data),
-                        out.row_stride,
-                        rows,
-                        cache,
-                        scale,
-                        heads,
-                        heads / cache.kv_heads,
-                        last_stored_.are(rows)};
+  AttendArgs args{static_cast<const float*>(q.data),
+                  q.row_stride,
+                  static_cast<float*>(out.data),
+                  out.row_stride,
+                  rows,
+                  cache,
+                  scale,
+                  heads,
+                  heads / cache.kv_heads,
+                  last_stored_.are(rows)};
   AttentionShape shape;
   shape.rows = rows.rows;
   shape.sequences = rows.sequences;
@@ -74,7 +81,11 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
       reinterpret_cast<uintptr_t>(cache.blocks) % 16 == 0 && cache.block_stride % 16 == 0;
   shape.multiprocessors = context_.multiprocessors();
   const AttentionChoice choice = choose_attention(shape);
+  const LeftRows left =
+      choice.count == 1 && leaves(choice.launches[0]) ? room_for_left(context_, out) : LeftRows{};
+  args.left = left.out;
   for (int32_t i = 0; i < choice.count; ++i) run(context_, args, choice.launches[i]);
+  context_.leave(left);
 }
 
 }  // namespace trireme::cuda

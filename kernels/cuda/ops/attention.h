@@ -27,6 +27,7 @@ struct AttendArgs {
   // No kernel that may still run has stored positions before the first row's of a run: they can be
   // read before previous_done().
   bool older_settled;
+  LeftOut left = {};  // of out; only where kernels that leave rows compute all of it
 };
 
 // Where parts of a tile leave what they found, to be joined: of each part of each line of the

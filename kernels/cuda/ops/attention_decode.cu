@@ -86,6 +86,12 @@ __device__ __forceinline__ void leave_sums(const LineSums<D, 1>& lines, int warp
   }
 }
 
+__device__ __forceinline__ void put_output(const AttendArgs& args, int64_t row, int64_t col,
+                                           float x) {
+  args.out[row * args.out_stride + col] = x;
+  leave<1>(args.left, row, col, Pack<float, 1>{{x}});
+}
+
 // Joins the warps' sums; to the output, or to the partials where there are several parts.
 template <int D>
 __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& tiling,
@@ -110,7 +116,7 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
     const int32_t row = tile.row(line, args.group);
     const int32_t head = tile.head(line, args.group, kv_head);
     if (share.used == 1) {
-      args.out[row * args.out_stride + int64_t{head} * D + d] = sum / total;
+      put_output(args, row, int64_t{head} * D + d, sum / total);
     } else {
       const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
       partials.sums[index * D + d] = sum;
@@ -171,14 +177,14 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
         }
       }
     }
-    float* out = args.out + tile.row(line, args.group) * args.out_stride +
-                 int64_t{tile.head(line, args.group, kv_head)} * D;
+    const int32_t row = tile.row(line, args.group);
+    const int64_t first_col = int64_t{tile.head(line, args.group, kv_head)} * D;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
 #pragma unroll
       for (int e = 0; e < kVector; ++e) {
         const int d = lane * kVector + i * kAcross + e;
-        if (d < D) out[d] = sum[i][e] / total;
+        if (d < D) put_output(args, row, first_col + d, sum[i][e] / total);
       }
     }
   }

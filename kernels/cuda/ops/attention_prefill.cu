@@ -83,8 +83,15 @@ __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& 
     }
 #pragma unroll
     for (int d = 0; d < D / 8; ++d) {
-      to[d * 8] = lines.sum[m][d].at[half * 2] * scale;
-      to[d * 8 + 1] = lines.sum[m][d].at[half * 2 + 1] * scale;
+      const Pack<float, 2> x{
+          {lines.sum[m][d].at[half * 2] * scale, lines.sum[m][d].at[half * 2 + 1] * scale}};
+      if (reinterpret_cast<uintptr_t>(to) % 8 == 0) {
+        store_out<2>(to + d * 8, x);
+      } else {
+        to[d * 8] = x.at[0];
+        to[d * 8 + 1] = x.at[1];
+      }
+      if (share.used == 1) leave<2>(args.left, row, int64_t{head} * D + t * 2 + d * 8, x);
     }
   }
 }

@@ -19,7 +19,7 @@ struct Narrows {
   Narrow each[kCallsMax];
 };
 
-// A block for each row of each call; a thread writes 16 bytes at a time.
+// Blocks for each row of each call, which share its columns; a thread writes 16 bytes at a time.
 template <class W, bool kWide>
 __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
   next_may_start();
@@ -35,8 +35,8 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
     if (threadIdx.x == 0) n.scales[row] = 1.0f / scale;
   }
   constexpr int kEach = 16 / static_cast<int>(sizeof(W));
-  for (int64_t first = int64_t{threadIdx.x} * kEach; first < n.stride;
-       first += int64_t{kThreads} * kEach) {
+  for (int64_t first = (int64_t{blockIdx.z} * blockDim.x + threadIdx.x) * kEach; first < n.stride;
+       first += int64_t{gridDim.z} * blockDim.x * kEach) {
     float values[kEach];
 #pragma unroll
     for (int i = 0; i < kEach; i += 4) {
@@ -44,27 +44,33 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
     }
-    Pack<W, kEach> packed;
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) packed.at[i] = from_float<W>(values[i] * scale);
-    store<kEach>(y + first, packed);
+    for (int i = 0; i < kEach; ++i) values[i] *= scale;
+    store_out<kEach>(y + first, rounded<W>(values));
   }
 }
 
 // y = epilogue(y * scale of the row * factor of the output + bias), for calls that have any of
-// them.
+// them; a thread has N outputs.
+template <int N>
 __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   next_may_start();
-  previous_done();
   const Narrow& n = all.each[blockIdx.z];
   const Call& c = n.call;
   const int64_t row = blockIdx.x;
-  const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
+  const int64_t col = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
+  previous_done();
   if (col >= c.outputs) return;
   float* at = c.y + row * c.y_stride + col;
-  float scale = n.scales == nullptr ? 1.0f : n.scales[row];
-  if (n.factors != nullptr) scale *= n.factors[col];
-  *at = finished(c, *at * scale + (c.bias == nullptr ? 0.0f : c.bias[col]));
+  Pack<float, N> y = load<N>(at);
+  const float scale = n.scales == nullptr ? 1.0f : n.scales[row];
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    const float factor = n.factors == nullptr ? scale : scale * n.factors[col + i];
+    const float bias = c.bias == nullptr ? 0.0f : c.bias[col + i];
+    y.at[i] = finished(c, y.at[i] * factor + bias);
+  }
+  store_out<N>(at, y);
 }
 
 // Rows that the library reads where they are.
@@ -85,6 +91,12 @@ bool same_rows(const Call& a, const Call& b) {
   return a.x == b.x && a.x_stride == b.x_stride && a.inputs == b.inputs && a.prologue == b.prologue;
 }
 
+// What the op before has left of a call's rows.
+LeftOut left_of(const Context& context, DType dtype, const Call& c) {
+  if (dtype != DType::kBF16 || c.prologue != Prologue::kNone) return {};
+  return context.left().find(c.x, c.x_stride, c.rows, c.inputs);
+}
+
 // Writes down the rows of the calls that need it, each once, at `scratch`.
 template <class W>
 void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte* scratch) {
@@ -95,6 +107,11 @@ void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte*
     if (needs_no_copy(dtype, n.call)) {
       n.rows = const_cast<float*>(n.call.x);  // only read
       n.stride = n.call.x_stride;
+      continue;
+    }
+    if (const LeftOut left = left_of(context, dtype, n.call); left.data != nullptr) {
+      n.rows = left.data;
+      n.stride = left.stride;
       continue;
     }
     n.stride = weight_stride(n.call.inputs);
@@ -112,8 +129,18 @@ void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte*
     wide = wide && aligned4(n.call.x, n.call.x_stride) && n.call.inputs % 4 == 0;
     group.each[count++] = n;
   }
-  const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows), count), dim3(kThreads),
-                  kWarpSize * sizeof(float), true};
+  if (count == 0) return;
+  // A row is one block's work where its largest number is asked for: of all threads there are where
+  // rows are few. Else a thread has one word.
+  const int64_t rows = each.front().call.rows;
+  int64_t stride = 0;
+  for (unsigned i = 0; i < count; ++i) stride = std::max(stride, group.each[i].stride);
+  constexpr int64_t kBlockNumbers = kThreads * (16 / static_cast<int64_t>(sizeof(W)));
+  const bool whole = dtype == DType::kF16;
+  const int64_t blocks = whole ? 1 : ceil_div(stride, kBlockNumbers);
+  const unsigned threads = whole && rows <= context.multiprocessors() ? 1024 : kThreads;
+  const Grid grid{dim3(static_cast<unsigned>(rows), count, static_cast<unsigned>(blocks)),
+                  dim3(threads), kWarpSize * sizeof(float), true};
   launch(context, "linear", grid, wide ? narrow_kernel<W, true> : narrow_kernel<W, false>, group);
 }
 
@@ -142,6 +169,7 @@ std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, si
     bytes += rows_bytes(n.call, dtype_bytes(dtype)) + scales_bytes(n.call);
   auto* scratch = static_cast<std::byte*>(context.scratch(bytes + more_bytes));
   if (scratch == nullptr) return nullptr;  // the context holds the error
+  context.want_left(dtype == DType::kBF16);
   dispatch_floats(dtype,
                   [&](auto zero) { narrow_to<decltype(zero)>(context, dtype, each, scratch); });
   return scratch + bytes;
@@ -151,19 +179,22 @@ void finish_products(Context& context, std::span<const Narrow> each) {
   Narrows group{};
   unsigned count = 0;
   int64_t outputs = 0;
+  bool wide = true;
   for (const Narrow& n : each) {
     const Call& c = n.call;
     if (n.scales == nullptr && n.factors == nullptr && c.bias == nullptr &&
         c.epilogue == Epilogue::kNone)
       continue;
     outputs = std::max(outputs, c.outputs);
+    wide = wide && aligned4(c.y, c.y_stride) && c.outputs % 4 == 0;
     group.each[count++] = n;
   }
   if (count == 0) return;
+  const int64_t each_thread = wide ? 4 : 1;
   const Grid grid{dim3(static_cast<unsigned>(each.front().call.rows),
-                       static_cast<unsigned>(ceil_div(outputs, kThreads)), count),
+                       static_cast<unsigned>(ceil_div(outputs, kThreads * each_thread)), count),
                   dim3(kThreads), 0, true};
-  launch(context, "linear", grid, finish_kernel, group);
+  launch(context, "linear", grid, wide ? finish_kernel<4> : finish_kernel<1>, group);
 }
 
 void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls) {

@@ -26,6 +26,7 @@ struct NormCall {
   const float* gain;                 // may be null
   const float* bias;                 // may be null
   int64_t gain_stride, bias_stride;  // from one group to the next: 0 where all share
+  LeftOut left;                      // of y; only where a block has a row
 };
 
 // The group of one row that a warp or block works on.
@@ -137,6 +138,7 @@ __global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_ker
     for (int i = 0; i < kWide; ++i)
       held[p].at[i] = fmaf(held[p].at[i] * inverse, scales[p].gain.at[i], scales[p].bias.at[i]);
     store_out<kWide>(unit.y + at, held[p]);
+    if constexpr (kBlock && kWide == 4) leave<kWide>(c.left, index, at, held[p]);
   }
 }
 
@@ -172,7 +174,7 @@ constexpr int64_t kWarpColsMax = 512;     // 16 numbers a lane
 constexpr int64_t kBlockColsMax = 16384;  // 16 numbers a thread of 1024
 constexpr int64_t kEarlyColsMax = 8192;   // 16 numbers a thread of 512
 
-void queue_norm(Context& context, const NormCall& c) {
+void queue_norm(Context& context, NormCall c, const TensorView& y) {
   const bool wide = aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
                     aligned4(c.delta.data, c.delta.stride) && aligned4(c.gain, c.gain_stride) &&
                     aligned4(c.bias, c.bias_stride) && c.cols % 4 == 0;
@@ -191,6 +193,8 @@ void queue_norm(Context& context, const NormCall& c) {
   }
   if (c.cols > kBlockColsMax) return launch_of(long_norm_kernel, c.units, 1024);
   if (!wide) return launch_of(norm_kernel<true, 1, 16, false>, c.units, 1024);
+  const LeftRows left = c.groups == 1 ? room_for_left(context, y) : LeftRows{};
+  c.left = left.out;
   // Small blocks: a large one waits for a multiprocessor that has room for all of it, while
   // products that stream weights fill them. Two words a thread where rows are few, for a short way;
   // four where they are many, so that a multiprocessor holds more rows that wait for each other
@@ -199,11 +203,14 @@ void queue_norm(Context& context, const NormCall& c) {
     return ceil_div(ceil_div(c.cols / 4, packs), kWarpSize) * kWarpSize;
   };
   const bool few = c.units <= int64_t{4} * context.multiprocessors();
-  if (few && c.cols <= kEarlyColsMax / 2)
-    return launch_of(norm_kernel<true, 4, 2, true>, c.units, threads_of(2));
-  if (few && c.cols <= kEarlyColsMax)
-    return launch_of(norm_kernel<true, 4, 4, true>, c.units, threads_of(4));
-  launch_of(norm_kernel<true, 4, 4, false>, c.units, threads_of(4));
+  if (few && c.cols <= kEarlyColsMax / 2) {
+    launch_of(norm_kernel<true, 4, 2, true>, c.units, threads_of(2));
+  } else if (few && c.cols <= kEarlyColsMax) {
+    launch_of(norm_kernel<true, 4, 4, true>, c.units, threads_of(4));
+  } else {
+    launch_of(norm_kernel<true, 4, 4, false>, c.units, threads_of(4));
+  }
+  context.leave(left);
 }
 
 NormCall call_of(const TensorView& x, const NormArgs& args, const TensorView& y) {
@@ -228,13 +235,13 @@ void CudaOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
   TensorView read_only = y;  // without a delta x is only read
   read_only.data = const_cast<void*>(x.data);
   read_only.row_stride = x.row_stride;
-  queue_norm(context_, call_of(read_only, args, y));
+  queue_norm(context_, call_of(read_only, args, y), y);
 }
 
 void CudaOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
   NormCall call = call_of(x, args, y);
   call.delta = matrix(delta);
-  queue_norm(context_, call);
+  queue_norm(context_, call, y);
 }
 
 }  // namespace trireme::cuda

@@ -25,7 +25,7 @@ constexpr int kMixesHeld = 6;  // as many as any model's sublayer has
 // are there before the kernel before ends.
 template <int N>
 __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRows states,
-                                 Matrix32 mix, int64_t mixes, MatrixOut32 out) {
+                                 Matrix32 mix, int64_t mixes, MatrixOut32 out, LeftOut left) {
   next_may_start();
   const int row = static_cast<int>(blockIdx.x);
   const int64_t c = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
@@ -62,6 +62,7 @@ __global__ void shift_mix_kernel(Matrix32 x, int64_t cols, Ragged rows, StateRow
 #pragma unroll
     for (int e = 0; e < N; ++e) result.at[e] = fmaf(change.at[e], share.at[e], now.at[e]);
     store_out<N>(mixed + i * cols, result);
+    if constexpr (N == 4) leave<N>(left, row, i * cols + c, result);
   };
 #pragma unroll
   for (int i = 0; i < kMixesHeld; ++i)
@@ -176,6 +177,7 @@ struct Finish {
   int32_t head_dim;
   int64_t heads;
   MatrixOut32 y;
+  LeftOut left;  // of y
 };
 
 // The norm of each head before that.
@@ -235,6 +237,7 @@ __global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
   store_out<4>(p.y.row(at.row) + c, y);
+  leave<4>(p.left, at.row, c, y);
 }
 
 // Heads of any size: a warp for each head of each row.
@@ -273,7 +276,8 @@ Finish finish_of(const Wkv7FinishArgs& args, const TensorView& y) {
           static_cast<const float*>(args.r_k.data),
           args.head_dim,
           y.cols / args.head_dim,
-          matrix(y)};
+          matrix(y),
+          {}};
 }
 
 bool finish_aligned4(const Wkv7FinishArgs& args, const TensorView& y) {
@@ -284,6 +288,8 @@ bool finish_aligned4(const Wkv7FinishArgs& args, const TensorView& y) {
 
 void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
                         ConstTensorView mix, TensorView out) {
+  const bool wide = all_aligned4(x, mix, out);
+  const LeftRows left = wide ? room_for_left(context_, out) : LeftRows{};
   const auto launch_of = [&](int width, auto kernel) {
     const int64_t words = ceil_div(x.cols, width);
     const unsigned threads = block_threads(context_, x.rows * words, 256, 64);
@@ -291,13 +297,14 @@ void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& 
            {dim3(static_cast<unsigned>(rows.rows),
                  static_cast<unsigned>(ceil_div(words, static_cast<int64_t>(threads)))),
             dim3(threads), 0, true},
-           kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out));
+           kernel, matrix(x), x.cols, rows, states, matrix(mix), mix.rows, matrix(out), left.out);
   };
-  if (all_aligned4(x, mix, out)) {
+  if (wide) {
     launch_of(4, shift_mix_kernel<4>);
   } else {
     launch_of(1, shift_mix_kernel<1>);
   }
+  context_.leave(left);
 }
 
 void CudaOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
@@ -357,7 +364,9 @@ void CudaOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& 
   };
   const HeadNorm norm{norm_args.kind == NormKind::kLayer, norm_args.epsilon, floats(norm_args.gain),
                       floats(norm_args.bias)};
-  const Finish p = finish_of(args, y);
+  Finish p = finish_of(args, y);
+  const LeftRows left = room_for_left(context_, y);
+  p.left = left.out;
   const auto launch_of = [&](int lanes, auto kernel) {
     launch(context_, "wkv7_norm_finish", heads_grid(context_, y.rows, p.heads, lanes), kernel, p,
            norm);
@@ -367,6 +376,7 @@ void CudaOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& 
   } else {
     launch_of(32, wkv7_finish4_kernel<32, true>);
   }
+  context_.leave(left);
 }
 
 }  // namespace trireme::cuda

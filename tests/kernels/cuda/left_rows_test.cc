@@ -1,0 +1,101 @@
+// Rows that an op leaves for the products after it: they are the rows that the products would have
+// written down, and they are forgotten as soon as anything else has run.
+#include "kernels/cuda/left_rows.h"
+
+#include "tests/contract/ops_tolerance.h"
+
+namespace trireme::contract {
+namespace {
+
+constexpr int64_t kRows = 5, kCols = 1040, kOutputs = 24;
+
+class LeftRows : public testing::Test {
+ protected:
+  LeftRows()
+      : weight_(*device_, random_, kOutputs, kCols, DType::kBF16),
+        x_(Mat::random(*device_, random_, kRows, kCols, 4)),
+        y_(*device_, kRows, kCols, 4) {
+    // What products last asked for decides whether ops leave rows.
+    Mat ignored(*device_, kRows, kOutputs, 0);
+    ops_.linear(x_.view(), weight_.matrix.view(), ignored.view());
+  }
+
+  std::vector<float> product(ConstTensorView x) {
+    Mat out(*device_, kRows, kOutputs, 0);
+    ops_.linear(x, weight_.matrix.view(), out.view());
+    out.fetch();
+    return out.values();
+  }
+  // Copies a byte to where it is: nothing changes, but nothing is left either.
+  void forget() { device_->copy(y_.view().data, y_.view().data, 1); }
+
+  std::unique_ptr<Device> device_ = make_device({"emulated", 1});
+  Ops& ops_ = device_->ops();
+  Random random_{4100};
+  Weight weight_;
+  Mat x_, y_;
+};
+
+TEST_F(LeftRows, ChangeNoBitOfAProduct) {
+  NormArgs norm;
+  ops_.norm(x_.view(), norm, y_.view());
+  const std::vector<float> left = product(y_.view());
+  ops_.norm(x_.view(), norm, y_.view());
+  forget();
+  EXPECT_EQ(left, product(y_.view()));
+}
+
+TEST_F(LeftRows, OfSomeColumnsToo) {
+  Mat mix = Mat::random(*device_, random_, 2, kCols / 2, 0);
+  Mat out(*device_, kRows, kCols, 0);
+  const Batch batch(*device_, std::vector<RunSpec>{{0, kRows}});
+  const States states(*device_, 1, kCols / 2);
+  Weight narrow(*device_, random_, kOutputs, kCols / 2, DType::kBF16);
+  const auto shift = [&] {
+    ops_.shift_mix(x_.view().col_range(0, kCols / 2), batch.ragged(), states.rows(), mix.view(),
+                   out.view());
+  };
+  const auto second = [&] {
+    Mat y(*device_, kRows, kOutputs, 0);
+    ops_.linear(out.view().col_range(kCols / 2, kCols / 2), narrow.matrix.view(), y.view());
+    y.fetch();
+    return y.values();
+  };
+  shift();
+  const std::vector<float> left = second();
+  shift();
+  forget();
+  EXPECT_EQ(left, second());
+}
+
+TEST_F(LeftRows, AreForgottenWhenAnOpChangesTheOutput) {
+  NormArgs norm;
+  ops_.norm(x_.view(), norm, y_.view());
+  ops_.add(x_.view(), y_.view());
+  const std::vector<float> changed = product(y_.view());
+  ops_.norm(x_.view(), norm, y_.view());
+  EXPECT_NE(changed, product(y_.view()));
+  ops_.norm(x_.view(), norm, y_.view());
+  ops_.add(x_.view(), y_.view());
+  forget();
+  EXPECT_EQ(changed, product(y_.view()));
+}
+
+TEST_F(LeftRows, FindsWholeWordsOfItsColumnsOnly) {
+  float numbers[8] = {};
+  cuda::Bf16 room[8] = {};
+  const cuda::LeftRows left{numbers, 64, 4, 32, {room, 32}};
+  EXPECT_EQ(left.find(numbers, 64, 4, 32).data, room);
+  EXPECT_EQ(left.find(numbers + 8, 64, 3, 16).data, room + 8);
+  EXPECT_EQ(left.find(numbers + 8, 64, 3, 16).stride, 32);
+  EXPECT_EQ(left.find(numbers, 63, 4, 32).data, nullptr);      // other rows
+  EXPECT_EQ(left.find(numbers, 64, 5, 32).data, nullptr);      // more of them
+  EXPECT_EQ(left.find(numbers + 8, 64, 4, 32).data, nullptr);  // beyond the last column
+  EXPECT_EQ(left.find(numbers + 4, 64, 4, 16).data, nullptr);  // within a word
+  EXPECT_EQ(left.find(numbers, 64, 4, 12).data, nullptr);
+  EXPECT_EQ(left.find(numbers - 8, 64, 4, 8).data, nullptr);
+  EXPECT_EQ(cuda::LeftRows{}.find(numbers, 64, 4, 32).data, nullptr);
+}
+
+}  // namespace
+}  // namespace trireme::contract
