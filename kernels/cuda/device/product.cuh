@@ -43,6 +43,24 @@ __device__ __forceinline__ Pack<float, 4> four_inputs_of(const Call& c, const fl
   return four;
 }
 
+// Numbers [at, at + kWide) of the first row of x, zeros beyond the last. aligned: rows of x begin
+// on words of 16 bytes.
+template <int kWide>
+__device__ __forceinline__ void inputs_at(const Call& c, int64_t at, bool aligned,
+                                          float (&values)[kWide]) {
+  if (aligned && at + kWide <= c.inputs) {
+#pragma unroll
+    for (int i = 0; i < kWide; i += 4) {
+      const Pack<float, 4> four = load<4>(c.x + at + i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kWide; ++i) values[i] = at + i < c.inputs ? c.x[at + i] : 0.0f;
+}
+
 // The largest magnitude of a row of x. REQUIRES: all threads of the block; room for a float per
 // warp at the beginning of its shared memory.
 __device__ __forceinline__ float row_max(const Call& c, const float* x) {

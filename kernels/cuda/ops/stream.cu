@@ -1,22 +1,36 @@
-// Products of few rows: the weights are read once, straight into fused multiply-adds, and the time
+// Products of one row: the weights are read once, straight into fused multiply-adds, and the time
 // is that of reading them.
 //
-// A warp computes two outputs of kRows rows; a lane reads 16 bytes of each weight row at a time,
-// kUnroll of them before it uses the first, so that enough reads are under way: 8 warps of 32 lanes
-// times 8 reads of 16 bytes are 32 KB for a block, and two blocks of a multiprocessor cover what
-// 4.3 TB/s owe to a latency of 0.6 us. With kSplit, all warps of a block share the same outputs and
-// each takes a part of the inputs: for matrices with too few rows to fill the device.
+// Each multiprocessor has one block, and each block reads whole rows of one call. What such a
+// product loses is its ends: memory idles while the last kernels' results are added up, while
+// blocks begin, while x is waited for. So a block asks for its first 96 KB of weights as soon as it
+// is there, which may be several kernels early (device/overlap.cuh). It takes no more than half of
+// a multiprocessor's registers and shared memory, so that there is room for the next one beside it.
 //
-// Versions, measured on one H200, a decode step of 8B parameters at batch 1: 80 registers and reads
-// through the L1 cache 5.0 ms; asking for the next reads before the last are used, 114 registers,
-// 5.7 ms, since a multiprocessor then has no room for the next kernel's blocks, which begin while
-// this one ends; all matrices split, 5.8 to 6.1 ms; reads past the L1 cache, which keeps x there,
-// 0.26 ms less than the same without. Hence 64 registers, so that four blocks fit.
+// Within a block, threads stand beside each other on inputs, 16 bytes of each row a piece: a thread
+// keeps its inputs of x in registers for all rows, copies its own pieces into a ring in shared
+// memory and multiplies them itself, so that nobody waits for anybody. Its pieces of four rows are
+// a bundle. Sums of a warp go to shared memory, where a unit's are added in the order of the warps.
 //
-// Products that do not wait for each other go in one launch: the small matrices of a low-rank
-// layer, which alone would leave most of the device idle, are read while larger ones are.
+// Which block computes a unit of rows is decided as they go (`take_unit`): blocks that found their
+// multiprocessor taken by another kernel's begin late or share it, and take fewer. Where each had
+// an equal share, the unlucky ones kept all waiting: a step of 8B parameters took 6.7 ms instead of
+// 4.8. The bits do not depend on it.
+//
+// Measured on one H200 with 4.24 TB/s to copy: 14336 x 4096 in bf16 alone 29.0 us, 96 % of them;
+// 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. In a decode step 10 % less, for nothing is
+// under way while the kernels between two products compute. A version that read weights into
+// registers (64 of them, four blocks of 8 warps on a multiprocessor, two rows a warp): 86, 73 and
+// 65 %. Ruled out: asking L2 for more ahead of time (0.1 ms a step lost for each 12 MB, since it
+// comes while the product before still reads); a ring of 64 KB (a third product comes beside the
+// two, and all take longer). Two rows at once took 5.7 ms a step where tensor cores take 4.9.
+//
+// Products that do not wait for each other go in one launch, each with its share of the blocks.
+#include <algorithm>
+
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/product.cuh"
 #include "kernels/cuda/formats.h"
@@ -25,180 +39,354 @@
 namespace trireme::cuda {
 namespace {
 
-constexpr int kStreamWarps = 8;
-constexpr int kOutputs = 2;
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kTogether = 4;  // rows of w of a bundle
+constexpr int kBundles = 6;
+constexpr int kUnitGroupsMost = kBundles;
+constexpr int64_t kAheadBytes = int64_t{24} << 20;  // that L2 is asked for, of some 50 MB
+constexpr int64_t kWideBytes = 2048;  // of a row: half of the threads have a piece of it
+
+template <class W>
+constexpr int kWide = 16 / static_cast<int>(sizeof(W));  // numbers of a piece
+template <class W>
+constexpr int kChunk = kThreads* kWide<W>;  // inputs of a piece of each thread
 
 struct Calls {
   Call each[kCallsMax];
   int32_t first_block[kCallsMax + 1];  // of each, and of all together
+  int32_t unit_groups[kCallsMax];
   int32_t count;
+  bool aligned;              // rows of x, to 16 bytes
+  int32_t ahead[kCallsMax];  // rows of w, beyond the first units, that L2 is asked for
+  unsigned* progress;  // blocks of all launches so far; those that have asked for all they read
+  unsigned* tickets;  // of each call: how many units were handed out beyond the first two of blocks
 };
 
-// sums[o][r] += the lane's part of row r of x times row o of w. The first weights are asked for
-// before the kernel before has ended.
-template <class W, int kRows, bool kAlignedX>
-__device__ __forceinline__ void stream(const W* const (&w)[kOutputs], const Call& c, int64_t k,
-                                       int64_t stride, float (&sums)[kOutputs][kRows]) {
-  constexpr int kWide = 16 / static_cast<int>(sizeof(W));
-  constexpr int kUnroll = kRows <= 2 ? 4 : 2;
-  for (bool waited = false; k < c.inputs; k += stride * kUnroll) {
-    Pack<W, kWide> packs[kUnroll][kOutputs];
+// What a block has of a call: some of its units, of unit_groups groups of kTogether rows of w. With
+// kSwiglu gate and value of an output follow each other. Block b begins with units b and b +
+// blocks; further ones are handed out.
+struct Share {
+  int block, blocks;
+  int rows;         // of w
+  int unit_groups;  // the last unit may have fewer
+  int groups, units;
+  int64_t odd;   // numbers from an even row to the next
+  int64_t pair;  // from an even row to the next even one
+
+  __device__ __forceinline__ int groups_of(int unit) const {
+    return min(unit_groups, groups - unit * unit_groups);
+  }
+};
+
+__device__ __forceinline__ Share share_of_block(const Call& c, int unit_groups, int block,
+                                                int blocks) {
+  const bool gated = c.epilogue == Epilogue::kSwiglu;
+  Share s;
+  s.block = block;
+  s.blocks = blocks;
+  s.rows = static_cast<int>(gated ? 2 * c.outputs : c.outputs);
+  s.odd = gated ? c.outputs * c.w_stride : c.w_stride;
+  s.pair = gated ? c.w_stride : 2 * c.w_stride;
+  s.unit_groups = unit_groups;
+  s.groups = (s.rows + kTogether - 1) / kTogether;
+  s.units = quotient(s.groups + unit_groups - 1, unit_groups);
+  return s;
+}
+
+// Where a thread is in its pieces: of a unit, slab after slab of the inputs, all groups of each.
+template <class W, int kChunks>
+struct Place {
+  const W* w;   // the thread's first piece of the matrix
+  const W* at;  // of the bundle
+  int stride;   // of w, less where the thread begins: pieces at or beyond it do not exist
+  int unit;
+  int slab = 0;               // its first input
+  int group = 0, groups = 0;  // of the unit
+  int chunk = 0;
+
+  __device__ __forceinline__ int chunks() const {
+    const int left = (stride - slab + kChunk<W> - 1) / kChunk<W>;
+    return left < kChunks ? left : kChunks;
+  }
+  __device__ __forceinline__ void begin(const Share& share, int next) {
+    unit = next;
+    slab = group = chunk = 0;
+    groups = stride > 0 && unit < share.units ? share.groups_of(unit) : 0;
+    at = w + int64_t{kTogether / 2} * share.unit_groups * unit * share.pair;
+  }
+  // To the next bundle of the unit; `group` is `groups` after the last.
+  __device__ __forceinline__ void advance(const Share& share) {
+    at += kChunk<W>;
+    if (++chunk < chunks()) return;
+    at += kTogether / 2 * share.pair - chunk * kChunk<W>;
+    chunk = 0;
+    if (++group < groups || slab + kChunks * kChunk<W> >= stride) return;
+    slab += kChunks * kChunk<W>;
+    at += kChunks * kChunk<W> - int64_t{kTogether / 2} * groups * share.pair;
+    group = 0;
+  }
+};
+
+// Asks for the thread's pieces of a bundle, if there is one; after those of its unit come those of
+// unit `upcoming`. Where the matrix ends within a group, for the group's first row again.
+template <class W, int kChunks>
+__device__ __forceinline__ void ask(Place<W, kChunks>& place, const Share& share, int upcoming,
+                                    W* slot) {
+  if (place.group >= place.groups && place.unit != upcoming) place.begin(share, upcoming);
+  if (place.group < place.groups) {
+    const int left = share.rows - (place.unit * share.unit_groups + place.group) * kTogether;
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-#pragma unroll
-      for (int o = 0; o < kOutputs; ++o) {
-        if (k + u * stride < c.inputs) packs[u][o] = load_once<kWide>(w[o] + k + u * stride);
-      }
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t to_row = i < left ? i / 2 * share.pair + i % 2 * share.odd : 0;
+      copy_16_bytes_ahead(slot + i * kChunk<W>, place.at + to_row);
     }
-    if (!waited) previous_done();
-    waited = true;
+    place.advance(share);
+  }
+  copies_commit();
+}
+
+// A unit beyond the first two of each block; units or more where there is none any more. A block
+// that has a second unit asks until that is the answer, so all together ask units - blocks times:
+// the last to ask leaves the ticket as it was. REQUIRES: kernels before this one have ended.
+__device__ __forceinline__ int take_unit(unsigned* ticket, const Share& share) {
+  const int first = 2 * share.blocks;
+  if (share.units <= first) return share.units;
+  const auto taken = static_cast<int>(atomicAdd(ticket, 1u));
+  if (taken == share.units - share.blocks - 1) *ticket = 0;
+  return first + taken;
+}
+
+// The sums of kTogether numbers over the warp: each in the lanes whose two upper bits are its
+// index.
+__device__ __forceinline__ float sum_each(const float (&x)[kTogether], int lane) {
+  const bool high = (lane & 16) != 0, odd = (lane & 8) != 0;
+  float two[2];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      const int64_t at = k + u * stride;
-      if (at >= c.inputs) break;
+  for (int i = 0; i < 2; ++i) {
+    const float other = __shfl_xor_sync(kWholeWarp, high ? x[i] : x[i + 2], 16);
+    two[i] = (high ? x[i + 2] : x[i]) + other;
+  }
+  float one = (odd ? two[1] : two[0]) + __shfl_xor_sync(kWholeWarp, odd ? two[0] : two[1], 8);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const float* x = c.x + r * c.x_stride + at;
-        float values[kWide];
-        if (kAlignedX && at + kWide <= c.inputs) {
+  for (int step = 4; step > 0; step /= 2) one += __shfl_xor_sync(kWholeWarp, one, step);
+  return one;
+}
+
+// Stores the outputs of a unit. partial: [rows of w of the unit][kWarps].
+__device__ __forceinline__ void finish_unit(const Call& c, const Share& share, int unit,
+                                            const float* partial) {
+  const bool gated = c.epilogue == Epilogue::kSwiglu;
+  const int each = gated ? 2 : 1;  // rows of w of an output
+  const int outputs = share.groups_of(unit) * kTogether / each;
+  for (int o = static_cast<int>(threadIdx.x); o < outputs; o += kThreads) {
+    const int64_t output = int64_t{unit} * share.unit_groups * (kTogether / each) + o;
+    if (output >= c.outputs) continue;
+    float sums[2] = {};
 #pragma unroll
-          for (int i = 0; i < kWide; i += 4) {
-            const Pack<float, 4> four = load<4>(x + i);
+    for (int e = 0; e < 2; ++e) {
+      if (e == each) break;
 #pragma unroll
-            for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
-          }
-        } else {
+      for (int k = 0; k < kWarps; k += 4) {
+        const Pack<float, 4> four = load<4>(partial + (o * each + e) * kWarps + k);
 #pragma unroll
-          for (int i = 0; i < kWide; ++i) values[i] = at + i < c.inputs ? x[i] : 0.0f;
-        }
-#pragma unroll
-        for (int o = 0; o < kOutputs; ++o) {
-#pragma unroll
-          for (int i = 0; i < kWide; ++i)
-            sums[o][r] = fmaf(to_float(packs[u][o].at[i]), values[i], sums[o][r]);
-        }
+        for (int j = 0; j < 4; ++j) sums[e] += four.at[j];
       }
+      if (c.bias != nullptr) sums[e] += c.bias[output + e * c.outputs];
+    }
+    c.y[output] = gated ? swiglu(sums[0], sums[1]) : finished(c, sums[0]);
+  }
+}
+
+// How many sums a unit leaves at most.
+constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
+
+// Asks L2 for weights that blocks will read after their first units, once the products before this
+// one have asked for all of theirs: while a norm or attention computes, nothing else is under way.
+// By one block, which knows how many blocks there were before. Should launches have counted in
+// another order than they run in, it waits for blocks that wait for it: hence not for ever.
+template <class W>
+__device__ __forceinline__ void ask_l2(const Calls& calls, unsigned before) {
+  constexpr int kPolls = 400;  // of some 0.8 us: more than most products take
+  if (threadIdx.x == 0) {
+    const volatile unsigned* asked = calls.progress + 1;
+    for (int i = 0; i < kPolls && static_cast<int>(*asked - before) < 0; ++i) __nanosleep(64);
+  }
+  __syncthreads();
+  for (int index = 0; index < calls.count; ++index) {
+    const Call& c = calls.each[index];
+    const bool gated = c.epilogue == Epilogue::kSwiglu;
+    const int blocks = calls.first_block[index + 1] - calls.first_block[index];
+    const int first = blocks * calls.unit_groups[index] * kTogether / (gated ? 2 : 1);
+    const auto bytes = static_cast<int>(c.w_stride * static_cast<int64_t>(sizeof(W)));
+    for (int i = static_cast<int>(threadIdx.x); i < calls.ahead[index]; i += kThreads) {
+      const W* row = static_cast<const W*>(c.w) + (first + int64_t{i}) * c.w_stride;
+      read_ahead(row, bytes);
+      if (gated) read_ahead(row + c.outputs * c.w_stride, bytes);
     }
   }
 }
 
-template <class W, int kRows, bool kAlignedX, bool kSplit>
-__global__ void __launch_bounds__(kStreamWarps* kWarpSize, kRows == 1 ? 4 : 3)
-    stream_kernel(const __grid_constant__ Calls calls) {
+template <class W, int kChunks>
+__global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_constant__ Calls calls) {
+  unsigned before = 0;  // blocks of launches before this one; block 0 knows
+  if (blockIdx.x == 0) {
+    if (threadIdx.x == 0) before = atomicAdd(calls.progress, gridDim.x);
+    __syncthreads();  // no later launch counts before this one has
+  }
   next_may_start();
   int index = 0;
   while (index + 1 < calls.count && static_cast<int>(blockIdx.x) >= calls.first_block[index + 1])
     ++index;
   const Call& c = calls.each[index];
-  const int64_t block = static_cast<int>(blockIdx.x) - calls.first_block[index];
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int64_t group = kSplit ? block : block * kStreamWarps + warp;
-  const bool gated = c.epilogue == Epilogue::kSwiglu;
-  const int64_t first = gated ? group : group * kOutputs;  // output, and row of w
-  const int64_t next = gated ? c.outputs : 1;              // rows of w between the two
-  const int64_t w_rows = gated ? 2 * c.outputs : c.outputs;
-  float sums[kOutputs][kRows] = {};
-  if (first < c.outputs) {
-    const W* w[kOutputs];
+  const int first_block = calls.first_block[index];
+  const Share share =
+      share_of_block(c, calls.unit_groups[index], static_cast<int>(blockIdx.x) - first_block,
+                     calls.first_block[index + 1] - first_block);
+  const int warp = warp_of_block(), lane = lane_of_warp();
+  const int own = static_cast<int>(threadIdx.x) * kWide<W>;
+  const int stride = static_cast<int>(c.w_stride);
+  W* ring = shared<W>() + own;
+  float* partials = reinterpret_cast<float*>(shared<W>() + kBundles * kTogether * kChunk<W>);
+  int* mail = reinterpret_cast<int*>(partials + 2 * kPartials);  // [2]
+
+  int unit = share.block, upcoming = share.block + share.blocks;
+  Place<W, kChunks> next;
+  next.w = static_cast<const W*>(c.w) + own;
+  next.stride = stride - own;
+  next.begin(share, unit);
+#pragma unroll 1
+  for (int i = 0; i < kBundles; ++i) ask(next, share, upcoming, ring + i * kTogether * kChunk<W>);
+  if (blockIdx.x == 0) ask_l2<W>(calls, before);
+  previous_done();
+
+  float x[kChunks][kWide<W>];
+  const auto load_slab = [&](int slab) {
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) {
-      // The last group may be short: it computes its last row again and stores it once.
-      const int64_t row = first + o * next < w_rows ? first + o * next : w_rows - 1;
-      w[o] = static_cast<const W*>(c.w) + row * c.w_stride;
-    }
-    constexpr int64_t kStep = int64_t{kWarpSize} * (16 / static_cast<int>(sizeof(W)));
-    stream<W, kRows, kAlignedX>(w, c, (kSplit ? warp * kStep : 0) + lane * (kStep / kWarpSize),
-                                kSplit ? kStep * kStreamWarps : kStep, sums);
-  }
-  float* partial = shared<float>();
+    for (int i = 0; i < kChunks; ++i) inputs_at(c, slab + own + i * kChunk<W>, calls.aligned, x[i]);
+  };
+  constexpr int kSlab = kChunks * kChunk<W>;
+  load_slab(0);
+  int slot = 0;
+#pragma unroll 1
+  for (int parity = 0; unit < share.units; parity ^= 1) {
+    int further = share.units;
+    if (threadIdx.x == 0 && upcoming < share.units)
+      further = take_unit(calls.tickets + index, share);
+    // The ring holds all of its last unit.
+    if (threadIdx.x == 0 && upcoming >= share.units) atomicAdd(calls.progress + 1, 1u);
+    float* partial = partials + parity * kPartials;
+    const int groups = share.groups_of(unit);
+#pragma unroll 1
+    for (int slab = 0; slab < stride; slab += kSlab) {
+      if (stride > kSlab) load_slab(slab);
+#pragma unroll 1
+      for (int group = 0; group < groups; ++group) {
+        float sums[kTogether] = {};
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    float values[kOutputs];
+        for (int i = 0; i < kChunks; ++i) {
+          if (slab + own + i * kChunk<W> >= stride) break;
+          copies_wait<kBundles - 1>();
+          W* bundle = ring + slot * kTogether * kChunk<W>;
+          Pack<W, kWide<W>> packs[kTogether];
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) {
-      values[o] = kSplit ? block_sum(sums[o][r], partial) : warp_sum(sums[o][r]);
-      if (c.bias != nullptr && first + o * next < w_rows) values[o] += c.bias[first + o * next];
-    }
-    if ((kSplit ? static_cast<int>(threadIdx.x) : lane) != 0 || first >= c.outputs) continue;
-    float* y = c.y + r * c.y_stride + first;
-    if (gated) {
-      *y = swiglu(values[0], values[1]);
-      continue;
-    }
+          for (int t = 0; t < kTogether; ++t) packs[t] = load<kWide<W>>(bundle + t * kChunk<W>);
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) {
-      if (first + o < c.outputs) y[o] = finished(c, values[o]);
+          for (int t = 0; t < kTogether; ++t) {
+            float numbers[kWide<W>];
+            to_floats(packs[t], numbers);
+#pragma unroll
+            for (int j = 0; j < kWide<W>; ++j) sums[t] = fmaf(numbers[j], x[i][j], sums[t]);
+          }
+          ask(next, share, upcoming, bundle);
+          slot = slot + 1 < kBundles ? slot + 1 : 0;
+        }
+        const float sum = sum_each(sums, lane);
+        if (lane % 8 == 0) {
+          float* at = partial + (group * kTogether + lane / 8) * kWarps + warp;
+          *at = slab == 0 ? sum : *at + sum;
+        }
+      }
     }
+    if (threadIdx.x == 0) mail[parity] = further;
+    __syncthreads();
+    finish_unit(c, share, unit, partial);
+    unit = upcoming;
+    upcoming = mail[parity];
   }
 }
 
-// REQUIRES: all calls have kRows rows and weights of W.
-template <class W, int kRows>
-void stream_calls(Context& context, std::span<const Call> each) {
+int64_t rows_of(const Call& c) {
+  return c.epilogue == Epilogue::kSwiglu ? 2 * c.outputs : c.outputs;
+}
+
+// A unit's groups: as few as keep the ring busy with one unit, so that what comes after the next
+// is not asked for before it is known. A thread has a bundle of each group for each of its chunks.
+template <class W>
+int unit_groups_of(const Call& c) {
+  const int64_t chunks = std::max(c.w_stride / kChunk<W>, int64_t{1});
+  return static_cast<int>(ceil_div(kBundles, chunks));
+}
+
+template <class W, int kChunks>
+void launch_calls(Context& context, std::span<const Call> each) {
   Calls calls{};
   calls.count = static_cast<int32_t>(each.size());
-  bool aligned = true;
-  int64_t groups = 0;
-  const auto groups_of = [](const Call& c) {
-    return c.epilogue == Epilogue::kSwiglu ? c.outputs : ceil_div(c.outputs, kOutputs);
-  };
+  calls.aligned = true;
+  calls.tickets = context.counters(kCallsMax);
+  calls.progress = context.progress();
+  if (calls.tickets == nullptr || calls.progress == nullptr) return;  // the context holds the error
+  int64_t numbers = 0;
   for (const Call& c : each) {
-    aligned = aligned && aligned4(c.x, c.x_stride);
-    groups += groups_of(c);
+    numbers += rows_of(c) * c.w_stride;
+    calls.aligned = calls.aligned && aligned4(c.x, c.x_stride);
   }
-  // Two warps for each of a multiprocessor's four schedulers keep it reading.
-  const bool split = groups < int64_t{kStreamWarps} * context.multiprocessors();
   int64_t blocks = 0;
   for (size_t i = 0; i < each.size(); ++i) {
-    calls.each[i] = each[i];
-    blocks += split ? groups_of(each[i]) : ceil_div(groups_of(each[i]), kStreamWarps);
+    const Call& c = calls.each[i] = each[i];
+    calls.unit_groups[i] = unit_groups_of<W>(c);
+    const int64_t units = ceil_div(ceil_div(rows_of(c), kTogether), calls.unit_groups[i]);
+    blocks += std::clamp(context.multiprocessors() * rows_of(c) * c.w_stride / numbers, int64_t{1},
+                         units);
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
+    // Its share of what L2 is asked for: whole rows, of which a gated product has two an output.
+    const int64_t per_output = rows_of(c) / c.outputs;
+    const int64_t first = (blocks - calls.first_block[i]) * calls.unit_groups[i] * kTogether;
+    const int64_t most = kAheadBytes * rows_of(c) / numbers / static_cast<int64_t>(sizeof(W));
+    calls.ahead[i] =
+        static_cast<int32_t>(std::max<int64_t>(0, std::min(rows_of(c) - first, most)) / per_output);
   }
-  const Grid grid{dim3(static_cast<unsigned>(blocks)), dim3(kStreamWarps * kWarpSize),
-                  kWarpSize * sizeof(float), true};
-  if (split) {
-    launch(context, "linear", grid,
-           aligned ? stream_kernel<W, kRows, true, true> : stream_kernel<W, kRows, false, true>,
-           calls);
-  } else {
-    launch(context, "linear", grid,
-           aligned ? stream_kernel<W, kRows, true, false> : stream_kernel<W, kRows, false, false>,
-           calls);
-  }
+  constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
+                            2 * kPartials * sizeof(float) + 2 * sizeof(int);
+  launch(context, "linear", {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, true},
+         stream_kernel<W, kChunks>, calls);
 }
 
-// REQUIRES: all calls have the same number of rows, at most kStreamedRows, and weights of W.
+// With as many registers for x as its inputs need: a slab is all of them up to 16384 of 16 bits.
 template <class W>
-void stream_rows(Context& context, std::span<const Call> each) {
-  switch (each.front().rows) {
-    case 1:
-      return stream_calls<W, 1>(context, each);
-    case 2:
-      return stream_calls<W, 2>(context, each);
-    case 3:
-      return stream_calls<W, 3>(context, each);
-    case 4:
-      return stream_calls<W, 4>(context, each);
-    default:
-      break;
-  }
-  Call first[kCallsMax], rest[kCallsMax];
-  for (size_t i = 0; i < each.size(); ++i) {
-    first[i] = rest[i] = each[i];
-    first[i].rows = 4;
-    rest[i].rows -= 4;
-    rest[i].x += 4 * each[i].x_stride;
-    rest[i].y += 4 * each[i].y_stride;
-  }
-  stream_rows<W>(context, {first, each.size()});
-  stream_rows<W>(context, {rest, each.size()});
+void choose_width(Context& context, std::span<const Call> calls) {
+  int64_t inputs = 0;
+  for (const Call& c : calls) inputs = std::max(inputs, c.w_stride);
+  if (inputs <= 2 * kChunk<W>) return launch_calls<W, 2>(context, calls);
+  if (inputs <= 4 * kChunk<W>) return launch_calls<W, 4>(context, calls);
+  launch_calls<W, 8>(context, calls);
 }
 
 }  // namespace
 
 void stream_products(Context& context, DType dtype, std::span<const Call> calls) {
-  dispatch_floats(dtype, [&](auto zero) { stream_rows<decltype(zero)>(context, calls); });
+  // Rows that leave most of a block without a piece go another way.
+  Call wide[kCallsMax], narrow[kCallsMax];
+  size_t wide_count = 0, narrow_count = 0;
+  for (const Call& c : calls) {
+    const bool is_wide = c.w_stride * static_cast<int64_t>(dtype_bytes(dtype)) >= kWideBytes;
+    (is_wide ? wide[wide_count++] : narrow[narrow_count++]) = c;
+  }
+  if (narrow_count > 0) stream_short_rows(context, dtype, {narrow, narrow_count});
+  if (wide_count == 0) return;
+  dispatch_floats(dtype, [&](auto zero) {
+    choose_width<decltype(zero)>(context, {wide, wide_count});
+  });
 }
 
 }  // namespace trireme::cuda
