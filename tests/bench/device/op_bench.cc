@@ -27,15 +27,22 @@ class OpBench {
 
   Status run() {
     if (Status s = arena_.make(device_, plan_.arena_bytes); !s.ok()) return s;
+    std::vector<ModelSpec> specs;
     for (const std::string& name : plan_.models) {
-      model_ = name;
       const std::string path = std::string(TRIREME_SOURCE_DIR "/tests/bench/models/") + name;
-      const Result<ModelSpec> spec = read_model_spec(path, nullptr);
+      Result<ModelSpec> spec = read_model_spec(path, nullptr);
       if (!spec.ok()) return spec.status();
-      // What a target names comes first: attention, then the matrices of decode.
-      for (const SublayerSpec& sub : spec->sublayers) recall(sub);
-      matrices(*spec);
-      rows_of(*spec);
+      specs.push_back(spec.take());
+    }
+    // What targets name comes first: attention of every model, then the matrices of decode.
+    for (size_t i = 0; i < specs.size(); ++i) {
+      model_ = plan_.models[i];
+      for (const SublayerSpec& sub : specs[i].sublayers) recall(sub);
+    }
+    for (size_t i = 0; i < specs.size(); ++i) {
+      model_ = plan_.models[i];
+      matrices(specs[i]);
+      rows_of(specs[i]);
       if (!status_.ok()) return status_;
     }
     return status_;
