@@ -40,7 +40,6 @@ Context::Context(Context&& other) noexcept
       shared_bytes_max_(other.shared_bytes_max_),
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
-      progress_(std::exchange(other.progress_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
@@ -49,7 +48,7 @@ Context::Context(Context&& other) noexcept
 Context::~Context() {
   // Errors of work that nobody waited for are of no interest any more.
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
-  for (void* data : {scratch_.data, counters_.data, progress_.data, left_memory_.data}) {
+  for (void* data : {scratch_.data, counters_.data, left_memory_.data}) {
     if (data != nullptr) (void)cudaFree(data);
   }
   for (void* data : kept_) (void)cudaFree(data);
@@ -62,20 +61,14 @@ void* Context::scratch(size_t bytes) {
   return scratch_.data;
 }
 
-unsigned* Context::zeros(Memory& memory, size_t count, size_t least, const char* what) {
-  const size_t bytes = count * sizeof(unsigned);
-  if (bytes > memory.bytes) {
-    if (!grow(memory, std::max(bytes, least), what)) return nullptr;
-    note(cudaMemsetAsync(memory.data, 0, memory.bytes, stream_), "clearing counters");
-  }
-  return static_cast<unsigned*>(memory.data);
-}
-
 unsigned* Context::counters(size_t count) {
-  return zeros(counters_, count, size_t{1} << 16, "allocating counters");
+  const size_t bytes = count * sizeof(unsigned);
+  if (bytes > counters_.bytes) {
+    if (!grow(counters_, std::max(bytes, size_t{1} << 16), "allocating counters")) return nullptr;
+    note(cudaMemsetAsync(counters_.data, 0, counters_.bytes, stream_), "clearing counters");
+  }
+  return static_cast<unsigned*>(counters_.data);
 }
-
-unsigned* Context::progress() { return zeros(progress_, 2, 0, "allocating counters"); }
 
 void* Context::left_memory(size_t bytes) {
   if (bytes > left_memory_.bytes &&

@@ -37,9 +37,6 @@ class Context {
   // Zeros for kernels that count in them and set them back to zero before they end: unlike scratch
   // memory they stay from op to op. Grow as scratch() does; null after an error.
   unsigned* counters(size_t count);
-  // Two numbers of the kernels' own that only grow, from zero, and may wrap around: see stream.cu.
-  // Null after an error.
-  unsigned* progress();
   // What the last op has left for products that come next: see left_rows.h. Whether it is wanted is
   // what the last products that wrote rows down said.
   const LeftRows& left() const { return left_; }
@@ -65,8 +62,6 @@ class Context {
     size_t bytes = 0;
   };
   bool recording();
-  // `count` zeros in memory of at least so many bytes, where it has fewer yet.
-  unsigned* zeros(Memory& memory, size_t count, size_t least, const char* what);
   // Other memory of that many bytes; false after an error.
   bool grow(Memory& memory, size_t bytes, const char* what);
 
@@ -76,7 +71,7 @@ class Context {
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  Memory scratch_, counters_, progress_, left_memory_;
+  Memory scratch_, counters_, left_memory_;
   LeftRows left_;
   bool wants_left_ = false;
   bool keeps_scratch_ = false;

@@ -14,11 +14,7 @@
 // after the copy has begun, and the copy has ended, however many kernels of the chain still run.
 #pragma once
 
-#include <cstdint>
-
 #include <cuda_runtime.h>
-
-#include "kernels/base/check.h"
 
 namespace trireme::cuda {
 
@@ -40,18 +36,6 @@ __device__ __forceinline__ void previous_done() {
 // so, it would end before its predecessor, and the next kernel would wait for less than it thinks.
 __device__ __forceinline__ void nothing_to_do() {
   if (blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0) previous_done();
-}
-
-// Asks the L2 cache for what will be read soon. REQUIRES: address and bytes are multiples of 16.
-__device__ __forceinline__ void read_ahead(const void* address, int bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile(
-      "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)),
-      "r"(bytes)
-      : "memory");
-#elif !defined(__CUDACC__)
-  CHECK(reinterpret_cast<uintptr_t>(address) % 16 == 0 && bytes % 16 == 0 && bytes > 0);
-#endif
 }
 
 }  // namespace trireme::cuda

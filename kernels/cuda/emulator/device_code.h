@@ -43,7 +43,6 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
       mask, [](void* const*) {}, &nothing);
 }
 inline void __threadfence() {}
-inline void __nanosleep(unsigned) {}
 using std::max;
 using std::min;
 

@@ -44,7 +44,6 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kTogether = 4;  // rows of w of a bundle
 constexpr int kBundles = 6;
 constexpr int kUnitGroupsMost = kBundles;
-constexpr int64_t kAheadBytes = int64_t{24} << 20;  // that L2 is asked for, of some 50 MB
 constexpr int64_t kWideBytes = 2048;  // of a row: half of the threads have a piece of it
 
 template <class W>
@@ -57,9 +56,7 @@ struct Calls {
   int32_t first_block[kCallsMax + 1];  // of each, and of all together
   int32_t unit_groups[kCallsMax];
   int32_t count;
-  bool aligned;              // rows of x, to 16 bytes
-  int32_t ahead[kCallsMax];  // rows of w, beyond the first units, that L2 is asked for
-  unsigned* progress;  // blocks of all launches so far; those that have asked for all they read
+  bool aligned;       // rows of x, to 16 bytes
   unsigned* tickets;  // of each call: how many units were handed out beyond the first two of blocks
 };
 
@@ -201,39 +198,8 @@ __device__ __forceinline__ void finish_unit(const Call& c, const Share& share, i
 // How many sums a unit leaves at most.
 constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
 
-// Asks L2 for weights that blocks will read after their first units, once the products before this
-// one have asked for all of theirs: while a norm or attention computes, nothing else is under way.
-// By one block, which knows how many blocks there were before. Should launches have counted in
-// another order than they run in, it waits for blocks that wait for it: hence not for ever.
-template <class W>
-__device__ __forceinline__ void ask_l2(const Calls& calls, unsigned before) {
-  constexpr int kPolls = 400;  // of some 0.8 us: more than most products take
-  if (threadIdx.x == 0) {
-    const volatile unsigned* asked = calls.progress + 1;
-    for (int i = 0; i < kPolls && static_cast<int>(*asked - before) < 0; ++i) __nanosleep(64);
-  }
-  __syncthreads();
-  for (int index = 0; index < calls.count; ++index) {
-    const Call& c = calls.each[index];
-    const bool gated = c.epilogue == Epilogue::kSwiglu;
-    const int blocks = calls.first_block[index + 1] - calls.first_block[index];
-    const int first = blocks * calls.unit_groups[index] * kTogether / (gated ? 2 : 1);
-    const auto bytes = static_cast<int>(c.w_stride * static_cast<int64_t>(sizeof(W)));
-    for (int i = static_cast<int>(threadIdx.x); i < calls.ahead[index]; i += kThreads) {
-      const W* row = static_cast<const W*>(c.w) + (first + int64_t{i}) * c.w_stride;
-      read_ahead(row, bytes);
-      if (gated) read_ahead(row + c.outputs * c.w_stride, bytes);
-    }
-  }
-}
-
 template <class W, int kChunks>
 __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_constant__ Calls calls) {
-  unsigned before = 0;  // blocks of launches before this one; block 0 knows
-  if (blockIdx.x == 0) {
-    if (threadIdx.x == 0) before = atomicAdd(calls.progress, gridDim.x);
-    __syncthreads();  // no later launch counts before this one has
-  }
   next_may_start();
   int index = 0;
   while (index + 1 < calls.count && static_cast<int>(blockIdx.x) >= calls.first_block[index + 1])
@@ -257,7 +223,6 @@ __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_consta
   next.begin(share, unit);
 #pragma unroll 1
   for (int i = 0; i < kBundles; ++i) ask(next, share, upcoming, ring + i * kTogether * kChunk<W>);
-  if (blockIdx.x == 0) ask_l2<W>(calls, before);
   previous_done();
 
   float x[kChunks][kWide<W>];
@@ -273,8 +238,6 @@ __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_consta
     int further = share.units;
     if (threadIdx.x == 0 && upcoming < share.units)
       further = take_unit(calls.tickets + index, share);
-    // The ring holds all of its last unit.
-    if (threadIdx.x == 0 && upcoming >= share.units) atomicAdd(calls.progress + 1, 1u);
     float* partial = partials + parity * kPartials;
     const int groups = share.groups_of(unit);
 #pragma unroll 1
@@ -334,8 +297,7 @@ void launch_calls(Context& context, std::span<const Call> each) {
   calls.count = static_cast<int32_t>(each.size());
   calls.aligned = true;
   calls.tickets = context.counters(kCallsMax);
-  calls.progress = context.progress();
-  if (calls.tickets == nullptr || calls.progress == nullptr) return;  // the context holds the error
+  if (calls.tickets == nullptr) return;  // the context holds the error
   int64_t numbers = 0;
   for (const Call& c : each) {
     numbers += rows_of(c) * c.w_stride;
@@ -349,12 +311,6 @@ void launch_calls(Context& context, std::span<const Call> each) {
     blocks += std::clamp(context.multiprocessors() * rows_of(c) * c.w_stride / numbers, int64_t{1},
                          units);
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
-    // Its share of what L2 is asked for: whole rows, of which a gated product has two an output.
-    const int64_t per_output = rows_of(c) / c.outputs;
-    const int64_t first = (blocks - calls.first_block[i]) * calls.unit_groups[i] * kTogether;
-    const int64_t most = kAheadBytes * rows_of(c) / numbers / static_cast<int64_t>(sizeof(W));
-    calls.ahead[i] =
-        static_cast<int32_t>(std::max<int64_t>(0, std::min(rows_of(c) - first, most)) / per_output);
   }
   constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
                             2 * kPartials * sizeof(float) + 2 * sizeof(int);
