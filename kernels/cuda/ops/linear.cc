@@ -28,7 +28,7 @@ void activate(Call& call, Activation activation) {
   call.activation = activation;
 }
 
-// Of 9 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
+// Of 2 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
 // parameters at batch 16 and 64 by 12 and 8 %), our kernel for several that go in one launch, most
 // of them small (RWKV-7 7.2B, by 16 and 3 %).
 bool skinny(DType dtype, int64_t rows, size_t calls) {

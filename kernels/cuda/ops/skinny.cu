@@ -1,4 +1,4 @@
-// Products of 9 to 64 rows: the weights are read once, past tensor cores, and the time should be
+// Products of 2 to 64 rows: the weights are read once, past tensor cores, and the time should be
 // that of reading them.
 //
 // What 64 rows cost for each byte of 16-bit weights, at M = 4.2 TB/s from memory:

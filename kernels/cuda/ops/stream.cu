@@ -14,16 +14,20 @@
 //
 // Which block computes a unit of rows is decided as they go (`take_unit`): blocks that found their
 // multiprocessor taken by another kernel's begin late or share it, and take fewer. Where each had
-// an equal share, the unlucky ones kept all waiting: a step of 8B parameters took 6.7 ms instead of
-// 4.8. The bits do not depend on it.
+// an equal share, the unlucky ones kept all waiting: with a ring of 64 KB, of which three kernels
+// find room, a product that takes 58 us alone took 95 in a decode step. The bits do not depend on
+// it.
 //
-// Measured on one H200 with 4.24 TB/s to copy: 14336 x 4096 in bf16 alone 29.0 us, 96 % of them;
-// 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. In a decode step 10 % less, for nothing is
-// under way while the kernels between two products compute. A version that read weights into
-// registers (64 of them, four blocks of 8 warps on a multiprocessor, two rows a warp): 86, 73 and
-// 65 %. Ruled out: asking L2 for more ahead of time (0.1 ms a step lost for each 12 MB, since it
-// comes while the product before still reads); a ring of 64 KB (a third product comes beside the
-// two, and all take longer). Two rows at once took 5.7 ms a step where tensor cores take 4.9.
+// Measured on one H200, of 4.24 TB/s to copy, with equal shares, alone: 14336 x 4096 in bf16
+// 29.0 us, 96 %; 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. A version that read weights
+// into registers (64 of them, four blocks of 8 warps on a multiprocessor, two rows a warp): 86, 73
+// and 65 %. In a decode step of 8B parameters, whose kernels begin early, the four products of a
+// layer take 121 us of the 104 that their bytes need, and the layer 141: nothing is under way while
+// a norm or attention computes.
+//
+// Ruled out by measuring: asking L2 for more as a block begins (a step took 0.1 ms longer for each
+// 12 MB, for they come while the product before still reads); a ring of 64 KB (4.88 ms a step, not
+// 4.72); two rows at once (5.7 ms a step, where tensor cores take 4.7).
 //
 // Products that do not wait for each other go in one launch, each with its share of the blocks.
 #include <algorithm>

@@ -80,7 +80,8 @@ Result<Work> decode_work(const ModelSpec& spec, int64_t batch, int64_t context,
 }
 
 Result<Work> prefill_work(const ModelSpec& spec, int64_t tokens, DType weights, DType cache) {
-  Result<Work> work = decode_work(spec, 1, tokens - 1, {weights, std::nullopt}, cache);  // of the last token
+  Result<Work> work =
+      decode_work(spec, 1, tokens - 1, {weights, std::nullopt}, cache);  // of the last token
   const auto shapes = tensor_shapes(spec);
   if (!work.ok() || !shapes.ok()) return work;
   for (size_t i = 0; i < spec.logits_only_from; ++i) {
