@@ -9,6 +9,15 @@
 
 namespace trireme::cuda {
 
+// Which of `count` calls that share a grid block `block` belongs to: the last that begins at or
+// before it. first(i) is the first block of call i.
+template <class F>
+__device__ __forceinline__ int call_of_block(int block, int count, F first) {
+  int index = 0;
+  while (index + 1 < count && block >= first(index + 1)) ++index;
+  return index;
+}
+
 // Input `i` of a row of x.
 __device__ __forceinline__ float input_of(const Call& c, const float* x, int64_t i) {
   switch (c.prologue) {

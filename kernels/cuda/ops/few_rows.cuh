@@ -53,10 +53,8 @@ template <class S>
 __global__ void __launch_bounds__(kThreads, S::kTiles <= 4 ? 2 : 1)
     products_kernel(const __grid_constant__ Fews calls) {
   next_may_start();
-  int index = 0;
-  while (index + 1 < calls.count &&
-         static_cast<int>(blockIdx.x) >= calls.each[index + 1].first_block)
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_block; });
   const Few& f = calls.each[index];
   const Call& c = f.call;
   const int32_t block = static_cast<int32_t>(blockIdx.x) - f.first_block;
@@ -174,10 +172,8 @@ __global__ void __launch_bounds__(S::kColumns* kWarpSize)
     finish_kernel(const __grid_constant__ Fews calls) {
   next_may_start();
   previous_done();
-  int index = 0;
-  while (index + 1 < calls.count &&
-         static_cast<int>(blockIdx.x) >= calls.each[index + 1].first_tile)
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_tile; });
   const Few& f = calls.each[index];
   const int32_t tile = static_cast<int32_t>(blockIdx.x) - f.first_tile;
   const Place at = place_of_thread<S::kColumns>();

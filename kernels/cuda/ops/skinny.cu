@@ -217,10 +217,8 @@ template <class W, int kRowTiles>
 __global__ void __launch_bounds__(kThreads, 1)
     skinny_kernel(const __grid_constant__ Skinnies calls) {
   next_may_start();
-  int index = 0;
-  while (index + 1 < calls.count &&
-         static_cast<int>(blockIdx.x) >= calls.each[index + 1].first_block)
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_block; });
   const Skinny& s = calls.each[index];
   const int32_t block = static_cast<int32_t>(blockIdx.x) - s.first_block;
   const int32_t tile = quotient(block, s.parts), part = block - tile * s.parts;
@@ -295,10 +293,8 @@ __global__ void __launch_bounds__(kThreads)
     finish_parts_kernel(const __grid_constant__ Skinnies calls) {
   next_may_start();
   previous_done();
-  int index = 0;
-  while (index + 1 < calls.count &&
-         static_cast<int>(blockIdx.x) >= calls.each[index + 1].first_tile)
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_tile; });
   const Skinny& s = calls.each[index];
   const int32_t tile = static_cast<int32_t>(blockIdx.x) - s.first_tile;
   const int j = static_cast<int>(blockIdx.y);

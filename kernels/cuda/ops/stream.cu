@@ -205,9 +205,8 @@ constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
 template <class W, int kChunks>
 __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_constant__ Calls calls) {
   next_may_start();
-  int index = 0;
-  while (index + 1 < calls.count && static_cast<int>(blockIdx.x) >= calls.first_block[index + 1])
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.first_block[i]; });
   const Call& c = calls.each[index];
   const int first_block = calls.first_block[index];
   const Share share =

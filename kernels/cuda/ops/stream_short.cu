@@ -27,9 +27,8 @@ template <class W>
 __global__ void __launch_bounds__(kWarps* kWarpSize, 4)
     short_rows_kernel(const __grid_constant__ Calls calls) {
   next_may_start();
-  int index = 0;
-  while (index + 1 < calls.count && static_cast<int>(blockIdx.x) >= calls.first_block[index + 1])
-    ++index;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.first_block[i]; });
   const Call& c = calls.each[index];
   const int block = static_cast<int>(blockIdx.x) - calls.first_block[index];
   const int64_t group = int64_t{block} * kWarps + warp_of_block();
