@@ -21,8 +21,8 @@ def look(run, hide_gpu):
     for name, command in (("cmake", ["cmake", "--version"]), ("ninja", ["ninja", "--version"]),
                           ("compiler", ["c++", "--version"])):
         facts[name] = _version_line(run, command) if shutil.which(command[0]) else ""
-    facts["cublaslt"] = _library("libcublasLt.so*")
-    facts["nccl"] = _library("libnccl.so*")
+    facts["cublaslt"] = library("libcublasLt.so*")
+    facts["nccl"] = library("libnccl.so*")
     facts["torch"] = _python_package("torch")
     facts["transformers"] = _python_package("transformers")
     facts["cores"] = os.cpu_count()
@@ -70,10 +70,10 @@ def _package_folders():
             if os.path.isdir(os.path.join(folder, "nvidia"))]
 
 
-def _library(pattern):
-    """The newest file of that name in CUDA's folder, the system's, or NVIDIA's Python packages."""
+def library(pattern, more=()):
+    """The newest file of that name in CUDA's folder, `more`, the system's, or NVIDIA's Python packages."""
     places = [f"{cuda}/{lib}" for cuda in CUDA_FOLDERS for lib in ("lib64", "targets/x86_64-linux/lib", "lib")]
-    places += ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"]
+    places += [*more, "/usr/lib/x86_64-linux-gnu", "/usr/lib64"]
     places += [f"{folder}/nvidia/*/lib" for folder in _package_folders()]
     for place in places:
         found = sorted(glob.glob(f"{place}/{pattern}"), key=len)
