@@ -61,11 +61,11 @@ TEST_P(CompoundOps, Linears) {
     int64_t inputs, outputs;
     std::optional<Activation> activation;
   };
-  const Shape shapes[] = {{96, 40, std::nullopt},         {96, 7, Activation::kTanh},
-                          {33, 64, Activation::kSigmoid}, {96, 0, std::nullopt},
-                          {200, 129, Activation::kSilu},  {64, 50, Activation::kReluSquared},
-                          {8, 300, std::nullopt},         {96, 40, Activation::kTanh},
-                          {96, 12, Activation::kSigmoid}, {40, 41, std::nullopt}};
+  const Shape shapes[] = {
+      {96, 40, std::nullopt}, {96, 7, Activation::kTanh},    {33, 64, Activation::kSigmoid},
+      {96, 0, std::nullopt},  {200, 129, Activation::kSilu}, {64, 50, Activation::kReluSquared},
+      {8, 300, std::nullopt}, {96, 40, Activation::kTanh},   {96, 12, Activation::kSigmoid},
+      {40, 41, std::nullopt}, {1100, 70, Activation::kSilu}, {1100, 9, std::nullopt}};
   uint64_t seed = 700;
   for (int64_t rows : {0, 1, 2, 3, 4, 7, 8, 20}) {
     for (DType dtype : {DType::kF32, DType::kBF16}) {
@@ -109,12 +109,15 @@ TEST_P(CompoundOps, FeedForward) {
       // What begins on words of 16 bytes, and what does not; more than a kernel's tile and its part
       // of the inputs.
       for (int64_t middle : {rows == 64 ? 70 : 36, 37}) {
-        const int64_t inputs = middle == 70 ? 633 : 72;
+        const int64_t inputs = middle == 70 ? 633 : rows == 1 ? 1040 : 72;
         SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
         Random random(seed);
         const bool gated = kind == FeedForward::kSwiglu;
         const int64_t ups = gated ? 2 * middle : middle;
-        Mat x = Mat::random(*device_, random, rows, inputs, 0, inputs == 72 ? 1.0f : 0.34f);
+        Mat x = Mat::random(*device_, random, rows, inputs, 0,
+                            inputs == 72    ? 1.0f
+                            : inputs == 633 ? 0.34f
+                                            : 0.27f);
         const Weight up(*device_, random, ups, inputs, DType::kF16);
         const Weight down(*device_, random, 50, middle, DType::kBF16);
         const Mat bias = Mat::random(*device_, random, 1, ups);

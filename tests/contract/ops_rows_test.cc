@@ -236,6 +236,31 @@ TEST_P(RowOps, LinearsOfTilesOfRows) {
   }
 }
 
+// Long rows, which a device may share out to many threads and in several turns; outputs that do and
+// do not fill its units.
+TEST_P(RowOps, LinearOfOneLongRow) {
+  struct Shape {
+    int64_t inputs, outputs;
+  };
+  uint64_t seed = 350;
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (const Shape& s : {Shape{1100, 37}, {2048, 260}, {4099, 131}, {9000, 70}, {17001, 9}}) {
+      SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << dtype_name(dtype) << ", "
+                                      << s.inputs << " x " << s.outputs);
+      Random random(seed);
+      const Weight w(*device_, random, s.outputs, s.inputs, dtype);
+      const Mat x = Mat::random(*device_, random, 1, s.inputs, 0, 0.1f);
+      const Mat bias = Mat::random(*device_, random, 1, s.outputs);
+      Mat y(*device_, 1, s.outputs, 2);
+      WeightView view = w.matrix.view();
+      view.bias = bias.view();
+      ops_.linear(x.view(), view, y.view());
+      y.fetch();
+      expect_product(y.values(), x.values(), w, bias.values(), 2e-5);
+    }
+  }
+}
+
 TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
   struct Shape {
     int64_t rows, inputs, outputs;

@@ -82,7 +82,7 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
-// Where weights are streamed, the inner activation is the first product's epilogue. Where the
+// Of few rows the inner activation is the first product's epilogue. Where the
 // library multiplies, it is the second one's prologue: the rows are converted there anyway.
 void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                            const WeightView& down, TensorView inner, TensorView y) {
@@ -90,7 +90,7 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   const bool gated = kind == FeedForward::kSwiglu;
   Call first = call_of(x, up, inner);
   Call second = call_of(inner, down, y);
-  if (x.rows <= kStreamedRows) {
+  if (x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
     if (gated) {
       first.epilogue = Epilogue::kSwiglu;
       first.outputs /= 2;

@@ -85,9 +85,12 @@ void tiled_product(Context& context, DType dtype, const Call& call);
 // Tensor cores multiply so many rows at once by what codes become in registers.
 inline constexpr int64_t kFewRows = 64;
 
+// Up to so many rows they take gate and value of an output together.
+inline constexpr int64_t kGatedRows = 8;
+
 // All calls in one launch for each kFewRows rows, with their rows in f16. REQUIRES: at most
 // kCallsMax calls of the same number of rows, at least one, with weights of `format`, which is
-// quantized; no epilogue of kSwiglu with more than kStreamedRows rows.
+// quantized; no epilogue of kSwiglu with more than kGatedRows rows.
 void quantized_products(Context& context, WeightFormat format, std::span<const Call> calls);
 
 // Whether the library may take rows and weights in fp8.

@@ -2,6 +2,7 @@
 // written down, and they are forgotten as soon as anything else has run.
 #include "kernels/cuda/left_rows.h"
 
+#include "kernels/cuda/cuda_device.h"
 #include "tests/contract/ops_tolerance.h"
 
 namespace trireme::contract {
@@ -14,26 +15,26 @@ class LeftRows : public testing::Test {
   LeftRows()
       : weight_(*device_, random_, kOutputs, kCols, DType::kBF16),
         x_(Mat::random(*device_, random_, kRows, kCols, 4)),
-        y_(*device_, kRows, kCols, 4) {
-    // What products last asked for decides whether ops leave rows.
-    Mat ignored(*device_, kRows, kOutputs, 0);
-    ops_.linear(x_.view(), weight_.matrix.view(), ignored.view());
+        y_(*device_, kRows, kCols, 4),
+        product_(*device_, kRows, kOutputs) {
+    product(x_.view());  // what products last asked for decides whether ops leave rows
   }
 
+  // Without a copy before it, which would be forgotten for.
   std::vector<float> product(ConstTensorView x) {
-    Mat out(*device_, kRows, kOutputs, 0);
-    ops_.linear(x, weight_.matrix.view(), out.view());
-    out.fetch();
-    return out.values();
+    ops_.linear(x, weight_.matrix.view(), product_.view());
+    product_.fetch();
+    return product_.values();
   }
   // Copies a byte to where it is: nothing changes, but nothing is left either.
   void forget() { device_->copy(y_.view().data, y_.view().data, 1); }
 
-  std::unique_ptr<Device> device_ = make_device({"emulated", 1});
+  // No checked device: what it copies would be forgotten for.
+  std::unique_ptr<Device> device_ = make_cuda_device({}).take();
   Ops& ops_ = device_->ops();
   Random random_{4100};
   Weight weight_;
-  Mat x_, y_;
+  Mat x_, y_, product_;
 };
 
 TEST_F(LeftRows, ChangeNoBitOfAProduct) {
@@ -56,10 +57,9 @@ TEST_F(LeftRows, OfSomeColumnsToo) {
                    out.view());
   };
   const auto second = [&] {
-    Mat y(*device_, kRows, kOutputs, 0);
-    ops_.linear(out.view().col_range(kCols / 2, kCols / 2), narrow.matrix.view(), y.view());
-    y.fetch();
-    return y.values();
+    ops_.linear(out.view().col_range(kCols / 2, kCols / 2), narrow.matrix.view(), product_.view());
+    product_.fetch();
+    return product_.values();
   };
   shift();
   const std::vector<float> left = second();
