@@ -1,5 +1,6 @@
-// Loaded into a program by the CUDA driver (CUDA_INJECTION64_PATH): writes each kernel's beginning and end, by the
-// GPU's clock in nanoseconds, to $GPU_TIMELINE_OUT when the program ends: the newest $GPU_TIMELINE_KEEP of them.
+// Loaded into a program by the CUDA driver (CUDA_INJECTION64_PATH): writes each kernel's beginning
+// and end, by the GPU's clock in nanoseconds, to $GPU_TIMELINE_OUT when the program ends: the
+// newest $GPU_TIMELINE_KEEP of them.
 //   begin,end,blocks,threads,registers,dynamic shared bytes,mangled name
 #include <cstdint>
 #include <cstdio>
