@@ -126,12 +126,44 @@ void store_f32(void* data, DType dtype, size_t index, float value) {
   CHECK(false) << "not a floating-point dtype: " << dtype_name(dtype);
 }
 
+namespace {
+
+// A loop for each pair of formats, which the compiler can make wide.
+template <DType kFrom, DType kTo>
+void convert_each(const void* from, void* to, size_t count) {
+  for (size_t i = 0; i < count; ++i) store_f32(to, kTo, i, load_f32(from, kFrom, i));
+}
+
+template <DType kFrom>
+bool convert_from(const void* from, void* to, DType to_dtype, size_t count) {
+  switch (to_dtype) {
+    case DType::kF32:
+      convert_each<kFrom, DType::kF32>(from, to, count);
+      return true;
+    case DType::kBF16:
+      convert_each<kFrom, DType::kBF16>(from, to, count);
+      return true;
+    case DType::kF16:
+      convert_each<kFrom, DType::kF16>(from, to, count);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 void convert_floats(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count) {
   if (from_dtype == to_dtype) {
     if (from != to && count > 0) std::memcpy(to, from, count * dtype_bytes(to_dtype));
     return;
   }
-  for (size_t i = 0; i < count; ++i) store_f32(to, to_dtype, i, load_f32(from, from_dtype, i));
+  bool known = false;
+  if (from_dtype == DType::kF32) known = convert_from<DType::kF32>(from, to, to_dtype, count);
+  if (from_dtype == DType::kBF16) known = convert_from<DType::kBF16>(from, to, to_dtype, count);
+  if (from_dtype == DType::kF16) known = convert_from<DType::kF16>(from, to, to_dtype, count);
+  CHECK(known) << "not floating-point dtypes: " << dtype_name(from_dtype) << ", "
+               << dtype_name(to_dtype);
 }
 
 }  // namespace trireme

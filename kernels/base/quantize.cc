@@ -127,9 +127,13 @@ GroupScale quantize_symmetric(WeightType type, std::span<const float> x, uint8_t
 
 // Where the first number of the row that is not finite stands; `count` where all are.
 int64_t first_not_finite(const float* row, int64_t count) {
-  float sum = 0.0f;  // of zeros, and NaN from the first infinity or NaN on
-  for (int64_t i = 0; i < count; ++i) sum += row[i] * 0.0f;
-  if (sum == 0.0f) return count;
+  float sums[kLanes] = {};  // of zeros, and NaN from the first infinity or NaN on
+  int64_t i = 0;
+  for (; i + static_cast<int64_t>(kLanes) <= count; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) sums[j] += row[i + static_cast<int64_t>(j)] * 0.0f;
+  }
+  for (; i < count; ++i) sums[0] += row[i] * 0.0f;
+  if (std::all_of(sums, sums + kLanes, [](float s) { return s == 0.0f; })) return count;
   return std::find_if(row, row + count, [](float x) { return !std::isfinite(x); }) - row;
 }
 
