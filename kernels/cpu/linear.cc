@@ -95,12 +95,16 @@ struct Product {
     if (w.format.quantized()) return rows > table.quantized_rows_max;
     return tiles >= kUnpackTiles && kind != kLinearF32;
   }
+  // How many panels a tile takes.
+  int64_t at_once(int64_t rows) const {
+    return w.format.quantized() && rows == 1 && table.two_panels ? 2 : 1;
+  }
 };
 
-// One k-block of one panel against the rows of `chunk`, whose k-block lies in x_block. `next`: the
-// packed weights that this worker will want after these.
+// One k-block of one panel, or of two (Product::at_once), against the rows of `chunk`, whose
+// k-block lies in x_block. `next`: the packed weights that this worker will want after these.
 void multiply_panel(const Product& p, IndexRange chunk, const float* x_block, int64_t panel,
-                    int64_t k_begin, int64_t k, const std::byte* next) {
+                    int64_t count, int64_t k_begin, int64_t k, const std::byte* next) {
   alignas(64) float unpacked[kBlockK * kPanelRows];
   const int tiles = static_cast<int>((chunk.size() + p.table.rows_max - 1) / p.table.rows_max);
   LinearTile tile;
@@ -109,7 +113,8 @@ void multiply_panel(const Product& p, IndexRange chunk, const float* x_block, in
   tile.group = p.group;
   tile.y_stride = p.y.row_stride;
   tile.first = k_begin == 0;
-  tile.cols = static_cast<int>(std::min(kPanelRows, p.w.rows - panel * kPanelRows));
+  tile.cols = static_cast<int>(std::min(kPanelRows * count, p.w.rows - panel * kPanelRows));
+  tile.second = count == 2 ? p.panel_block(panel + 1, k_begin) - p.panel_block(panel, k_begin) : 0;
   tile.bias = p.w.bias.rows != 0 && k_begin + k == p.w.cols
                   ? p.w.bias.f32_row(0) + panel * kPanelRows
                   : nullptr;
@@ -153,10 +158,12 @@ void multiply_chunk(const Product& p, IndexRange chunk, IndexRange panels, float
     }
     const std::byte* next_block =
         k_begin + k < p.w.cols ? p.panel_block(panels.begin, k_begin + k) : after;
-    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    for (int64_t panel = panels.begin; panel < panels.end;) {
+      const int64_t count = std::min(p.at_once(chunk.size()), panels.end - panel);
       const std::byte* next =
-          panel + 1 < panels.end ? p.panel_block(panel + 1, k_begin) : next_block;
-      multiply_panel(p, chunk, x_block, panel, k_begin, k, next);
+          panel + count < panels.end ? p.panel_block(panel + count, k_begin) : next_block;
+      multiply_panel(p, chunk, x_block, panel, count, k_begin, k, next);
+      panel += count;
     }
   }
 }

@@ -5,6 +5,7 @@ namespace trireme {
 namespace {
 constexpr int kTileRows = 6;  // 12 sums, 2 weights, 1 input in 16 registers
 constexpr int kWideRows = 2;
+constexpr bool kTwoPanels = false;
 }  // namespace
 }  // namespace trireme
 

@@ -5,6 +5,7 @@ namespace trireme {
 namespace {
 constexpr int kTileRows = 12;  // 24 sums, 2 weights, 1 input in 32 registers
 constexpr int kWideRows = 12;
+constexpr bool kTwoPanels = true;
 }  // namespace
 }  // namespace trireme
 

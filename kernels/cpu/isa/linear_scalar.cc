@@ -5,6 +5,7 @@ namespace trireme {
 namespace {
 constexpr int kTileRows = 4;
 constexpr int kWideRows = 4;
+constexpr bool kTwoPanels = false;
 }  // namespace
 }  // namespace trireme
 

@@ -35,13 +35,16 @@ struct LinearTile {
   int64_t k;
   int64_t group;  // inputs that share a scale, where w is quantized
   int rows;       // 1..rows_max, or 1..quantized_rows_max where w is quantized
-  int cols;       // 1..32
+  int cols;       // 1..32, of two panels up to 64
   bool first;
+  int64_t second;  // bytes from this panel's k-block to the next one's, which is multiplied as
+                   // well; 0: this one alone
 };
 
 struct LinearTable {
   int rows_max;            // rows of x that one tile takes
   int quantized_rows_max;  // the same where w is quantized: for more, unpack() is faster
+  bool two_panels;         // whether a tile of one row of a quantized w takes LinearTile::second
   void (*tile[kLinearWeights])(const LinearTile&);  // w packed; index: LinearWeight
   void (*tile_unpacked)(const LinearTile&);         // the same, w by unpack()
   // One k-block of one panel of weights as f32: to[k * 32]. `group` as in LinearTile.
