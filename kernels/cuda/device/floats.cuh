@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include <cuda_runtime.h>
 
@@ -141,24 +140,43 @@ __device__ __forceinline__ void store_out(T* address, const Pack<T, N>& value) {
   store<N>(address, value);
 }
 
-// Rounded to T, two at a time where that is one instruction.
+// Two numbers rounded to T, Bf16 or F16: the first in the lower half.
+template <class T>
+__device__ __forceinline__ unsigned pack(float low, float high);
+#ifdef __CUDACC__
+template <>
+__device__ __forceinline__ unsigned pack<Bf16>(float low, float high) {
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+template <>
+__device__ __forceinline__ unsigned pack<F16>(float low, float high) {
+  unsigned both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+#else
+template <class T>
+unsigned pack(float low, float high) {
+  return from_float<T>(low).bits | static_cast<unsigned>(from_float<T>(high).bits) << 16;
+}
+#endif
+
 template <class T, int N>
 __device__ __forceinline__ Pack<T, N> rounded(const float (&x)[N]) {
-  Pack<T, N> pack;
-#ifdef __CUDA_ARCH__
-  if constexpr (std::is_same_v<T, Bf16> && N % 2 == 0) {
+  Pack<T, N> result;
+  if constexpr (sizeof(T) == 2 && N % 2 == 0) {
 #pragma unroll
     for (int i = 0; i < N; i += 2) {
-      unsigned both;
-      asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(x[i + 1]), "f"(x[i]));
-      memcpy(&pack.at[i], &both, sizeof both);
+      const unsigned both = pack<T>(x[i], x[i + 1]);
+      memcpy(&result.at[i], &both, sizeof both);
     }
-    return pack;
-  }
-#endif
+  } else {
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.at[i] = from_float<T>(x[i]);
-  return pack;
+    for (int i = 0; i < N; ++i) result.at[i] = from_float<T>(x[i]);
+  }
+  return result;
 }
 
 // Leaves numbers of a row in bf16 as well, where they are wanted (left_rows.h).

@@ -30,10 +30,6 @@ struct FragmentC {
   float at[4];
 };
 
-// Two numbers rounded to T, as they stand in a fragment.
-template <class T>
-__device__ __forceinline__ unsigned pack(float low, float high);
-
 // c += a b. REQUIRES (as of all functions here that are not copies): the whole warp calls it.
 template <class T>
 __device__ __forceinline__ void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c);
@@ -61,19 +57,6 @@ __device__ __forceinline__ void copies_wait();
 __device__ __forceinline__ float exp2_fast(float x);
 
 #ifdef __CUDACC__
-
-template <>
-__device__ __forceinline__ unsigned pack<Bf16>(float low, float high) {
-  unsigned both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-template <>
-__device__ __forceinline__ unsigned pack<F16>(float low, float high) {
-  unsigned both;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
 
 template <>
 __device__ __forceinline__ void multiply_add<Bf16>(const FragmentA& a, const FragmentB& b,
@@ -140,10 +123,6 @@ __device__ __forceinline__ float exp2_fast(float x) {
 
 #else
 
-template <class T>
-unsigned pack(float low, float high) {
-  return from_float<T>(low).bits | static_cast<unsigned>(from_float<T>(high).bits) << 16;
-}
 template <class T>
 void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c) {
   emulator::warp_product(a.at, b.at, c.at, [](uint16_t bits) { return to_float(T{bits}); });

@@ -34,6 +34,7 @@
 
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/fold.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/product.cuh"
@@ -158,22 +159,6 @@ __device__ __forceinline__ int take_unit(unsigned* ticket, const Share& share) {
   return first + taken;
 }
 
-// The sums of kTogether numbers over the warp: each in the lanes whose two upper bits are its
-// index.
-__device__ __forceinline__ float sum_each(const float (&x)[kTogether], int lane) {
-  const bool high = (lane & 16) != 0, odd = (lane & 8) != 0;
-  float two[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const float other = __shfl_xor_sync(kWholeWarp, high ? x[i] : x[i + 2], 16);
-    two[i] = (high ? x[i + 2] : x[i]) + other;
-  }
-  float one = (odd ? two[1] : two[0]) + __shfl_xor_sync(kWholeWarp, odd ? two[0] : two[1], 8);
-#pragma unroll
-  for (int step = 4; step > 0; step /= 2) one += __shfl_xor_sync(kWholeWarp, one, step);
-  return one;
-}
-
 // Stores the outputs of a unit. partial: [rows of w of the unit][kWarps].
 __device__ __forceinline__ void finish_unit(const Call& c, const Share& share, int unit,
                                             const float* partial) {
@@ -267,10 +252,10 @@ __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_consta
           ask(next, share, upcoming, bundle);
           slot = slot + 1 < kBundles ? slot + 1 : 0;
         }
-        const float sum = sum_each(sums, lane);
+        fold_sums<kWarpSize, kTogether>(sums, lane);  // eight lanes have each
         if (lane % 8 == 0) {
           float* at = partial + (group * kTogether + lane / 8) * kWarps + warp;
-          *at = slab == 0 ? sum : *at + sum;
+          *at = slab == 0 ? sums[0] : *at + sums[0];
         }
       }
     }
