@@ -141,8 +141,7 @@ QuantizedPlan quantized_products() {
   QuantizedPlan plan;
   plan.model = "llama-3-8b";
   plan.shapes = {{28672, 4096}, {4096, 14336}, {4096, 4096}};
-  for (const auto& [name, type] : kQuantized)
-    plan.formats.push_back({type, quantizing_group(type)});
+  for (const auto& [name, type] : kQuantized) plan.formats.push_back(quantizing_format(type));
   plan.rows = {1, 8, 16, 64, 8192};
   plan.arena_bytes = size_t{2} << 30;
   return plan;

@@ -140,7 +140,7 @@ Status LoadingReader::write_plain(Matrix& matrix, int64_t row, const WeightSlice
 Status LoadingReader::write_quantizing(Matrix& matrix, int64_t row, ConstTensorView rows,
                                        const WeightSlice& slice) {
   WeightFormat format = matrix.format;
-  if (format.group != 0) format.group = quantizing_group(format.type);
+  if (format.group != 0) format = quantizing_format(format.type);
   const int64_t at_once = rows_at_once(rows.cols);
   for (int64_t first = 0; first < rows.rows; first += at_once) {
     const ConstTensorView piece = rows.row_range(first, std::min(at_once, rows.rows - first));

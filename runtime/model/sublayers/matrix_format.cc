@@ -26,7 +26,7 @@ std::optional<WeightFormat> wanted_format(const WeightChoice& choice, MatrixRole
   if (!choice.quantization || role == MatrixRole::kLowRank) return std::nullopt;
   WeightType type = *choice.quantization;
   if (role == MatrixRole::kVocabulary && type == WeightType::kInt4) type = WeightType::kInt8;
-  return WeightFormat(type, quantizing_group(type));
+  return quantizing_format(type);
 }
 
 // Groups as large as every slice may have them: each begins where its columns do.
@@ -76,14 +76,14 @@ Result<WeightFormat> held_format(const WeightSource& source, const WeightChoice&
 
 }  // namespace
 
-int32_t quantizing_group(WeightType type) {
+WeightFormat quantizing_format(WeightType type) {
   switch (type) {
     case WeightType::kInt4:
-      return 64;
+      return {type, 64};
     case WeightType::kInt8:
-      return 128;
+      return {type, 128};
     default:
-      return 0;
+      return {type, 0};
   }
 }
 

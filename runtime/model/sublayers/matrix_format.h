@@ -23,9 +23,8 @@ struct WeightSource {
   }
 };
 
-// Inputs that share a scale where the deployment has a matrix quantized, before shards cut them; 0:
-// all of a row.
-int32_t quantizing_group(WeightType type);
+// What a matrix that the deployment has quantized becomes, before shards cut its groups.
+WeightFormat quantizing_format(WeightType type);
 
 // The format of a matrix of these slices. Matrices that the deployment has quantized: projections
 // in groups of 64 (int4) or 128 (int8), or by rows (fp8); tables of the vocabulary in int8 where

@@ -96,14 +96,12 @@ class Chooser final : public LogitsUser {
   std::vector<SampleRow> rows_;
 };
 
-WeightFormat format_of(WeightType type) { return {type, quantizing_group(type)}; }
-
 // What figures call a model.
 std::string label(const ModelPlan& plan, int shards) {
   if (shards > 1) return fmt::format("{}, tp {}", plan.name, shards);
-  return plan.weights
-             ? fmt::format("{}, {}", plan.name, weight_format_name(format_of(*plan.weights)))
-             : plan.name;
+  return plan.weights ? fmt::format("{}, {}", plan.name,
+                                    weight_format_name(quantizing_format(*plan.weights)))
+                      : plan.name;
 }
 
 void print_skip(const std::string& model, const std::string& what, const std::string& why) {
@@ -386,7 +384,8 @@ Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
   Result<ModelSpec> spec = read_model_spec(path, nullptr);
   if (!spec.ok()) return spec.status();
   if (plan.weights) {
-    if (const Result<Matrix> one = device.make_matrix(1, 1, format_of(*plan.weights)); !one.ok()) {
+    if (const Result<Matrix> one = device.make_matrix(1, 1, quantizing_format(*plan.weights));
+        !one.ok()) {
       print_skip(label(plan, world.size()), "all of it", std::string(one.status().message()));
       return Status::ok_status();
     }

@@ -118,7 +118,7 @@ class QuantizedWeights : public testing::Test {
 
 TEST_F(QuantizedWeights, ArePartsOfTheWholeHoweverTheyAreCut) {
   for (const WeightType type : {WeightType::kInt4, WeightType::kInt8, WeightType::kFp8}) {
-    const WeightFormat format{type, quantizing_group(type)};
+    const WeightFormat format = quantizing_format(type);
     const QuantizedRows q = quantize(view(), format).take();
     Rows whole(kRows, std::vector<float>(kCols));
     for (int64_t r = 0; r < kRows; ++r)
