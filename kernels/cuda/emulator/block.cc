@@ -1,19 +1,23 @@
 #include "kernels/cuda/emulator/block.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/emulator/fiber.h"
+#include "kernels/cuda/emulator/tensor_core.h"
 
 namespace trireme::emulator {
 namespace {
 
-enum class Stand : uint8_t { kDone, kReady, kAtBarrier, kAtCollective };
+enum class Stand : uint8_t { kDone, kReady, kAtBarrier, kAtCollective, kWaits, kAwaitsStillness };
+constexpr size_t kNamedBarriers = 16;
 
 struct Thread {
   std::unique_ptr<Fiber> fiber;
@@ -23,7 +27,9 @@ struct Thread {
   uint32_t mask = 0;  // of the collective
   Combine combine = nullptr;
   void* mine = nullptr;
+  std::function<bool()> until;  // while it waits
   AsyncCopies copies;
+  AsyncProducts products;  // of the warp, in its lane 0
 };
 
 // The fibers of one host thread, used again from block to block.
@@ -60,12 +66,33 @@ class Runner {
     CHECK(current_ != nullptr) << "device code runs outside of a kernel";
     return current_->copies;
   }
+  AsyncProducts& products() {
+    CHECK(current_ != nullptr) << "device code runs outside of a kernel";
+    return at(running_ / kWarp * kWarp).products;
+  }
   void* shared() { return shared_.get(); }
+  size_t shared_bytes() const { return shared_bytes_; }
+  unsigned shared_offset(const void* pointer) const {
+    const auto offset = static_cast<const std::byte*>(pointer) - shared_.get();
+    CHECK(offset >= 0 && static_cast<size_t>(offset) <= shared_bytes_)
+        << "an address that should lie in shared memory does not";
+    return static_cast<unsigned>(offset);
+  }
+  NamedBarrier& named_barrier(int id) {
+    CHECK(id > 0 && static_cast<size_t>(id) < kNamedBarriers) << "there is no barrier " << id;
+    return named_[static_cast<size_t>(id)];
+  }
 
   void wait(Stand stand) {
     Thread* me = current_;
     me->stand = stand;
     me->fiber->yield();
+  }
+  void wait_for_stillness() { wait(Stand::kAwaitsStillness); }
+  void wait_until(std::function<bool()> condition) {
+    if (condition()) return;
+    current_->until = std::move(condition);
+    wait(Stand::kWaits);
   }
   void collective(uint32_t mask, Combine combine, void* mine) {
     Thread* me = current_;
@@ -113,18 +140,22 @@ class Runner {
       thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
       thread.lane = t % kWarp;
       thread.stand = Stand::kReady;
-      thread.copies.open.clear();  // a block may end with copies on their way
-      thread.copies.groups.clear();
+      thread.copies = {};  // a block may end with copies on their way
+      thread.products = {};
+      thread.products.warp = t / kWarp;
     }
+    for (NamedBarrier& barrier : named_) barrier = {};
     blockIdx = index;
     blockDim = block;
     gridDim = grid;
-    while (run_to_barrier()) release_barrier();
+    do {
+      run_warps();
+    } while (wake_some() || announce_copies() || break_stillness() || release_barrier());
     shared_.reset();
   }
 
-  // Until every thread has ended or stands at the barrier; false when all have ended.
-  bool run_to_barrier() {
+  // Until every thread has ended or waits for something.
+  void run_warps() {
     for (size_t first = 0; first < order_.size();) {
       const int warp = order_[first] / kWarp;
       size_t end = first;
@@ -132,9 +163,57 @@ class Runner {
       run_warp(first, end);
       first = end;
     }
+  }
+
+  bool wake_some() {
     bool any = false;
-    for (const int t : order_) any = any || at(t).stand == Stand::kAtBarrier;
+    for (const int t : order_) {
+      if (at(t).stand != Stand::kWaits || !at(t).until()) continue;
+      at(t).stand = Stand::kReady;
+      any = true;
+    }
     return any;
+  }
+
+  bool break_stillness() {
+    bool any = false;
+    for (const int t : order_) {
+      if (at(t).stand != Stand::kAwaitsStillness) continue;
+      at(t).stand = Stand::kReady;
+      any = true;
+    }
+    return any;
+  }
+
+  // Copies that barriers are told of arrive when nothing else can go on: as late as can be.
+  bool announce_copies() {
+    bool any = false;
+    for (const int t : order_) {
+      for (AsyncCopies::Announced& one : at(t).copies.announced) {
+        carry_out(one.copies);
+        one.tell();
+        any = true;
+      }
+      at(t).copies.announced.clear();
+    }
+    return any;
+  }
+
+  // Lets all threads go on where all that have not ended stand at the block's barrier; false when
+  // all have ended.
+  bool release_barrier() {
+    const auto stands = [&](Stand stand) {
+      return [this, stand](int t) { return at(t).stand == stand; };
+    };
+    const auto waits = std::ranges::find_if(order_, stands(Stand::kWaits));
+    CHECK(waits == order_.end()) << "thread " << *waits << " of block " << blockIdx.x << ", "
+                                 << blockIdx.y << ", " << blockIdx.z
+                                 << " waits at a barrier at which nobody else will arrive";
+    if (std::ranges::none_of(order_, stands(Stand::kAtBarrier))) return false;
+    for (const int t : order_) {
+      if (at(t).stand == Stand::kAtBarrier) at(t).stand = Stand::kReady;
+    }
+    return true;
   }
 
   void run_warp(size_t first, size_t end) {
@@ -144,6 +223,7 @@ class Runner {
         Thread& thread = at(order_[i]);
         if (thread.stand != Stand::kReady) continue;
         current_ = &thread;
+        running_ = order_[i];
         threadIdx = thread.index;
         thread.fiber->resume();
         current_ = nullptr;
@@ -153,6 +233,11 @@ class Runner {
         if (at(order_[i]).stand == Stand::kAtCollective)
           progress = finish_collective(order_[i] / kWarp, at(order_[i])) || progress;
       }
+    }
+    for (size_t i = first; i < end; ++i) {
+      const Stand stand = at(order_[i]).stand;
+      if (stand == Stand::kWaits || stand == Stand::kAwaitsStillness)
+        return;  // its collective may come later
     }
     for (size_t i = first; i < end; ++i) {
       const Thread& thread = at(order_[i]);
@@ -184,12 +269,6 @@ class Runner {
     return true;
   }
 
-  void release_barrier() {
-    for (const int t : order_) {
-      if (at(t).stand == Stand::kAtBarrier) at(t).stand = Stand::kReady;
-    }
-  }
-
   Thread& at(int t) { return *threads_[static_cast<size_t>(t)]; }
 
   const std::function<void()>* kernel_ = nullptr;
@@ -198,7 +277,9 @@ class Runner {
   std::unique_ptr<std::byte[]> shared_;
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<int> order_;  // in which threads run; a warp's lie together
+  std::array<NamedBarrier, kNamedBarriers> named_;
   Thread* current_ = nullptr;
+  int running_ = 0;  // its number
 };
 
 // Fibers cannot move between host threads. A switch may not leave a stale address of a thread_local
@@ -215,8 +296,14 @@ void block_barrier() { runner().wait(Stand::kAtBarrier); }
 void warp_collective(uint32_t mask, Combine combine, void* mine) {
   runner().collective(mask, combine, mine);
 }
+void wait_until(std::function<bool()> condition) { runner().wait_until(std::move(condition)); }
+void wait_for_stillness() { runner().wait_for_stillness(); }
 AsyncCopies& async_copies() { return runner().copies(); }
+AsyncProducts& async_products() { return runner().products(); }
+NamedBarrier& named_barrier(int id) { return runner().named_barrier(id); }
+unsigned shared_offset(const void* pointer) { return runner().shared_offset(pointer); }
 void* dynamic_shared() { return runner().shared(); }
+size_t dynamic_shared_bytes() { return runner().shared_bytes(); }
 
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
               const std::function<void()>& kernel) {

@@ -1,6 +1,7 @@
 // One block of a kernel on the host: a fiber for each CUDA thread, which gives way at barriers and
-// warp collectives only. What a GPU does silently wrong ends the program with a message here: a
-// barrier that some threads never reach, a collective that lanes of a warp enter differently.
+// warp collectives only. What a GPU does silently wrong, or hangs in, ends the program with a
+// message here: a barrier that some threads never reach, a collective that lanes of a warp enter
+// differently.
 //
 // Which block runs first, and which thread between two barriers, follows from a seed, so that a
 // test can run a kernel in several orders: a missing barrier shows as another result.
@@ -8,10 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
-#include <utility>
-#include <vector>
+
+#include "kernels/cuda/emulator/async_work.h"
 
 struct uint3 {
   unsigned int x, y, z;
@@ -47,19 +47,27 @@ void warp_collective(uint32_t mask, Combine combine, void* mine);
 // The block's dynamic shared memory, of exactly the bytes of the launch; every block finds it full
 // of NaN.
 void* dynamic_shared();
+size_t dynamic_shared_bytes();
 
-// Copies that the running CUDA thread has asked for and not yet waited for: tensor_core.h.
-struct AsyncCopies {
-  struct Copy {
-    void* to;
-    const void* from;
-    int bytes;
-  };
-  using Group = std::vector<Copy>;
-  Group open;
-  std::deque<Group> groups;  // committed, the oldest first
-};
+// Gives way until `condition` holds, which some other thread of the block brings about.
+void wait_until(std::function<bool()> condition);
+
+// Gives way until nothing else in the block can go on: what ends late, as late as can be.
+void wait_for_stillness();
+
+// Of the running CUDA thread, and of its warp: async_work.h.
 AsyncCopies& async_copies();
+AsyncProducts& async_products();
+
+// Barriers by number, of which a block has sixteen.
+struct NamedBarrier {
+  int arrived = 0;
+  uint64_t generation = 0;
+};
+NamedBarrier& named_barrier(int id);
+
+// Where in the block's shared memory `pointer` points to, in bytes.
+unsigned shared_offset(const void* pointer);
 
 // Runs all blocks of a grid, one after the other. `seed` 0 runs blocks and threads in ascending
 // order, others in an order of their own.

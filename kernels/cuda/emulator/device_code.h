@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/base/check.h"
+#include "kernels/cuda/emulator/barriers.h"
 #include "kernels/cuda/emulator/block.h"
 #include "kernels/cuda/emulator/tensor_core.h"
 
@@ -43,6 +45,10 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
       mask, [](void* const*) {}, &nothing);
 }
 inline void __threadfence() {}
+[[noreturn]] inline void __trap() {
+  CHECK(false) << "a kernel runs where it must not";
+  std::abort();
+}
 using std::max;
 using std::min;
 

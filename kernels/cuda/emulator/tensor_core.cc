@@ -133,15 +133,19 @@ void async_commit() {
 void async_wait(int pending) {
   AsyncCopies& copies = async_copies();
   while (copies.groups.size() > static_cast<size_t>(pending)) {
-    for (const auto& [to, from, bytes] : copies.groups.front()) {
-      const auto size = static_cast<size_t>(bytes);
-      if (from != nullptr) {
-        std::memcpy(to, from, size);
-      } else {
-        std::memset(to, 0, size);
-      }
-    }
+    carry_out(copies.groups.front());
     copies.groups.pop_front();
+  }
+}
+
+void carry_out(const AsyncCopies::Group& copies) {
+  for (const auto& [to, from, bytes] : copies) {
+    const auto size = static_cast<size_t>(bytes);
+    if (from != nullptr) {
+      std::memcpy(to, from, size);
+    } else {
+      std::memset(to, 0, size);
+    }
   }
 }
 
