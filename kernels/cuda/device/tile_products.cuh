@@ -2,8 +2,8 @@
 // decode and prefill share. A warp holds kM times 16 lines; scores and sums stay in its registers.
 //
 //   S = Q K^T              scores(): positions are columns
-//   P = 2^(S f - largest)  soften(): online softmax in base 2, f a number of each line; O shrinks
-//                          where `largest` has grown
+//   P = 2^(S f - largest)  weigh(): online softmax in base 2, f a number of each line; O shrinks
+//                          where `largest` has grown, shrink_sums()
 //   O = O + P V            add_values()
 //
 // kParts: q and weights are the sum of so many numbers of the cache's format. One rounds them, to
@@ -48,17 +48,18 @@ __device__ __forceinline__ LineScale line_scale(float largest) {
   return {__uint_as_float((254u - exponent) << 23), __uint_as_float(exponent << 23)};
 }
 
-// The lines of a tile, times scale, as kParts rows of T each: `to` is [kParts][kLines][stride].
-// factors: what makes scores of base two of their products. Lines beyond the last are zeros. A warp
-// loads four lines before it looks at the first, since nothing else hides the latency.
-template <class T, int D, int kParts, int kLines>
+// The lines of a tile, times scale, as kParts rows of T each, by the block's first `warps` warps:
+// element d of a line's part goes to to[at(part, line, d)]. factors: what makes scores of base two
+// of their products. Lines beyond the last are zeros. A warp loads kAtOnce lines before it looks at
+// the first, since nothing else hides the latency.
+template <class T, int D, int kParts, int kLines, int kAtOnce, class Place>
 __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
-                                             int kv_head, T* to, float* factors) {
-  constexpr int kAtOnce = 4, kEach = (D + kWarpSize - 1) / kWarpSize;
+                                             int kv_head, int warps, T* to, float* factors,
+                                             const Place& at) {
+  constexpr int kEach = (D + kWarpSize - 1) / kWarpSize;
   const int lane = lane_of_warp();
 #pragma unroll 1
-  for (int first = warp_of_block() * kAtOnce; first < kLines;
-       first += static_cast<int>(blockDim.x) / kWarpSize * kAtOnce) {
+  for (int first = warp_of_block() * kAtOnce; first < kLines; first += warps * kAtOnce) {
     float x[kAtOnce][kEach];
 #pragma unroll
     for (int l = 0; l < kAtOnce; ++l) {
@@ -86,12 +87,21 @@ __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineT
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           const T rounded = from_float<T>(rest);
-          to[(part * kLines + first + l) * kRowStride<D> + d] = rounded;
+          to[at(part, first + l, d)] = rounded;
           rest -= to_float(rounded);
         }
       }
     }
   }
+}
+
+// load_queries() into [kParts][kLines][stride], by the whole block.
+template <class T, int D, int kParts, int kLines>
+__device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
+                                             int kv_head, T* to, float* factors) {
+  load_queries<T, D, kParts, kLines, 4>(
+      args, tile, kv_head, static_cast<int>(blockDim.x) / kWarpSize, to, factors,
+      [](int part, int line, int d) { return (part * kLines + line) * kRowStride<D> + d; });
 }
 
 // Begins to copy the keys and values of kCount positions from `first` on into rows of shared
@@ -179,20 +189,22 @@ __device__ __forceinline__ void scores(const T* queries, int part_stride, const 
   }
 }
 
-// True where some line of the tile does not see all of `count` positions from `first` on. That a
-// part ends is of no concern: where the tile goes on, a part is whole tiles of positions.
+// True where some line of the tile does not see all of `count` positions from `first` on, or its
+// part ends at `end` before they do.
 __device__ __forceinline__ bool needs_mask(const AttendArgs& args, const LineTile& tile,
-                                           int32_t first, int count) {
+                                           int32_t first, int count, int32_t end) {
   const int32_t window = args.cache.window_tokens;
-  return first + count - 1 > tile.first_position ||
+  return first + count - 1 > min(tile.first_position, end - 1) ||
          (window > 0 && first <= tile.last_position - window);
 }
 
-// Scores of positions from `first` on that a line does not see become -INFINITY. What the lines see
-// is looked up again each time: few tiles need it, and registers are short in all the others.
+// Scores of positions from `first` on that a line does not see, or that are not in its part, become
+// -INFINITY. What the lines see is looked up again each time: few tiles need it, and registers are
+// short in all the others.
 template <int kM, int kN>
 __device__ __forceinline__ void mask_scores(const AttendArgs& args, const LineTile& tile,
-                                            int warp_line, int32_t first, FragmentC (&s)[kM][kN]) {
+                                            int warp_line, int32_t first, int32_t end,
+                                            FragmentC (&s)[kM][kN]) {
   const int lane = lane_of_warp();
   const int32_t column = first + lane % 4 * 2, window = args.cache.window_tokens;
 #pragma unroll
@@ -201,7 +213,7 @@ __device__ __forceinline__ void mask_scores(const AttendArgs& args, const LineTi
     const int32_t line = min(warp_line + lane / 4 + i * 8, tile.lines - 1);
     const int32_t position = args.rows.positions[tile.row(line, args.group)];
     const int32_t low = (window > 0 ? position - window + 1 : 0) - column;
-    const int32_t high = position - column;
+    const int32_t high = min(position, end - 1) - column;
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
@@ -223,48 +235,63 @@ __device__ __forceinline__ float largest_score(const FragmentC (&s)[kN], int hal
   return fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, 2));
 }
 
-// Scores become weights; where a score is far larger than any before it in its line, the line's
-// sums shrink. factors: of the warp's first line, in shared memory.
+// What a tile of scores does to the lines' sums.
+template <int kM>
+struct Shrinking {
+  float factor[kM][2];  // of scores
+  float shrink[kM][2];  // of sums that were there before
+  bool any;             // of the warp's lines shrinks
+};
+
+// Scores become weights, and their totals are added up; where a score is far larger than any before
+// it in its line, the line's sums are to shrink. factors: of the warp's first line, in shared
+// memory.
 template <class T, int D, int kM, int kN>
-__device__ __forceinline__ void soften(const float* factors, FragmentC (&s)[kM][kN],
-                                       LineSums<D, kM>& lines) {
+__device__ __forceinline__ Shrinking<kM> weigh(const float* factors, FragmentC (&s)[kM][kN],
+                                               LineSums<D, kM>& lines) {
   const int g = lane_of_warp() / 4;
-  float factor[kM][2], shrink[kM][2];
+  Shrinking<kM> shrinking;
   bool grown = false;
 #pragma unroll
   for (int i = 0; i < 2 * kM; ++i) {
     const int m = i / 2, half = i % 2;
-    factor[m][half] = factors[i * 8 + g];
+    shrinking.factor[m][half] = factors[i * 8 + g];
     const float before = lines.largest[m][half];
-    const float largest = largest_score(s[m], half) * factor[m][half];
+    const float largest = largest_score(s[m], half) * shrinking.factor[m][half];
     const bool grows = largest > before + kSlack;
     if (grows) lines.largest[m][half] = largest;
-    shrink[m][half] = grows ? exp2_fast(before - largest) : 1.0f;
+    shrinking.shrink[m][half] = grows ? exp2_fast(before - largest) : 1.0f;
     grown = grown || grows;
   }
-  if (__any_sync(kWholeWarp, grown)) {
-#pragma unroll
-    for (int i = 0; i < 2 * kM; ++i) {
-      const int m = i / 2, half = i % 2;
-      lines.total[m][half] *= shrink[m][half];
-#pragma unroll
-      for (int d = 0; d < D / 8; ++d) {
-        lines.sum[m][d].at[half * 2] *= shrink[m][half];
-        lines.sum[m][d].at[half * 2 + 1] *= shrink[m][half];
-      }
-    }
-  }
+  shrinking.any = __any_sync(kWholeWarp, grown) != 0;
 #pragma unroll
   for (int i = 0; i < 2 * kM; ++i) {
     const int m = i / 2, half = i % 2;
     const float from = kWeightShift<T> - lines.largest[m][half];
+    lines.total[m][half] *= shrinking.shrink[m][half];
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int j = half * 2; j < half * 2 + 2; ++j) {
-        s[m][n].at[j] = exp2_fast(fmaf(s[m][n].at[j], factor[m][half], from));
+        s[m][n].at[j] = exp2_fast(fmaf(s[m][n].at[j], shrinking.factor[m][half], from));
         lines.total[m][half] += s[m][n].at[j];
       }
+    }
+  }
+  return shrinking;
+}
+
+template <int D, int kM>
+__device__ __forceinline__ void shrink_sums(const Shrinking<kM>& shrinking,
+                                            LineSums<D, kM>& lines) {
+  if (!shrinking.any) return;
+#pragma unroll
+  for (int i = 0; i < 2 * kM; ++i) {
+    const int m = i / 2, half = i % 2;
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d) {
+      lines.sum[m][d].at[half * 2] *= shrinking.shrink[m][half];
+      lines.sum[m][d].at[half * 2 + 1] *= shrinking.shrink[m][half];
     }
   }
 }

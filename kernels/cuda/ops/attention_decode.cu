@@ -233,8 +233,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const T* keys = ring + i % L::kStages * 2 * L::kTile;
     FragmentC s[1][kPositions / 8] = {};
     scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
-    if (needs_mask(args, tile, at, kPositions)) mask_scores(args, tile, 0, at, s);
-    soften<T>(factors, s, lines);
+    if (needs_mask(args, tile, at, kPositions, share.end))
+      mask_scores(args, tile, 0, at, share.end, s);
+    shrink_sums(weigh<T>(factors, s, lines), lines);
     add_values<T, D, 1, kPositions / 8, kParts>(keys + L::kTile, s, lines);
   }
 
