@@ -26,6 +26,11 @@ bool has_tensor_kernel(const AttentionShape& s) {
   }
 }
 
+// For prefill.
+bool has_hopper_kernel(const AttentionShape& s) {
+  return s.warp_groups && has_tensor_kernel(s) && (s.head_dim == 64 || s.head_dim == 128);
+}
+
 bool has_fma_kernel(const AttentionShape& s) {
   return s.dtype == DType::kF32 && s.aligned && s.head_dim % 4 == 0 && s.head_dim <= 256;
 }
@@ -37,6 +42,8 @@ int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
       return head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1;
     case AttentionKernel::kPrefill:
       return 2;
+    case AttentionKernel::kHopper:
+      return 1;
     default:
       return head_dim <= 128 ? 4 : 2;
   }
@@ -54,6 +61,7 @@ int32_t part_grains(AttentionKernel kernel) {
     case AttentionKernel::kDecode:
       return 2;  // which fill its rings before its first product
     case AttentionKernel::kPrefill:
+    case AttentionKernel::kHopper:
       return 16;
     default:
       return 4;
@@ -73,7 +81,7 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   // A part costs the writing and reading of a partial result, as much as 4 positions for each line:
   // nothing to 16 lines and hundreds of positions, but to a prompt's thousands of lines time and
   // memory, where there are two waves of blocks anyway.
-  const bool prefill = kernel == AttentionKernel::kPrefill;
+  const bool prefill = kernel == AttentionKernel::kPrefill || kernel == AttentionKernel::kHopper;
   t.part_positions_min = part_grains(kernel) * kPartGrain;
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
   // Tiles of prefill have too many lines for one block, and f32 caches are not worth the code.
@@ -126,6 +134,8 @@ AttentionChoice choose_attention(const AttentionShape& s) {
     return choice;
   }
   const int64_t lines = int64_t{s.rows} * (s.heads / s.kv_heads);
+  const AttentionKernel prefill =
+      has_hopper_kernel(s) ? AttentionKernel::kHopper : AttentionKernel::kPrefill;
   // Whatever is not plain decode may hold runs of both kinds: a launch for each, whose blocks end
   // at once where there are none.
   if (decode_step) {
@@ -133,9 +143,9 @@ AttentionChoice choose_attention(const AttentionShape& s) {
   } else if (lines <= kShortRunLines) {
     add(AttentionKernel::kDecode, Tiles::kOfShortRuns, kDecodeLines);
   } else if (s.sequences == 1) {
-    add(AttentionKernel::kPrefill, Tiles::kOfAllRuns, prefill_lines(s.head_dim));
+    add(prefill, Tiles::kOfAllRuns, prefill_lines(s.head_dim));
   } else {
-    add(AttentionKernel::kPrefill, Tiles::kOfLongRuns, prefill_lines(s.head_dim));
+    add(prefill, Tiles::kOfLongRuns, prefill_lines(s.head_dim));
     add(AttentionKernel::kDecode, Tiles::kOfShortRuns, kDecodeLines);
   }
   return choice;

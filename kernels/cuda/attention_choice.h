@@ -19,6 +19,7 @@ enum class AttentionKernel : uint8_t {
   kFma,      // f32 caches
   kDecode,   // tensor cores, exact to some 2^-18; bound by memory
   kPrefill,  // tensor cores, q and weights rounded to the cache's format; bound by arithmetic
+  kHopper,   // the same with products of warp groups
 };
 
 // A run of at most so many lines is short. With more, the prefill kernel reads the cache less
@@ -65,6 +66,7 @@ struct AttentionShape {
   DType dtype = DType::kF32;
   bool aligned = true;  // blocks of the cache begin at multiples of 16 bytes
   int32_t multiprocessors = 0;
+  bool warp_groups = false;  // Context::warp_groups()
 };
 
 struct AttentionChoice {

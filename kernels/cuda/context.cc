@@ -14,7 +14,19 @@ Status cuda_status(cudaError_t error, const char* what) {
   return error == cudaErrorMemoryAllocation ? resource_exhausted(message) : unavailable(message);
 }
 
-Result<Context> Context::make(int ordinal) {
+namespace {
+
+// Hopper has products of warp groups, and no GPU after it; only code for sm_90a may use them.
+#ifdef TRIREME_SM90A
+constexpr bool kCompiledForHopper = true;
+#else
+constexpr bool kCompiledForHopper = false;
+#endif
+
+}  // namespace
+
+Result<Context> Context::make(const CudaOptions& options) {
+  const int ordinal = options.ordinal;
   Context c;
   c.ordinal_ = ordinal;
   if (Status s = cuda_status(cudaSetDevice(ordinal), "choosing the GPU"); !s.ok()) return s;
@@ -25,6 +37,7 @@ Result<Context> Context::make(int ordinal) {
   c.multiprocessors_ = properties.multiProcessorCount;
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
+  c.warp_groups_ = options.warp_groups && kCompiledForHopper && c.capability_ == 90;
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
       !s.ok())
@@ -38,6 +51,7 @@ Context::Context(Context&& other) noexcept
       multiprocessors_(other.multiprocessors_),
       capability_(other.capability_),
       shared_bytes_max_(other.shared_bytes_max_),
+      warp_groups_(other.warp_groups_),
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),

@@ -11,6 +11,7 @@
 
 #include "kernels/base/status.h"
 #include "kernels/cuda/left_rows.h"
+#include "kernels/cuda/plugin/plugin.h"
 
 namespace trireme::cuda {
 
@@ -19,8 +20,8 @@ Status cuda_status(cudaError_t error, const char* what);
 
 class Context {
  public:
-  // The device of `ordinal`, which becomes the calling thread's current one.
-  static Result<Context> make(int ordinal);
+  // The device of options.ordinal, which becomes the calling thread's current one.
+  static Result<Context> make(const CudaOptions& options);
   Context(Context&& other) noexcept;
   Context& operator=(Context&&) = delete;
   ~Context();
@@ -28,7 +29,9 @@ class Context {
   cudaStream_t stream() const { return stream_; }
   int ordinal() const { return ordinal_; }
   int multiprocessors() const { return multiprocessors_; }
-  int capability() const { return capability_; }                 // 10 * major + minor
+  int capability() const { return capability_; }  // 10 * major + minor
+  // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
+  bool warp_groups() const { return warp_groups_; }
   size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
@@ -71,6 +74,7 @@ class Context {
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
+  bool warp_groups_ = false;
   Memory scratch_, counters_, left_memory_;
   LeftRows left_;
   bool wants_left_ = false;

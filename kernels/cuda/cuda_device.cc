@@ -301,7 +301,7 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaOptions& options) {
                                    options.ordinal, gpu.name, gpu.capability_major,
                                    gpu.capability_minor));
   }
-  Result<Context> context = Context::make(options.ordinal);
+  Result<Context> context = Context::make(options);
   if (!context.ok()) return context.status();
   Result<std::unique_ptr<cuda::Gemm>> gemm = cuda::make_gemm();
   if (!gemm.ok()) return gemm.status();

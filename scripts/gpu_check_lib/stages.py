@@ -109,8 +109,12 @@ def _tests(context, program, only, what, env=None):
     return f"{passed} {what} passed"
 
 
+# Of the ops contract: a GPU, and one with the kernels for Hopper that are not the usual ones yet.
+GPU_CASES = "*/cuda_1:*/cuda_warp_groups_1"
+
+
 def contract(context):
-    return _tests(context, "tests/contract/ops_contract_test", "*/cuda_1", "cases of the ops contract")
+    return _tests(context, "tests/contract/ops_contract_test", GPU_CASES, "cases of the ops contract")
 
 
 def goldens(context):
@@ -138,6 +142,8 @@ def _bench(context, arguments, seconds=None, env=None):
 def kernels(context):
     context.need_gpu()
     before = len(context.report.figures("op"))
+    # Attention of a prefill by the kernels for Hopper, to be compared with the usual ones.
+    _bench(context, ["ops", "--warp-groups", "--only", "attend by warp groups 1 x 8192", "--seconds=20"])
     ended = _bench(context, ["ops", f"--seconds={context.runner.left() - 3:.0f}"])
     count = len(context.report.figures("op")) - before
     if ended.code != 0:
@@ -208,7 +214,7 @@ def sanitizer(context):
     for check, share in (("memcheck", 0.55), ("racecheck", 1.0)):
         # One process: each start costs seconds. Where its time is over, what has passed until then counts.
         ended = context.run([tool, "--tool", check, "--error-exitcode", "86", "--report-api-errors", "no", program,
-                             "--gtest_filter=*/cuda_1", "--gtest_color=no"], share * context.runner.left())
+                             f"--gtest_filter={GPU_CASES}", "--gtest_color=no"], share * context.runner.left())
         passed = sum(line.startswith("[       OK ]") for line in ended.lines)
         found = [line for line in ended.lines if SANITIZER_FINDS.match(line)]
         if ended.code == 86 or found:

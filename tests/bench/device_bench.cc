@@ -4,6 +4,7 @@
 //   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
 //   bench_device --device cpu|cuda model NAME [--weights int4|int8|fp8] [--seconds N]
 //                                                              a folder of tests/bench/models
+//       ... [--warp-groups]    with kernels for Hopper that are not the usual ones yet
 //       ... [--prefills 8192,1024] [--contexts 1024] [--batches 1,64]    only these
 //   bench_device --device cpu|emulated --smoke                  all of it, small: shows that it
 //   runs
@@ -43,6 +44,7 @@ struct Arguments {
   std::optional<WeightType> weights;
   std::vector<int64_t> prefills, contexts, batches;  // empty: as is usual for the model
   std::string only;
+  bool warp_groups = false;
   double seconds = 1e9;
 };
 
@@ -55,7 +57,8 @@ int usage() {
       "[--weights W] | --smoke) [--seconds N]\n"
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
       "[--seconds N]\n"
-      "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n",
+      "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n"
+      "       of one device: [--warp-groups]\n",
       stderr);
   return 2;
 }
@@ -96,6 +99,8 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       const auto found = kQuantized.find(words[++i]);
       if (found == kQuantized.end()) return false;
       arguments.weights = found->second;
+    } else if (words[i] == "--warp-groups") {
+      arguments.warp_groups = true;
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {
@@ -118,17 +123,19 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
           arguments.device == "emulated");
 }
 
-Result<std::unique_ptr<Device>> make_device(const std::string& name) {
-  if (name == "cpu") return make_cpu_device({});
-  if (name == "emulated") return make_cuda_device({});
+Result<std::unique_ptr<Device>> make_device(const Arguments& arguments) {
+  const CudaOptions options{.ordinal = 0, .warp_groups = arguments.warp_groups};
+  if (arguments.device == "cpu") return make_cpu_device({});
+  if (arguments.device == "emulated") return make_cuda_device(options);
   const Result<CudaLibrary> library = test::find_gpu();
   if (!library.ok()) return library.status();
-  return library->plugin->make_device({});
+  return library->plugin->make_device(options);
 }
 
-OpPlan all_ops(const std::string& only) {
+OpPlan all_ops(const Arguments& arguments) {
   OpPlan plan;
-  plan.only = only;
+  plan.only = arguments.only;
+  plan.warp_groups = arguments.warp_groups;
   plan.models = {"llama-3-8b", "rwkv7-7.2b", "yoco-3b", "llama-2-7b", "llama-1.1b"};
   plan.rows = {1, 64, 8192};
   plan.rows_between = {2, 4, 8, 9, 16, 32, 256};
@@ -236,10 +243,10 @@ Status run_together(const Arguments& arguments, const Deadline& deadline) {
 }
 
 Status run_alone(const Arguments& arguments, const Deadline& deadline) {
-  Result<std::unique_ptr<Device>> device = make_device(arguments.device);
+  Result<std::unique_ptr<Device>> device = make_device(arguments);
   Status status = device.status();
   if (status.ok() && arguments.what == "ops")
-    status = run_ops(**device, all_ops(arguments.only), deadline);
+    status = run_ops(**device, all_ops(arguments), deadline);
   if (status.ok() && arguments.what == "quantized")
     status = run_quantized(**device, quantized_products(), deadline);
   if (status.ok() && arguments.what == "model")

@@ -6,7 +6,8 @@ namespace trireme::contract {
 namespace {
 
 using AttentionKernels = AttentionOps;
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionKernels, testing::ValuesIn(device_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionKernels, testing::ValuesIn(attention_cases()),
+                         case_name);
 
 struct Shape {
   CacheSpec cache;

@@ -7,7 +7,7 @@
 namespace trireme::contract {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionOps, testing::ValuesIn(device_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionOps, testing::ValuesIn(attention_cases()), case_name);
 
 struct Shape {
   CacheSpec cache;

@@ -29,7 +29,9 @@ std::vector<std::string> isas() {
 
 }  // namespace
 
-std::string DeviceCase::name() const { return isa + "_" + std::to_string(threads); }
+std::string DeviceCase::name() const {
+  return isa + (warp_groups ? "_warp_groups_" : "_") + std::to_string(threads);
+}
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
 std::vector<DeviceCase> device_cases() {
@@ -38,6 +40,16 @@ std::vector<DeviceCase> device_cases() {
     for (int threads : {1, 2}) cases.push_back({isa, threads});
   }
   if (test::find_gpu().ok()) cases.push_back({"cuda", 1});
+  return cases;
+}
+
+std::vector<DeviceCase> attention_cases() {
+  std::vector<DeviceCase> cases = device_cases();
+  for (DeviceCase device : device_cases()) {
+    if (!device.tensor_cores()) continue;
+    device.warp_groups = true;
+    cases.push_back(device);
+  }
   return cases;
 }
 
@@ -55,9 +67,10 @@ std::unique_ptr<Device> make_device(const DeviceCase& device) {
   if (device.isa == "ref") return make_checked_device(make_ref_device());
   if (device.isa == "emulated") {
     emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
-    return make_checked_device(make_cuda_device({}).take());
+    return make_checked_device(
+        make_cuda_device({.ordinal = 0, .warp_groups = device.warp_groups}).take());
   }
-  if (device.isa == "cuda") return make_checked_device(test::make_gpu_device());
+  if (device.isa == "cuda") return make_checked_device(test::make_gpu_device(device.warp_groups));
   CpuOptions options;
   options.isa = device.isa;
   options.threads = device.threads;

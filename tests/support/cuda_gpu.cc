@@ -18,10 +18,11 @@ Result<CudaLibrary> find_gpu() {
   return library;
 }
 
-std::unique_ptr<Device> make_gpu_device() {
+std::unique_ptr<Device> make_gpu_device(bool warp_groups) {
   const Result<CudaLibrary> library = find_gpu();
   CHECK(library.ok()) << library.status().message();
-  Result<std::unique_ptr<Device>> device = library->plugin->make_device({});
+  Result<std::unique_ptr<Device>> device =
+      library->plugin->make_device({.ordinal = 0, .warp_groups = warp_groups});
   CHECK(device.ok()) << device.status().message();
   return device.take();
 }

@@ -40,6 +40,9 @@ void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch
     case AttentionKernel::kPrefill:
       attend_prefill(context, args, launch.tiling, partials);
       break;
+    case AttentionKernel::kHopper:
+      attend_hopper(context, args, launch.tiling, partials);
+      break;
     case AttentionKernel::kPlain:
       break;
   }
@@ -50,8 +53,8 @@ void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch
 // Whether its kernel writes the output by itself, and in bf16 as well.
 bool leaves(const AttentionLaunch& launch) {
   const bool alone = launch.tiling.parts == 1 || launch.tiling.joins;
-  return alone &&
-         (launch.kernel == AttentionKernel::kDecode || launch.kernel == AttentionKernel::kPrefill);
+  return alone && launch.kernel != AttentionKernel::kFma &&
+         launch.kernel != AttentionKernel::kPlain;
 }
 
 }  // namespace
@@ -80,6 +83,7 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
   shape.aligned =
       reinterpret_cast<uintptr_t>(cache.blocks) % 16 == 0 && cache.block_stride % 16 == 0;
   shape.multiprocessors = context_.multiprocessors();
+  shape.warp_groups = context_.warp_groups();
   const AttentionChoice choice = choose_attention(shape);
   const LeftRows left =
       choice.count == 1 && leaves(choice.launches[0]) ? room_for_left(context_, out) : LeftRows{};

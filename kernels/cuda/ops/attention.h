@@ -77,6 +77,9 @@ void attend_decode(Context& context, const AttendArgs& args, const Tiling& tilin
                    Partials partials);
 void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
                     Partials partials);
+// On devices of sm_90, where the library was compiled for sm_90a.
+void attend_hopper(Context& context, const AttendArgs& args, const Tiling& tiling,
+                   Partials partials);
 void attend_merge(Context& context, const AttendArgs& args, const Tiling& tiling,
                   Partials partials);
 

@@ -23,6 +23,9 @@ struct GpuInfo {
 
 struct CudaOptions {
   int ordinal = 0;
+  // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. They
+  // have run on the emulator only, so that nobody gets them unasked.
+  bool warp_groups = false;
 };
 
 class CudaPlugin {

@@ -234,7 +234,8 @@ class OpBench {
     const int64_t all = sequences * rows, dim = int64_t{heads.heads} * heads.head_dim;
     const std::string shape = fmt::format("{} x {} rows at {}, {}/{} heads of {}", sequences, rows,
                                           context, heads.heads, heads.kv_heads, heads.head_dim);
-    if (measured("attend", shape) || !fits(all * dim)) return;
+    const char* const op = plan_.warp_groups ? "attend by warp groups" : "attend";
+    if (measured(op, shape) || !fits(all * dim)) return;
     const int64_t row_bytes = kv_bytes_per_token(heads.kv_heads, heads.head_dim, DType::kBF16);
     const auto each = static_cast<size_t>((context + kBlockTokens - 1) / kBlockTokens);
     const size_t blocks = each * static_cast<size_t>(sequences);
@@ -259,7 +260,7 @@ class OpBench {
     const auto first = static_cast<double>(context - rows + 1), last = static_cast<double>(context);
     const double seen = static_cast<double>(all) * (first + last) / 2;
     measure(
-        "attend", shape,
+        op, shape,
         static_cast<double>(sequences * context * row_bytes) + 8.0 * static_cast<double>(all * dim),
         4 * seen * static_cast<double>(dim),
         [&](int64_t) {

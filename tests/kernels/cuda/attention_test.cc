@@ -39,7 +39,9 @@ class CudaAttention : public testing::Test {
 // A step of eight rows in four sequences, of which the last two are nobody's: their tables and
 // positions hold nonsense.
 TEST_F(CudaAttention, PaddingIsNeitherReadNorWritten) {
-  for (const int32_t prompt : {1, 20}) {
+  for (const auto& [prompt, warp_groups] : {std::pair{1, false}, {20, false}, {20, true}}) {
+    device_.reset();
+    device_ = make_device({"emulated", 1, warp_groups});
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       for (const int32_t head_dim : {64, 18}) {
         const CacheSpec spec{1, head_dim, 16, 0, dtype};
@@ -139,6 +141,33 @@ TEST_F(CudaAttention, ARecordedStepIsReplayedWithOtherLengths) {
   }
   ASSERT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
   ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+}
+
+// Parts end where a tile of positions does not: a kernel that takes 128 at a time sees none of the
+// next part's. Equal scores and values of one have a mean of one, and a position more would show.
+TEST_F(CudaAttention, PartsOfAPrefillEndInsideOfATile) {
+  constexpr int32_t kContext = 2150, kRows = 33;  // 34 grains, parts of 17
+  const CacheSpec spec{1, 64, 16, 0, DType::kBF16};
+  Random random(3300);
+  Sequences all(random, spec, kHeads, {kContext});
+  for (auto& row : all.v[0]) std::fill(row.begin(), row.end(), 1.0f);
+  for (const bool warp_groups : {false, true}) {
+    device_.reset();
+    device_ = make_device({"emulated", 2, warp_groups});
+    Cache cache(*device_, spec, {kContext}, 3300);
+    store(cache, all, {kContext});
+    const Batch batch(*device_, std::vector<RunSpec>{{kContext - kRows, kRows}});
+    Mat q(*device_, kRows, kHeads * 64), out = q.clone();
+    for (int64_t t = 0; t < kRows; ++t) {
+      for (int64_t c = 0; c < q.cols(); ++c) q.at(t, c) = 0;
+    }
+    q.put();
+    device_->ops().attend(q.view(), batch.ragged(), cache.view({0}, {kContext - kRows}), 0.125f,
+                          out.view());
+    out.fetch();
+    for (int64_t t = 0; t < kRows; ++t)
+      EXPECT_EQ(out.row(t), std::vector<float>(kHeads * 64, 1.0f)) << "row " << t;
+  }
 }
 
 // Which block of a tile ends last, and joins the parts of all, does not change a bit; and it leaves

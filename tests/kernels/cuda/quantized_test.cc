@@ -150,7 +150,7 @@ class GemmWithoutScales final : public Gemm {
 
 TEST_F(CudaQuantizedProducts, Fp8WithScalesAfterwards) {
   Random random(44);
-  Result<Context> context = Context::make(0);
+  Result<Context> context = Context::make({});
   ASSERT_TRUE(context.ok());
   GemmWithoutScales gemm;
   const WeightFormat format{WeightType::kFp8, 0};
@@ -169,7 +169,7 @@ TEST_F(CudaQuantizedProducts, Fp8WithScalesAfterwards) {
 // Matrices that are written out in several slices, of groups and of whole rows.
 TEST_F(CudaQuantizedProducts, SlicesOfOutputs) {
   Random random(43);
-  Result<Context> context = Context::make(0);
+  Result<Context> context = Context::make({});
   ASSERT_TRUE(context.ok());
   const std::unique_ptr<Gemm> gemm = make_gemm().take();
   for (const WeightFormat format :
