@@ -37,6 +37,7 @@ Result<Context> Context::make(const CudaOptions& options) {
   c.multiprocessors_ = properties.multiProcessorCount;
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
+  if (c.capability_ >= 90) c.read_ahead_ = ReadAhead(options.ahead_bytes);
   c.warp_groups_ = options.warp_groups && kCompiledForHopper && c.capability_ == 90;
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
@@ -55,6 +56,7 @@ Context::Context(Context&& other) noexcept
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),
+      read_ahead_(std::move(other.read_ahead_)),
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}

@@ -12,6 +12,7 @@
 #include "kernels/base/status.h"
 #include "kernels/cuda/left_rows.h"
 #include "kernels/cuda/plugin/plugin.h"
+#include "kernels/cuda/read_ahead.h"
 
 namespace trireme::cuda {
 
@@ -44,6 +45,8 @@ class Context {
   // what the last products that wrote rows down said.
   const LeftRows& left() const { return left_; }
   void leave(const LeftRows& rows) { left_ = rows; }
+  // What products of one row are told of each other: read_ahead.h.
+  ReadAhead& read_ahead() { return read_ahead_; }
   void want_left(bool wanted) { wants_left_ = wanted; }
   bool wants_left() const { return wants_left_; }
   // Null where it is too small and a recording goes on, or after an error.
@@ -77,6 +80,7 @@ class Context {
   bool warp_groups_ = false;
   Memory scratch_, counters_, left_memory_;
   LeftRows left_;
+  ReadAhead read_ahead_;
   bool wants_left_ = false;
   bool keeps_scratch_ = false;
   std::vector<void*> kept_;

@@ -142,8 +142,6 @@ def _bench(context, arguments, seconds=None, env=None):
 def kernels(context):
     context.need_gpu()
     before = len(context.report.figures("op"))
-    # Attention of a prefill by the kernels for Hopper, to be compared with the usual ones.
-    _bench(context, ["ops", "--warp-groups", "--only", "attend by warp groups 1 x 8192", "--seconds=20"])
     ended = _bench(context, ["ops", f"--seconds={context.runner.left() - 3:.0f}"])
     count = len(context.report.figures("op")) - before
     if ended.code != 0:
@@ -166,6 +164,30 @@ def models(context):
     if wrong:
         raise Failure("; ".join(wrong))
     return f"{len(context.report.figures('decode'))} decodes, {len(context.report.figures('prefill'))} prefills"
+
+
+# What nobody gets unasked until it has been seen and measured on a GPU (CudaOptions), beside figures of the usual ways.
+TRIALS = (
+    ["ops", "--warp-groups", "--only", "attend by warp groups 1 x 8192"],
+    ["model", "llama-3-8b", "--warp-groups", "--ahead", "24", "--prefills", "8192", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--ahead", "12", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--ahead", "36", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "rwkv7-7.2b", "--ahead", "24", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+)
+
+
+def trials(context):
+    context.need_gpu()
+    before = len(context.report.data["figures"])
+    wrong = []
+    for i, arguments in enumerate(TRIALS):
+        seconds = context.runner.left() / (len(TRIALS) - i)
+        ended = _bench(context, [*arguments, f"--seconds={max(1, seconds - 2):.0f}"], seconds)
+        if ended.code != 0:
+            wrong.append(f"{' '.join(arguments[:2])}: {'its time was over' if ended.timed_out else ended.last()}")
+    if wrong:
+        raise Failure("; ".join(wrong))
+    return f"{len(context.report.data['figures']) - before} figures"
 
 
 def quantized(context):

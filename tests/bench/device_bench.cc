@@ -4,7 +4,7 @@
 //   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
 //   bench_device --device cpu|cuda model NAME [--weights int4|int8|fp8] [--seconds N]
 //                                                              a folder of tests/bench/models
-//       ... [--warp-groups]    with kernels for Hopper that are not the usual ones yet
+//       ... [--warp-groups] [--ahead MB]    what nobody gets unasked yet (CudaOptions)
 //       ... [--prefills 8192,1024] [--contexts 1024] [--batches 1,64]    only these
 //   bench_device --device cpu|emulated --smoke                  all of it, small: shows that it
 //   runs
@@ -44,7 +44,7 @@ struct Arguments {
   std::optional<WeightType> weights;
   std::vector<int64_t> prefills, contexts, batches;  // empty: as is usual for the model
   std::string only;
-  bool warp_groups = false;
+  CudaOptions cuda;
   double seconds = 1e9;
 };
 
@@ -58,7 +58,7 @@ int usage() {
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
       "[--seconds N]\n"
       "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n"
-      "       of one device: [--warp-groups]\n",
+      "       of one device: [--warp-groups] [--ahead MB]\n",
       stderr);
   return 2;
 }
@@ -100,7 +100,9 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       if (found == kQuantized.end()) return false;
       arguments.weights = found->second;
     } else if (words[i] == "--warp-groups") {
-      arguments.warp_groups = true;
+      arguments.cuda.warp_groups = true;
+    } else if (words[i] == "--ahead" && more) {
+      arguments.cuda.ahead_bytes = std::atoll(words[++i].c_str()) << 20;
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {
@@ -124,18 +126,17 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
 }
 
 Result<std::unique_ptr<Device>> make_device(const Arguments& arguments) {
-  const CudaOptions options{.ordinal = 0, .warp_groups = arguments.warp_groups};
   if (arguments.device == "cpu") return make_cpu_device({});
-  if (arguments.device == "emulated") return make_cuda_device(options);
+  if (arguments.device == "emulated") return make_cuda_device(arguments.cuda);
   const Result<CudaLibrary> library = test::find_gpu();
   if (!library.ok()) return library.status();
-  return library->plugin->make_device(options);
+  return library->plugin->make_device(arguments.cuda);
 }
 
 OpPlan all_ops(const Arguments& arguments) {
   OpPlan plan;
   plan.only = arguments.only;
-  plan.warp_groups = arguments.warp_groups;
+  plan.warp_groups = arguments.cuda.warp_groups;
   plan.models = {"llama-3-8b", "rwkv7-7.2b", "yoco-3b", "llama-2-7b", "llama-1.1b"};
   plan.rows = {1, 64, 8192};
   plan.rows_between = {2, 4, 8, 9, 16, 32, 256};
@@ -179,6 +180,9 @@ ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
   if (!arguments.prefills.empty()) plan.prefills = arguments.prefills;
   if (!arguments.contexts.empty()) plan.contexts = arguments.contexts;
   if (!arguments.batches.empty()) plan.batches = arguments.batches;
+  if (arguments.cuda.warp_groups) plan.variant += ", warp groups";
+  if (arguments.cuda.ahead_bytes > 0)
+    plan.variant += fmt::format(", {} MB ahead", arguments.cuda.ahead_bytes >> 20);
   return plan;
 }
 

@@ -25,6 +25,11 @@
 // layer take 121 us of the 104 that their bytes need, and the layer 141: nothing is under way while
 // a norm or attention computes.
 //
+// So a block that has asked for all of its own weights asks the L2 cache for some of the next
+// product's, where the device was made to (read_ahead.h, CudaOptions::ahead_bytes). By count, of 12
+// us of attention and 2 x 3.5 us of norms a layer the ring fills 3 + 3 + 3: up to 10 of 141 us are
+// due, and the ends of products beside. Not measured.
+//
 // Ruled out by measuring: asking L2 for more as a block begins (a step took 0.1 ms longer for each
 // 12 MB, for they come while the product before still reads); a ring of 64 KB (4.88 ms a step, not
 // 4.72); two rows at once (5.7 ms a step, where tensor cores take 4.7).
@@ -63,6 +68,7 @@ struct Calls {
   int32_t count;
   bool aligned;       // rows of x, to 16 bytes
   unsigned* tickets;  // of each call: how many units were handed out beyond the first two of blocks
+  Ahead ahead;        // what the next product will read
 };
 
 // What a block has of a call: some of its units, of unit_groups groups of kTogether rows of w. With
@@ -184,6 +190,20 @@ __device__ __forceinline__ void finish_unit(const Call& c, const Share& share, i
   }
 }
 
+// A block's share of what the next product will read, by one warp.
+__device__ __forceinline__ void ask_l2(const Ahead& ahead, int lane) {
+#pragma unroll 1
+  for (int n = 0; n < ahead.count; ++n) {
+    const AheadRows& rows = ahead.each[n];
+    const auto* from = static_cast<const std::byte*>(rows.from);
+    for (int i = static_cast<int>(blockIdx.x) + lane * static_cast<int>(gridDim.x); i < rows.rows;
+         i += kWarpSize * static_cast<int>(gridDim.x)) {
+      const int piece = quotient(i, rows.rows_each), row = i - piece * rows.rows_each;
+      read_ahead(from + piece * rows.stride + int64_t{row} * rows.row_bytes, rows.row_bytes);
+    }
+  }
+}
+
 // How many sums a unit leaves at most.
 constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
 
@@ -226,6 +246,8 @@ __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_consta
     int further = share.units;
     if (threadIdx.x == 0 && upcoming < share.units)
       further = take_unit(calls.tickets + index, share);
+    // All that this block will read is in its ring or on the way there.
+    if (upcoming >= share.units && warp == 0) ask_l2(calls.ahead, lane);
     float* partial = partials + parity * kPartials;
     const int groups = share.groups_of(unit);
 #pragma unroll 1
@@ -279,6 +301,31 @@ int unit_groups_of(const Call& c) {
   return static_cast<int>(ceil_div(kBundles, chunks));
 }
 
+// What a product before this one may ask for: `part` of whole units of each call, spread evenly.
+// Gates and values of a gated one lie apart, half a unit of each.
+template <class W>
+Ahead ahead_of(const Calls& calls, int64_t bytes_most) {
+  Ahead ahead;
+  if (bytes_most == 0) return ahead;
+  int64_t bytes = 0;
+  for (int i = 0; i < calls.count; ++i)
+    bytes += rows_of(calls.each[i]) * calls.each[i].w_stride * static_cast<int64_t>(sizeof(W));
+  const int64_t every = ceil_div(bytes, bytes_most);
+  for (int i = 0; i < calls.count; ++i) {
+    const Call& c = calls.each[i];
+    const bool gated = c.epilogue == Epilogue::kSwiglu;
+    const int32_t rows_each = calls.unit_groups[i] * kTogether / (gated ? 2 : 1);
+    const int64_t row_bytes = c.w_stride * static_cast<int64_t>(sizeof(W));
+    const int64_t pieces = ceil_div(c.outputs / rows_each, every);
+    for (int half = 0; half < (gated ? 2 : 1) && ahead.count < kAheadMost; ++half) {
+      ahead.each[ahead.count++] = {static_cast<const W*>(c.w) + half * c.outputs * c.w_stride,
+                                   every * rows_each * row_bytes, static_cast<int32_t>(row_bytes),
+                                   rows_each, static_cast<int32_t>(pieces) * rows_each};
+    }
+  }
+  return ahead;
+}
+
 template <class W, int kChunks>
 void launch_calls(Context& context, std::span<const Call> each) {
   Calls calls{};
@@ -300,6 +347,8 @@ void launch_calls(Context& context, std::span<const Call> each) {
                          units);
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
   }
+  ReadAhead& read_ahead = context.read_ahead();
+  calls.ahead = read_ahead.follow(each.front().w, ahead_of<W>(calls, read_ahead.bytes()));
   constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
                             2 * kPartials * sizeof(float) + 2 * sizeof(int);
   launch(context, "linear", {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, true},

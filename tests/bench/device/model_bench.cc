@@ -116,7 +116,7 @@ class ModelBench {
         device_(device),
         plan_(plan),
         deadline_(deadline),
-        name_(label(plan, world.size())),
+        name_(label(plan, world.size()) + plan.variant),
         spec_(std::move(spec)) {}
 
   Status run() {

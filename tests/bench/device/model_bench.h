@@ -21,6 +21,7 @@ struct ModelPlan {
   uint64_t memory_bytes = 0;          // for weights and cache; 0: what the device has free
   double decode_seconds = 0.4;        // of one measurement
   std::optional<WeightType> weights;  // quantized as the loader does it; none: bf16
+  std::string variant = "";           // of the device; comes after the name
 };
 
 // Prints figures "load", "memory", "prefill", "decode", and "skip" for what does not fit or found
