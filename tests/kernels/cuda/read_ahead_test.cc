@@ -74,12 +74,12 @@ TEST(ReadAheadOfProducts, ChangesNoBit) {
     contract::Random random(6100);
     const contract::Weight q(*device, random, 1100, 1024, DType::kBF16);
     const contract::Weight k(*device, random, 31, 1024, DType::kBF16);
-    const contract::Weight up(*device, random, 1900, 1024, DType::kBF16);
-    const contract::Weight down(*device, random, 24, 950, DType::kBF16);
+    const contract::Weight up(*device, random, 2400, 1024, DType::kBF16);
+    const contract::Weight down(*device, random, 24, 1200, DType::kBF16);
     const contract::Mat x = contract::Mat::random(*device, random, 1, 1024, 0, 0.1f);
+    contract::Mat of_q(*device, 1, 1100), of_k(*device, 1, 31), inner(*device, 1, 2400),
+        out(*device, 1, 24);
     for (int step = 0; step < 3; ++step) {
-      contract::Mat of_q(*device, 1, 1100), of_k(*device, 1, 31), inner(*device, 1, 1900),
-          out(*device, 1, 24);
       const std::vector<LinearCall> calls = {
           {x.view(), q.matrix.view(), of_q.view(), std::nullopt},
           {x.view(), k.matrix.view(), of_k.view(), std::nullopt}};
