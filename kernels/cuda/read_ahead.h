@@ -16,9 +16,9 @@
 
 namespace trireme::cuda {
 
-// Rows of a matrix spread evenly over it, so that the product finds some in L2 and some in memory
-// all along, and waits for neither: pieces of `rows_each` rows that lie side by side, `stride`
-// bytes from each to the next.
+// Rows of a matrix that are not all side by side, so that the product finds some in L2 and some in
+// memory at a time: pieces of `rows_each` rows that lie side by side, `stride` bytes from each to
+// the next.
 struct AheadRows {
   const void* from = nullptr;
   int64_t stride = 0;

@@ -301,8 +301,12 @@ int unit_groups_of(const Call& c) {
   return static_cast<int>(ceil_div(kBundles, chunks));
 }
 
-// What a product before this one may ask for: `part` of whole units of each call, spread evenly.
-// Gates and values of a gated one lie apart, half a unit of each.
+// What a product before this one may ask for: whole units of each call, every third from the first
+// on, while there is room for them. So what L2 gives, half as much as memory does, comes beside
+// what memory gives; more of it at a time would be more than L2 can give both, and units that come
+// late would be gone when their turn comes, since all that is read goes through L2. Of less than
+// three times the room, every second or each. Gates and values of a gated call lie apart, half a
+// unit of each.
 template <class W>
 Ahead ahead_of(const Calls& calls, int64_t bytes_most) {
   Ahead ahead;
@@ -310,13 +314,15 @@ Ahead ahead_of(const Calls& calls, int64_t bytes_most) {
   int64_t bytes = 0;
   for (int i = 0; i < calls.count; ++i)
     bytes += rows_of(calls.each[i]) * calls.each[i].w_stride * static_cast<int64_t>(sizeof(W));
-  const int64_t every = ceil_div(bytes, bytes_most);
+  const int64_t every = std::min(ceil_div(bytes, bytes_most), int64_t{3});
   for (int i = 0; i < calls.count; ++i) {
     const Call& c = calls.each[i];
     const bool gated = c.epilogue == Epilogue::kSwiglu;
     const int32_t rows_each = calls.unit_groups[i] * kTogether / (gated ? 2 : 1);
     const int64_t row_bytes = c.w_stride * static_cast<int64_t>(sizeof(W));
-    const int64_t pieces = ceil_div(c.outputs / rows_each, every);
+    const int64_t units = c.outputs / rows_each;
+    const int64_t pieces =
+        std::min(ceil_div(units, every), std::max(units * bytes_most / bytes, int64_t{1}));
     for (int half = 0; half < (gated ? 2 : 1) && ahead.count < kAheadMost; ++half) {
       ahead.each[ahead.count++] = {static_cast<const W*>(c.w) + half * c.outputs * c.w_stride,
                                    every * rows_each * row_bytes, static_cast<int32_t>(row_bytes),
