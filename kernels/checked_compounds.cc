@@ -44,6 +44,21 @@ void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView
   ops_->rope_store(cos_sin, style, q, k, v, rows, cache);
 }
 
+void CheckedOps::rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                             ConstTensorView v, const Ragged& rows, const KvView& cache,
+                             float scale, TensorView out) {
+  check_rope(cos_sin, cache.head_dim, q);
+  if (k.rows > 0) {
+    check_rope(cos_sin, cache.head_dim, k);
+    check_store(k, v, rows, cache);
+    check_disjoint("rope_attend", q, {k, v});
+    check_disjoint("rope_attend", k, {v});
+    check_disjoint("rope_attend", out, {k, v});
+  }
+  check_attend(q, rows, cache, out);
+  ops_->rope_attend(cos_sin, style, q, k, v, rows, cache, scale, out);
+}
+
 void CheckedOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                                   TensorView y) {
   check_norm(y, norm_args, y);

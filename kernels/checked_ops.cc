@@ -257,8 +257,8 @@ void CheckedOps::store_kv(ConstTensorView k, ConstTensorView v, const Ragged& ro
   ops_->store_kv(k, v, rows, cache);
 }
 
-void CheckedOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
-                        TensorView out) {
+void CheckedOps::check_attend(const ConstTensorView& q, const Ragged& rows, const KvView& cache,
+                              const TensorView& out) const {
   check_ragged("attend", rows, q.rows, false);
   check_matrix("attend: q", q, rows.rows, q.cols);
   check_matrix("attend: out", out, rows.rows, q.cols);
@@ -267,6 +267,11 @@ void CheckedOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cac
   CHECK(q.cols % group_cols == 0) << "attend: " << q.cols << " columns for " << cache.kv_heads
                                   << " kv heads of " << cache.head_dim;
   check_disjoint("attend", out, {q});
+}
+
+void CheckedOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
+                        TensorView out) {
+  check_attend(q, rows, cache, out);
   ops_->attend(q, rows, cache, scale, out);
 }
 

@@ -50,6 +50,9 @@ class CheckedOps final : public Ops {
   void linears(std::span<const LinearCall> calls) override;
   void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                     const WeightView& down, TensorView inner, TensorView y) override;
+  void rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                   ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+                   TensorView out) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
@@ -60,6 +63,8 @@ class CheckedOps final : public Ops {
   void check_finish(const Wkv7FinishArgs& args, const TensorView& y) const;
   void check_linear(const ConstTensorView& x, const WeightView& w, const TensorView& y) const;
   void check_rope(const ConstTensorView& cos_sin, int32_t head_dim, const TensorView& x) const;
+  void check_attend(const ConstTensorView& q, const Ragged& rows, const KvView& cache,
+                    const TensorView& out) const;
   void check_store(const ConstTensorView& k, const ConstTensorView& v, const Ragged& rows,
                    const KvView& cache) const;
   // `x`, called `name` in messages, is a [rows, cols] f32 matrix at this device's place.

@@ -303,6 +303,19 @@ class Ops {
     store_kv(k, v, rows, cache);
   }
 
+  // rope_store(), then attend() over the same rows and cache; q alone where `k` has no rows: rope()
+  // of q, then attend(). What q and k hold afterwards is nobody's concern. REQUIRES: as those.
+  virtual void rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                           ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+                           TensorView out) {
+    if (k.rows > 0) {
+      rope_store(cos_sin, style, q, k, v, rows, cache);
+    } else {
+      rope(cos_sin, style, cache.head_dim, q);
+    }
+    attend(q, rows, cache, scale, out);
+  }
+
   // What follows wkv7(): y = norm(y) over each head, then wkv7_finish(). REQUIRES: as norm() and
   // wkv7_finish(); norm_args.groups * args.head_dim == y.cols.
   virtual void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,

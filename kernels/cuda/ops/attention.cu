@@ -50,6 +50,37 @@ void run(Context& context, const AttendArgs& args, const AttentionLaunch& launch
     attend_merge(context, args, launch.tiling, partials);
 }
 
+AttendArgs attend_args(const ConstTensorView& q, const Ragged& rows, const KvView& cache,
+                       float scale, const TensorView& out) {
+  AttendArgs args{};
+  args.q = static_cast<const float*>(q.data);
+  args.q_stride = q.row_stride;
+  args.out = static_cast<float*>(out.data);
+  args.out_stride = out.row_stride;
+  args.rows = rows;
+  args.cache = cache;
+  args.scale = scale;
+  args.heads = static_cast<int32_t>(q.cols / cache.head_dim);
+  args.group = args.heads / cache.kv_heads;
+  return args;
+}
+
+AttentionShape shape_of(const Context& context, const AttendArgs& args) {
+  const KvView& cache = args.cache;
+  AttentionShape shape;
+  shape.rows = args.rows.rows;
+  shape.sequences = args.rows.sequences;
+  shape.heads = args.heads;
+  shape.kv_heads = cache.kv_heads;
+  shape.head_dim = cache.head_dim;
+  shape.dtype = cache.dtype;
+  shape.aligned =
+      reinterpret_cast<uintptr_t>(cache.blocks) % 16 == 0 && cache.block_stride % 16 == 0;
+  shape.multiprocessors = context.multiprocessors();
+  shape.warp_groups = context.warp_groups();
+  return shape;
+}
+
 // Whether its kernel writes the output by itself, and in bf16 as well.
 bool leaves(const AttentionLaunch& launch) {
   const bool alone = launch.tiling.parts == 1 || launch.tiling.joins;
@@ -62,33 +93,40 @@ bool leaves(const AttentionLaunch& launch) {
 void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
                      TensorView out) {
   if (rows.rows == 0 || rows.sequences == 0) return;
-  const auto heads = static_cast<int32_t>(q.cols / cache.head_dim);
-  AttendArgs args{static_cast<const float*>(q.data),
-                  q.row_stride,
-                  static_cast<float*>(out.data),
-                  out.row_stride,
-                  rows,
-                  cache,
-                  scale,
-                  heads,
-                  heads / cache.kv_heads,
-                  last_stored_.are(rows)};
-  AttentionShape shape;
-  shape.rows = rows.rows;
-  shape.sequences = rows.sequences;
-  shape.heads = heads;
-  shape.kv_heads = cache.kv_heads;
-  shape.head_dim = cache.head_dim;
-  shape.dtype = cache.dtype;
-  shape.aligned =
-      reinterpret_cast<uintptr_t>(cache.blocks) % 16 == 0 && cache.block_stride % 16 == 0;
-  shape.multiprocessors = context_.multiprocessors();
-  shape.warp_groups = context_.warp_groups();
-  const AttentionChoice choice = choose_attention(shape);
+  AttendArgs args = attend_args(q, rows, cache, scale, out);
+  args.older_settled = last_stored_.are(rows);
+  const AttentionChoice choice = choose_attention(shape_of(context_, args));
   const LeftRows left =
       choice.count == 1 && leaves(choice.launches[0]) ? room_for_left(context_, out) : LeftRows{};
   args.left = left.out;
   for (int32_t i = 0; i < choice.count; ++i) run(context_, args, choice.launches[i]);
+  context_.leave(left);
+}
+
+void CudaOps::rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
+                          ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+                          TensorView out) {
+  if (rows.rows == 0 || rows.sequences == 0) return;
+  AttendArgs args = attend_args(q, rows, cache, scale, out);
+  const AttentionChoice choice = choose_attention(shape_of(context_, args));
+  const AttentionLaunch& only = choice.launches[0];
+  if (choice.count > 1 || only.kernel != AttentionKernel::kDecode ||
+      only.tiling.order != Tiles::kOfRows) {
+    return Ops::rope_attend(cos_sin, style, q, k, v, rows, cache, scale, out);
+  }
+  args.rotation = {static_cast<const float*>(cos_sin.data),
+                   cos_sin.row_stride,
+                   static_cast<int32_t>(cos_sin.cols / 2),
+                   style == RopeStyle::kInterleaved,
+                   k.rows > 0 ? static_cast<const float*>(k.data) : nullptr,
+                   k.row_stride,
+                   static_cast<const float*>(v.data),
+                   v.row_stride};
+  if (k.rows > 0) args.overlaps = store_overlaps(rows);
+  args.older_settled = last_stored_.are(rows);
+  const LeftRows left = leaves(only) ? room_for_left(context_, out) : LeftRows{};
+  args.left = left.out;
+  run(context_, args, only);
   context_.leave(left);
 }
 

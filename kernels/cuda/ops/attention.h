@@ -14,6 +14,19 @@
 
 namespace trireme::cuda {
 
+// What a decode step's attention does first where rope_attend() is one kernel: q is rotated as it
+// is read; the rotated key of each row, and its value, are stored at the row's position.
+struct Rotation {
+  const float* cos_sin = nullptr;  // null: nothing of all this
+  int64_t cos_sin_stride = 0;
+  int32_t half = 0;  // pairs of a head that are rotated
+  bool interleaved = false;
+  const float* k = nullptr;  // null: nothing is stored
+  int64_t k_stride = 0;
+  const float* v = nullptr;
+  int64_t v_stride = 0;
+};
+
 struct AttendArgs {
   const float* q;
   int64_t q_stride;
@@ -27,7 +40,9 @@ struct AttendArgs {
   // No kernel that may still run has stored positions before the first row's of a run: they can be
   // read before previous_done().
   bool older_settled;
-  LeftOut left = {};  // of out; only where kernels that leave rows compute all of it
+  Rotation rotation = {};
+  bool overlaps = true;  // the kernel may begin before those before it have ended
+  LeftOut left = {};     // of out; only where kernels that leave rows compute all of it
 };
 
 // Where parts of a tile leave what they found, to be joined: of each part of each line of the

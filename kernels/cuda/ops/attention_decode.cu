@@ -27,6 +27,10 @@
 // there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
 // partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
 //
+// A step of decode rotates its queries and keys here, and stores keys and values (rope_attend): a
+// kernel less, 2 us a layer by the timeline of a recorded step. The block whose part ends with the
+// row's own position makes its key and value, for the cache and for itself; nobody else reads them.
+//
 // A grid of one block on each multiprocessor for all lengths would do by this count: 70 KB under
 // way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 1,100
 // cycles a tile read 30 bytes a clock where the memory gives 18. But look-ups and softmax are not
@@ -38,6 +42,7 @@
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/last_block.cuh"
 #include "kernels/cuda/device/overlap.cuh"
+#include "kernels/cuda/device/rotation.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -56,7 +61,9 @@ struct Layout {
   static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
   static constexpr int kQueries = kParts * kLines * kRowStride<D>;
   static constexpr int kRing = kStages * 2 * kTile;  // of a warp
-  static constexpr size_t kBytes = (kQueries + kWarps * kRing) * sizeof(T) + kLines * sizeof(float);
+  static constexpr int kNewest = 2 * D;              // a key and a value
+  static constexpr size_t kBytes =
+      (kQueries + kWarps * kRing + kNewest) * sizeof(T) + kLines * sizeof(float);
   // Where the warps' sums meet at the end, the ring lies no more.
   static_assert(kWarps * kLines * (D + 2) * sizeof(float) <= kWarps * kRing * sizeof(T));
 };
@@ -190,7 +197,61 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
   }
 }
 
+// The rotated key of the tile's row and its value, rounded, to shared memory, and by the first tile
+// of the row to the cache.
 template <class T, int D>
+__device__ __forceinline__ void make_newest(const AttendArgs& args, const LineTile& tile,
+                                            int kv_head, T* newest) {
+  const Rotation& r = args.rotation;
+  const int32_t row = tile.first_row;
+  const float* k = r.k + row * r.k_stride + kv_head * D;
+  const float* v = r.v + row * r.v_stride + kv_head * D;
+  const bool stores = tile.first_line == quotient(tile.first_line, args.group) * args.group;
+  const SequenceCache cache = sequence_cache(args.cache, tile.sequence);
+  T* to = cache.key<T>(tile.first_position, kv_head);
+  for (int d = static_cast<int>(threadIdx.x); d < D; d += kWarps * kWarpSize) {
+    const T key = from_float<T>(rotated(r, row, k, d)), value = from_float<T>(v[d]);
+    newest[d] = key;
+    newest[D + d] = value;
+    if (stores) {
+      to[d] = key;
+      to[d + cache.value_offset()] = value;
+    }
+  }
+}
+
+// Into a warp's tile of positions from `at` on, in place of what was copied: keys and values that
+// this launch stores. The tile's own is `newest`. Where its run has rows before it, which a step of
+// decode rarely has, theirs are made here once more.
+template <class T, int D>
+__device__ __forceinline__ void put_new(const AttendArgs& args, const LineTile& tile, int kv_head,
+                                        const T* newest, int32_t at, int32_t end, T* keys) {
+  constexpr int kWord = 16 / sizeof(T), kWords = D / kWord;
+  T* values = keys + Layout<T, D>::kTile;
+  const int own = tile.first_position - at;
+  if (own < kPositions && tile.first_position < end) {
+    for (int w = lane_of_warp(); w < 2 * kWords; w += kWarpSize) {
+      T* to = w < kWords ? keys + w * kWord : values + (w - kWords) * kWord;
+      store<kWord>(to + own * kRowStride<D>, load<kWord>(newest + w * kWord));
+    }
+  }
+  const Rotation& r = args.rotation;
+#pragma unroll 1
+  for (int32_t row = tile.run_row; row < tile.first_row; ++row) {
+    const int place = args.rows.positions[row] - at;
+    if (place < 0 || place >= kPositions) continue;
+    const float* k = r.k + row * r.k_stride + kv_head * D;
+    const float* v = r.v + row * r.v_stride + kv_head * D;
+    for (int d = lane_of_warp(); d < D; d += kWarpSize) {
+      keys[place * kRowStride<D> + d] = from_float<T>(rotated(r, row, k, d));
+      values[place * kRowStride<D> + d] = from_float<T>(v[d]);
+    }
+  }
+  __syncwarp();
+}
+
+// kRotates: args.rotation says what is done first. Tiles are of rows then.
+template <class T, int D, bool kRotates>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
@@ -204,8 +265,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   T* queries = shared<T>();  // [kParts][kLines][stride]
   T* rings = queries + L::kQueries;
   T* ring = rings + warp * L::kRing;  // [kStages][keys, values][kPositions][stride]
-  auto* factors = reinterpret_cast<float*>(rings + kWarps * L::kRing);
+  T* newest = rings + kWarps * L::kRing;
+  auto* factors = reinterpret_cast<float*>(newest + L::kNewest);
 
+  const bool stores = kRotates && args.rotation.k != nullptr;
   const TileKeys<T> source(args, tile, kv_head, share.end);
   const int32_t first = share.begin + warp * kPositions;
   const auto begin_copies = [&](int i) {
@@ -215,14 +278,23 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     copies_commit();
   };
   // What the kernels before this one do not store comes while they run.
-  const int32_t settled = args.older_settled ? args.rows.positions[tile.run_row] : 0;
+  const int32_t settled = !args.older_settled ? 0
+                          : stores            ? tile.end + kPositions  // what is not is replaced
+                                              : args.rows.positions[tile.run_row];
   for (int i = 0; i < L::kStages - 1; ++i) {
     if (first + i * kWarps * kPositions + kPositions > settled) previous_done();
     begin_copies(i);
   }
   previous_done();
 
-  load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors);
+  if constexpr (kRotates) {
+    load_queries<T, D, kParts, kLines>(
+        args, tile, kv_head, queries, factors,
+        [&](int32_t row, const float* q, int d) { return rotated(args.rotation, row, q, d); });
+    if (stores && share.end == tile.end) make_newest<T, D>(args, tile, kv_head, newest);
+  } else {
+    load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors, PlainQueries{});
+  }
   __syncthreads();
   LineSums<D, 1> lines;
   for (int i = 0; first + i * kWarps * kPositions < share.end; ++i) {
@@ -230,7 +302,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     copies_wait<L::kStages - 2>();
     __syncwarp();  // all lanes' copies of this stage are there, and all have read the one before
     begin_copies(i + L::kStages - 1);
-    const T* keys = ring + i % L::kStages * 2 * L::kTile;
+    T* keys = ring + i % L::kStages * 2 * L::kTile;
+    if (stores) put_new<T, D>(args, tile, kv_head, newest, at, share.end, keys);
     FragmentC s[1][kPositions / 8] = {};
     scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
     if (needs_mask(args, tile, at, kPositions, share.end))
@@ -258,8 +331,11 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
   dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
     launch(context, "attend (decode)",
-           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes, true},
-           decode_kernel<T, kDim>, args, tiling, partials);
+           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes,
+                args.overlaps},
+           args.rotation.cos_sin != nullptr ? decode_kernel<T, kDim, true>
+                                            : decode_kernel<T, kDim, false>,
+           args, tiling, partials);
   });
 }
 

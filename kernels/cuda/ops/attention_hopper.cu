@@ -268,7 +268,7 @@ __device__ __forceinline__ void attend_tile(const AttendArgs& args, const Tiling
   }
   take_registers<kMultiplyingRegisters>();
   load_queries<T, D, 1, kLines, kLines / (kMultiplying / kWarpSize)>(
-      args, tile, kv_head, kMultiplying / kWarpSize, at.queries, at.factors,
+      args, tile, kv_head, kMultiplying / kWarpSize, at.queries, at.factors, PlainQueries{},
       [](int, int line, int d) { return panel_at(line, d, kLines); });
   seen_by_products();
   named_wait(kQueriesAreThere, kMultiplying);

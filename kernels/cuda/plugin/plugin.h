@@ -26,8 +26,8 @@ struct CudaOptions {
   // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. They
   // have run on the emulator only, so that nobody gets them unasked.
   bool warp_groups = false;
-  // How much of what the next product of one row will read the L2 cache is asked for (read_ahead.h),
-  // on sm_90. Its gain has not been measured.
+  // How much of what the next product of one row will read the L2 cache is asked for
+  // (read_ahead.h), on sm_90. Its gain has not been measured.
   int64_t ahead_bytes = 0;
 };
 

@@ -96,14 +96,14 @@ Status Attention::forward(ConstTensorView input, SublayerStep& step, TensorView 
     norm.gain = float_rows(k_norm_, 1, heads_.head_dim);
     ops_->norm(k, norm, k);
   }
+  const TensorView mixed = step.scratch.take(input.rows, query_cols_);
   if (heads_.rope >= 0) {
-    ops_->rope_store(step.batch.rope_tables[heads_.rope], rope_style_, q, k, v, step.batch.rows,
-                     step.state.kv);
+    ops_->rope_attend(step.batch.rope_tables[heads_.rope], rope_style_, q, k, v, step.batch.rows,
+                      step.state.kv, softmax_scale(heads_), mixed);
   } else {
     ops_->store_kv(k, v, step.batch.rows, step.state.kv);
+    ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
   }
-  const TensorView mixed = step.scratch.take(input.rows, query_cols_);
-  ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
   return output_.forward(mixed, delta);
 }
 
@@ -166,9 +166,13 @@ Result<std::unique_ptr<Sublayer>> SharedAttention::make(const SublayerContext& c
 Status SharedAttention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const TensorView q = step.scratch.take(input.rows, query_.outputs());
   query_.forward(input, q);
-  rotate(*ops_, heads_, rope_style_, step.batch, q);
   const TensorView mixed = step.scratch.take(input.rows, query_.outputs());
-  ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
+  if (heads_.rope >= 0) {
+    ops_->rope_attend(step.batch.rope_tables[heads_.rope], rope_style_, q, {}, {}, step.batch.rows,
+                      step.state.kv, softmax_scale(heads_), mixed);
+  } else {
+    ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
+  }
   return output_.forward(mixed, delta);
 }
 
