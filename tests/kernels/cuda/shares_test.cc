@@ -1,0 +1,185 @@
+// Equal shares: every step is some block's, once; parts of a tile meet; and products whose tiles
+// are cut in any way are right, with the same bits whichever block comes last.
+#include "kernels/cuda/device/shares.cuh"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulator/emulator.h"
+#include "tests/contract/ops_tolerance.h"
+
+namespace trireme::contract {
+namespace {
+
+using cuda::CallTiles;
+using cuda::equal_shares;
+using cuda::ShareLimits;
+using cuda::Shares;
+using cuda::StepPlace;
+using cuda::TileBlocks;
+
+// How many parts tiles have at most; the blocks' walk is checked on the way.
+int most_parts(const std::vector<CallTiles>& calls, const Shares& shares) {
+  // Where the walk must be next: steps ascend within tiles, tiles within calls.
+  StepPlace want{0, 0, 0};
+  std::vector<std::vector<int>> blocks_of;  // of each tile
+  std::set<int> slots, counters;
+  for (int block = 0; block < shares.blocks; ++block) {
+    const int count = steps_of_block(shares, block);
+    EXPECT_GT(count, 0);
+    EXPECT_LE(count, shares.each);
+    StepPlace place = place_of_step(shares, block * shares.each);
+    for (int i = 0; i < count; ++i, next_step(shares, place)) {
+      EXPECT_EQ(place.call, want.call);
+      EXPECT_EQ(place.tile, want.tile);
+      EXPECT_EQ(place.step, want.step);
+      if (place.step == 0) blocks_of.emplace_back();
+      if (i == 0 || place.step == 0) {  // a part begins
+        const TileBlocks of = blocks_of_tile(shares, place);
+        blocks_of.back().push_back(block);
+        EXPECT_EQ(of.first, blocks_of.back().front());
+        EXPECT_LE(block, of.last);
+        if (of.parts() > 1) {
+          EXPECT_TRUE(slots.insert(of.slot(block)).second) << "two parts have a slot";
+          EXPECT_EQ(of.slot(block) - of.slot(of.first), block - of.first);
+          EXPECT_LT(of.slot(block), slots_of(shares));
+          if (block == of.first) {
+            EXPECT_TRUE(counters.insert(of.first).second) << "two tiles have a counter";
+          }
+        }
+      }
+      if (++want.step == calls[static_cast<size_t>(want.call)].steps) {
+        EXPECT_EQ(blocks_of_tile(shares, place).last, block);
+        want.step = 0;
+        if (++want.tile == calls[static_cast<size_t>(want.call)].tiles) {
+          want.tile = 0;
+          ++want.call;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(want.call, static_cast<int>(calls.size())) << "steps are left";
+  size_t most = 0;
+  for (const std::vector<int>& of : blocks_of) most = std::max(most, of.size());
+  return static_cast<int>(most);
+}
+
+TEST(CudaShares, EveryStepIsDoneOnce) {
+  const std::vector<std::vector<CallTiles>> launches = {
+      {{1, 1}},
+      {{32, 64}, {32, 64}, {32, 64}},
+      {{3, 18}, {1, 1}, {2, 7}},
+      {{7, 5}},
+      {{1, 400}},
+      {{1, 3}, {1, 3}, {1, 3}, {1, 3}, {1, 3}, {1, 3}, {1, 3}, {1, 3}}};
+  for (const std::vector<CallTiles>& calls : launches) {
+    int64_t all = 0;
+    for (const CallTiles& c : calls) all += c.tiles * c.steps;
+    for (const int64_t blocks : {1, 2, 3, 5, 8, 64, 264, 1000}) {
+      for (const int64_t least : {1, 4, 8}) {
+        SCOPED_TRACE(testing::Message() << calls[0].tiles << " x " << calls[0].steps << ", "
+                                        << blocks << " blocks, " << least << " steps");
+        const Shares shares = equal_shares(calls, {blocks, least, 1000, 0});
+        EXPECT_LE(shares.blocks, blocks);
+        EXPECT_LE(most_parts(calls, shares), shares.blocks);
+        // Nobody does more than an even share, unless that were less than the least.
+        EXPECT_LE(shares.each, std::max((all + blocks - 1) / blocks, least));
+      }
+    }
+  }
+}
+
+TEST(CudaShares, Limits) {
+  const auto shares = [](std::vector<CallTiles> calls, const ShareLimits& limits) {
+    const Shares s = equal_shares(calls, limits);
+    most_parts(calls, s);
+    return s;
+  };
+  // RWKV-7's r, k and v on 132 multiprocessors: of 4 parts where 3 do not fit.
+  const std::vector<CallTiles> rkv{{32, 64}, {32, 64}, {32, 64}};
+  EXPECT_EQ(shares(rkv, {264, 8, 16, 8}).each, 24);
+  EXPECT_EQ(most_parts(rkv, shares(rkv, {264, 8, 16, 8})), 4);
+  // Few steps: shares of the least, but whole tiles stay with a block each.
+  EXPECT_EQ(shares({{2, 64}}, {264, 8, 16, 0}).blocks, 16);
+  EXPECT_EQ(shares({{100, 2}}, {264, 8, 16, 0}).blocks, 100);
+  // A long tile: not more parts than one block can add up.
+  EXPECT_EQ(shares({{1, 448}}, {264, 8, 16, 0}).each, 28);
+  // 256 tiles on 264 places: no cut for two steps less of 64.
+  EXPECT_EQ(shares({{256, 64}}, {264, 8, 16, 0}).each, 63);
+  EXPECT_EQ(shares({{256, 64}}, {264, 8, 16, 8}).each, 64);
+}
+
+struct Shape {
+  int64_t inputs, outputs;
+};
+
+// A launch of products of `rows` rows, in several orders of blocks: first one that is not
+// ascending, while all memory of the device is new, so that no part is there before its block has
+// run.
+void expect_launch(int multiprocessors, int64_t rows, DType dtype,
+                   const std::vector<Shape>& shapes) {
+  emulator::set_multiprocessors(multiprocessors);
+  const std::unique_ptr<Device> device = make_cuda_device({}).take();
+  emulator::set_multiprocessors(4);
+  Random random(6100);
+  std::vector<Weight> weights;
+  std::vector<Mat> x, bias;
+  for (const Shape& s : shapes) {
+    weights.emplace_back(*device, random, s.outputs, s.inputs, dtype);
+    x.push_back(Mat::random(*device, random, rows, s.inputs, 3, 0.1f));
+    bias.push_back(Mat::random(*device, random, 1, s.outputs));
+  }
+  std::vector<std::vector<float>> first;
+  for (const uint64_t seed : {1, 2, 0}) {
+    std::vector<Mat> y;
+    std::vector<LinearCall> calls;
+    for (const Shape& s : shapes) y.emplace_back(*device, rows, s.outputs, 2);
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      WeightView w = weights[i].matrix.view();
+      if (i % 2 == 0) w.bias = bias[i].view();
+      calls.push_back({x[i].view(), w, y[i].view(), std::nullopt});
+    }
+    emulator::set_schedule(seed);
+    device->ops().linears(calls);
+    emulator::set_schedule(0);
+    std::vector<std::vector<float>> all;
+    for (Mat& each : y) {
+      each.fetch();
+      all.push_back(each.values());
+    }
+    if (first.empty()) first = all;
+    EXPECT_EQ(all, first) << "seed " << seed;
+  }
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    SCOPED_TRACE(testing::Message() << "call " << i);
+    expect_products(first[i],
+                    products(rounded_to(dtype, x[i].values()), weights[i].rounded, shapes[i].inputs,
+                             i % 2 == 0 ? bias[i].values() : std::vector<float>{}),
+                    2e-6);
+  }
+}
+
+// Tiles of 128 outputs, steps of 64 inputs; two blocks for each multiprocessor.
+TEST(CudaShares, ProductsOfFewRows) {
+  const std::vector<std::vector<Shape>> launches = {
+      {{1100, 300}, {1100, 9}, {1100, 129}},         // 18 steps a tile, a short last tile and step
+      {{640, 128}, {64, 700}, {8, 5}, {1000, 200}},  // few and many steps
+      {{256, 40}, {256, 40}},                        // less than the least share for each block
+      {{3000, 20}, {2999, 130}}};                    // tiles of many parts
+  const struct {
+    int multiprocessors;
+    int64_t rows;
+  } cases[] = {{1, 17}, {3, 2}, {3, 64}, {40, 40}};
+  for (const std::vector<Shape>& shapes : launches) {
+    for (const auto& [multiprocessors, rows] : cases) {
+      SCOPED_TRACE(testing::Message() << shapes[0].inputs << " inputs, " << multiprocessors
+                                      << " multiprocessors, " << rows << " rows");
+      expect_launch(multiprocessors, rows, rows == 17 ? DType::kF16 : DType::kBF16, shapes);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme::contract
