@@ -12,6 +12,9 @@
 // sums of others go to slots in memory, and the last of their blocks to be ready adds them up in
 // the order of their steps (last_block.cuh), so that bits do not depend on which it is.
 //
+// Tiles that can be handed out whole, without making a block do many steps more than its even
+// share, are not cut.
+//
 // INVARIANT: shares depend on shapes and on how many blocks there may be, on nothing else.
 #pragma once
 
@@ -29,8 +32,9 @@ namespace trireme::cuda {
 struct Shares {
   int32_t first[kCallsMax + 1];   // step of each call, and the number of all steps
   int32_t tile_steps[kCallsMax];  // of a tile of each call
-  int32_t each;                   // steps of a block; the last one may have fewer
   int32_t blocks;
+  int32_t each;          // steps of a block;
+  int32_t longer, more;  // the first `longer` blocks have so many more
 };
 
 // Where a step is.
@@ -40,9 +44,14 @@ struct StepPlace {
   int32_t step;  // of the tile
 };
 
-// Block b does steps [b * each, b * each + steps_of_block).
-__device__ __forceinline__ int32_t steps_of_block(const Shares& s, int32_t block) {
-  return min(s.each, s.first[kCallsMax] - block * s.each);
+// Block b does steps [first_step(b), first_step(b + 1)).
+__device__ __forceinline__ int32_t first_step(const Shares& s, int32_t block) {
+  return block * s.each + min(block, s.longer) * s.more;
+}
+__device__ __forceinline__ int32_t block_of_step(const Shares& s, int32_t at) {
+  const int32_t of_longer = s.longer * (s.each + s.more);
+  return at < of_longer ? quotient(at, s.each + s.more)
+                        : s.longer + quotient(at - of_longer, s.each);
 }
 
 __device__ __forceinline__ StepPlace place_of_step(const Shares& s, int32_t at) {
@@ -81,7 +90,7 @@ struct TileBlocks {
 __device__ __forceinline__ TileBlocks blocks_of_tile(const Shares& s, const StepPlace& place) {
   const int32_t steps = s.tile_steps[place.call];
   const int32_t begin = s.first[place.call] + place.tile * steps;
-  return {quotient(begin, s.each), quotient(begin + steps - 1, s.each)};
+  return {block_of_step(s, begin), block_of_step(s, begin + steps - 1)};
 }
 
 // The tiles of a call, and the steps of each; at least one of both.
@@ -94,37 +103,44 @@ struct ShareLimits {
   int64_t blocks;      // at most so many
   int64_t steps;       // tiles are not cut for shares of fewer steps
   int64_t parts;       // a tile is at most so many shares long: one block adds them up
-  int64_t steps_more;  // a share may be so much longer where that spares tiles the cutting
-};
+  int64_t steps_more;  // tiles are not cut where a block that has them whole has no more than this
+};                     // beyond an even share
 
 // REQUIRES: at most kCallsMax calls; fewer than 2^30 steps.
 inline Shares equal_shares(std::span<const CallTiles> calls, const ShareLimits& limits) {
   Shares s{};
-  int64_t all = 0, longest = 1;
+  int64_t all = 0, tiles = 0, longest = 1;
+  bool alike = true;
   for (size_t i = 0; i < kCallsMax + size_t{1}; ++i) {
     s.first[i] = static_cast<int32_t>(all);
     if (i >= calls.size()) continue;
     s.tile_steps[i] = static_cast<int32_t>(calls[i].steps);
     all += calls[i].tiles * calls[i].steps;
+    tiles += calls[i].tiles;
     longest = std::max(longest, calls[i].steps);
+    alike = alike && calls[i].steps == calls[0].steps;
   }
-  int64_t each = std::max({ceil_div(all, limits.blocks), std::min(limits.steps, longest),
-                           ceil_div(longest, limits.parts)});
-  const int64_t whole = ceil_div(each, longest) * longest;
-  if (whole - each <= limits.steps_more) each = whole;
-  s.each = static_cast<int32_t>(each);
-  s.blocks = static_cast<int32_t>(ceil_div(all, each));
+  const int64_t even = ceil_div(all, limits.blocks);
+  const bool whole = alike && ceil_div(tiles, limits.blocks) * longest <= even + limits.steps_more;
+  const int64_t unit = whole ? longest : 1;
+  const int64_t least = std::max(std::min(limits.steps, longest), ceil_div(longest, limits.parts));
+  const int64_t blocks =
+      whole ? std::min(tiles, limits.blocks) : std::clamp(all / least, int64_t{1}, limits.blocks);
+  s.blocks = static_cast<int32_t>(blocks);
+  s.each = static_cast<int32_t>(all / unit / blocks * unit);
+  s.longer = static_cast<int32_t>(all / unit % blocks);
+  s.more = static_cast<int32_t>(unit);
   return s;
 }
 
 // So many slots are enough.
 inline int64_t slots_of(const Shares& s) { return 2 * int64_t{s.blocks}; }
 
-// How many blocks run at once, of those that need so much shared memory: up to two on each
-// multiprocessor, which keeps 1 KB of it for each.
-inline int64_t blocks_at_once(const Context& context, size_t shared_bytes) {
+// How many blocks run at once that need so much shared memory, of which a multiprocessor keeps 1 KB
+// for each: one or two on each, where registers allow two.
+inline int64_t blocks_at_once(const Context& context, bool two, size_t shared_bytes) {
   constexpr size_t kKept = 1024;
-  const bool two = 2 * (shared_bytes + kKept) <= context.shared_bytes_max() + kKept;
+  two = two && 2 * (shared_bytes + kKept) <= context.shared_bytes_max() + kKept;
   return int64_t{context.multiprocessors()} * (two ? 2 : 1);
 }
 

@@ -18,14 +18,14 @@
 // tile to tile. The sums of a tile that is cut go through L2 in f32: of 64 rows, 32 KB for each
 // part, as much as two steps of weights.
 //
-// By count: RWKV-7's r, k and v, 4096 x 4096 each, are 6144 steps, 23.3 for each of 264 blocks. 256
-// blocks have 24, so that no multiprocessor has more than 48 (46.5 would be even), and a tile has
-// three parts or four. Before, tiles were cut into two parts each, 192 blocks of 32 steps, and
-// where two met, a multiprocessor had 64: measured on an H200, 45 us, and 8 for a second kernel
-// that added the parts; their bytes take 25. Expected now: 34 us if a step takes a multiprocessor
-// as long as it did, and some 3 for the joining: four loads of 32 KB, one after another.
+// By count: RWKV-7's r, k and v, 4096 x 4096 each, are 6144 steps, 23 or 24 for each of 264 blocks
+// and 47 at most for a multiprocessor; a tile has three parts or four. Before, tiles were cut into
+// two parts each, 192 blocks of 32 steps, and where two met, a multiprocessor had 64: measured on
+// an H200, 45 us, and 8 for a second kernel that added the parts; their bytes take 25. Expected
+// now: 33 us if a step takes a multiprocessor as long as it did, and some 3 for the joining: four
+// loads of 32 KB, one after another.
 //
-// 128 registers are all that two blocks leave a thread, and 64 rows take 125 (nvcc 13.0, sm_90; 120
+// 128 registers are all that two blocks leave a thread, and 64 rows take 124 (nvcc 13.0, sm_90; 115
 // on sm_80, where shared memory has room for one such block). So nothing is kept that can be
 // computed again.
 //
@@ -247,8 +247,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   int* flag = reinterpret_cast<int*>(stages + kStages * kStage<kRowTiles>);
 
   const auto block = static_cast<int32_t>(blockIdx.x);
-  const int count = steps_of_block(shares, block);
-  StepPlace tile = place_of_step(shares, block * shares.each);
+  const int32_t first = first_step(shares, block);
+  const int count = first_step(shares, block + 1) - first;
+  StepPlace tile = place_of_step(shares, first);
   StepPlace next = tile;  // the step to be copied next
 #pragma unroll 1
   for (int i = 0; i < kStages - 1 && i < count; ++i) {
@@ -300,7 +301,7 @@ void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
     tiles[i] = {ceil_div(each[i].outputs, kTile),
                 std::max(ceil_div(each[i].inputs, kStepInputs), int64_t{1})};
   }
-  const ShareLimits limits{blocks_at_once(context, kSharedBytes), kShareSteps<kRowTiles>,
+  const ShareLimits limits{blocks_at_once(context, true, kSharedBytes), kShareSteps<kRowTiles>,
                            kTileParts, kCutSteps<kRowTiles>};
   Skinnies calls{};
   calls.shares = equal_shares({tiles, each.size()}, limits);

@@ -27,10 +27,10 @@ int most_parts(const std::vector<CallTiles>& calls, const Shares& shares) {
   std::vector<std::vector<int>> blocks_of;  // of each tile
   std::set<int> slots, counters;
   for (int block = 0; block < shares.blocks; ++block) {
-    const int count = steps_of_block(shares, block);
+    const int first = first_step(shares, block);
+    const int count = first_step(shares, block + 1) - first;
     EXPECT_GT(count, 0);
-    EXPECT_LE(count, shares.each);
-    StepPlace place = place_of_step(shares, block * shares.each);
+    StepPlace place = place_of_step(shares, first);
     for (int i = 0; i < count; ++i, next_step(shares, place)) {
       EXPECT_EQ(place.call, want.call);
       EXPECT_EQ(place.tile, want.tile);
@@ -79,13 +79,15 @@ TEST(CudaShares, EveryStepIsDoneOnce) {
     for (const CallTiles& c : calls) all += c.tiles * c.steps;
     for (const int64_t blocks : {1, 2, 3, 5, 8, 64, 264, 1000}) {
       for (const int64_t least : {1, 4, 8}) {
-        SCOPED_TRACE(testing::Message() << calls[0].tiles << " x " << calls[0].steps << ", "
-                                        << blocks << " blocks, " << least << " steps");
-        const Shares shares = equal_shares(calls, {blocks, least, 1000, 0});
-        EXPECT_LE(shares.blocks, blocks);
-        EXPECT_LE(most_parts(calls, shares), shares.blocks);
-        // Nobody does more than an even share, unless that were less than the least.
-        EXPECT_LE(shares.each, std::max((all + blocks - 1) / blocks, least));
+        for (const int64_t more : {0, 5}) {
+          SCOPED_TRACE(testing::Message() << calls[0].tiles << " x " << calls[0].steps << ", "
+                                          << blocks << " blocks, " << least << " steps");
+          const Shares shares = equal_shares(calls, {blocks, least, 1000, more});
+          EXPECT_LE(shares.blocks, blocks);
+          EXPECT_LE(most_parts(calls, shares), shares.blocks);
+          // Nobody does more than an even share, unless that were less than the least.
+          EXPECT_LE(first_step(shares, 1), std::max((all + blocks - 1) / blocks + more, 2 * least));
+        }
       }
     }
   }
@@ -99,16 +101,23 @@ TEST(CudaShares, Limits) {
   };
   // RWKV-7's r, k and v on 132 multiprocessors: of 4 parts where 3 do not fit.
   const std::vector<CallTiles> rkv{{32, 64}, {32, 64}, {32, 64}};
-  EXPECT_EQ(shares(rkv, {264, 8, 16, 8}).each, 24);
+  EXPECT_EQ(shares(rkv, {264, 8, 16, 8}).blocks, 264);
+  EXPECT_EQ(first_step(shares(rkv, {264, 8, 16, 8}), 1), 24);
   EXPECT_EQ(most_parts(rkv, shares(rkv, {264, 8, 16, 8})), 4);
   // Few steps: shares of the least, but whole tiles stay with a block each.
   EXPECT_EQ(shares({{2, 64}}, {264, 8, 16, 0}).blocks, 16);
   EXPECT_EQ(shares({{100, 2}}, {264, 8, 16, 0}).blocks, 100);
   // A long tile: not more parts than one block can add up.
   EXPECT_EQ(shares({{1, 448}}, {264, 8, 16, 0}).each, 28);
-  // 256 tiles on 264 places: no cut for two steps less of 64.
-  EXPECT_EQ(shares({{256, 64}}, {264, 8, 16, 0}).each, 63);
-  EXPECT_EQ(shares({{256, 64}}, {264, 8, 16, 8}).each, 64);
+  // 256 tiles on 264 places: no cut for two steps of 64.
+  EXPECT_EQ(most_parts({{256, 64}}, shares({{256, 64}}, {264, 8, 16, 0})), 2);
+  EXPECT_EQ(most_parts({{256, 64}}, shares({{256, 64}}, {264, 8, 16, 8})), 1);
+  // Short tiles go out whole, three or four to a block.
+  const Shares short_tiles = shares({{896, 4}}, {264, 2, 16, 4});
+  EXPECT_EQ(short_tiles.blocks, 264);
+  EXPECT_EQ(first_step(short_tiles, 1), 16);
+  EXPECT_EQ(short_tiles.longer, 896 - 3 * 264);
+  EXPECT_EQ(most_parts({{896, 4}}, short_tiles), 1);
 }
 
 struct Shape {
