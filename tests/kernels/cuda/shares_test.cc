@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/cuda_device.h"
@@ -124,21 +125,49 @@ struct Shape {
   int64_t inputs, outputs;
 };
 
+// A matrix on the device, and its numbers.
+struct Numbers {
+  Matrix matrix;
+  std::vector<float> values;
+};
+Numbers numbers_of(Device& device, Random& random, const Shape& s, WeightFormat format) {
+  if (!format.quantized()) {
+    Weight w(device, random, s.outputs, s.inputs, format.dtype());
+    return {std::move(w.matrix), std::move(w.rounded)};
+  }
+  const std::vector<float> values = random.normals(s.outputs * s.inputs);
+  const QuantizedRows q =
+      quantize(ConstTensorView(values.data(), s.outputs, s.inputs, DType::kF32), format).take();
+  Matrix matrix = device.make_matrix(q.rows, q.cols, format).take();
+  device.write_quantized_rows(matrix, 0, q.view());
+  return {std::move(matrix), dequantized(q)};
+}
+
 // A launch of products of `rows` rows, in several orders of blocks: first one that is not
 // ascending, while all memory of the device is new, so that no part is there before its block has
-// run.
-void expect_launch(int multiprocessors, int64_t rows, DType dtype,
+// run. The second call has the first columns of the first one's rows, where they are enough.
+void expect_launch(int multiprocessors, int64_t rows, WeightFormat format,
                    const std::vector<Shape>& shapes) {
+  SCOPED_TRACE(testing::Message() << weight_format_name(format) << ", " << shapes[0].inputs
+                                  << " inputs, " << multiprocessors << " multiprocessors, " << rows
+                                  << " rows");
   emulator::set_multiprocessors(multiprocessors);
   const std::unique_ptr<Device> device = make_cuda_device({}).take();
   emulator::set_multiprocessors(4);
   Random random(6100);
-  std::vector<Weight> weights;
+  std::vector<Numbers> weights;
   std::vector<Mat> x, bias;
   for (const Shape& s : shapes) {
-    weights.emplace_back(*device, random, s.outputs, s.inputs, dtype);
+    weights.push_back(numbers_of(*device, random, s, format));
     x.push_back(Mat::random(*device, random, rows, s.inputs, 3, 0.1f));
     bias.push_back(Mat::random(*device, random, 1, s.outputs));
+  }
+  const bool shared = shapes[1].inputs <= shapes[0].inputs;
+  const auto x_of = [&](size_t i) -> ConstTensorView {
+    return i == 1 && shared ? x[0].view().col_range(0, shapes[1].inputs) : x[i].view();
+  };
+  for (int64_t row = 0; shared && row < rows; ++row) {
+    for (int64_t col = 0; col < shapes[1].inputs; ++col) x[1].at(row, col) = x[0].at(row, col);
   }
   std::vector<std::vector<float>> first;
   for (const uint64_t seed : {1, 2, 0}) {
@@ -148,7 +177,7 @@ void expect_launch(int multiprocessors, int64_t rows, DType dtype,
     for (size_t i = 0; i < shapes.size(); ++i) {
       WeightView w = weights[i].matrix.view();
       if (i % 2 == 0) w.bias = bias[i].view();
-      calls.push_back({x[i].view(), w, y[i].view(), std::nullopt});
+      calls.push_back({x_of(i), w, y[i].view(), std::nullopt});
     }
     emulator::set_schedule(seed);
     device->ops().linears(calls);
@@ -161,12 +190,14 @@ void expect_launch(int multiprocessors, int64_t rows, DType dtype,
     if (first.empty()) first = all;
     EXPECT_EQ(all, first) << "seed " << seed;
   }
+  const DType rows_dtype = format.quantized() ? DType::kF16 : format.dtype();
   for (size_t i = 0; i < shapes.size(); ++i) {
     SCOPED_TRACE(testing::Message() << "call " << i);
-    expect_products(first[i],
-                    products(rounded_to(dtype, x[i].values()), weights[i].rounded, shapes[i].inputs,
-                             i % 2 == 0 ? bias[i].values() : std::vector<float>{}),
-                    2e-6);
+    expect_products(
+        first[i],
+        products(rounded_to(rows_dtype, x[i].values()), weights[i].values, shapes[i].inputs,
+                 i % 2 == 0 ? bias[i].values() : std::vector<float>{}),
+        2e-6);
   }
 }
 
@@ -177,17 +208,33 @@ TEST(CudaShares, ProductsOfFewRows) {
       {{640, 128}, {64, 700}, {8, 5}, {1000, 200}},  // few and many steps
       {{256, 40}, {256, 40}},                        // less than the least share for each block
       {{3000, 20}, {2999, 130}}};                    // tiles of many parts
-  const struct {
-    int multiprocessors;
-    int64_t rows;
-  } cases[] = {{1, 17}, {3, 2}, {3, 64}, {40, 40}};
   for (const std::vector<Shape>& shapes : launches) {
-    for (const auto& [multiprocessors, rows] : cases) {
-      SCOPED_TRACE(testing::Message() << shapes[0].inputs << " inputs, " << multiprocessors
-                                      << " multiprocessors, " << rows << " rows");
-      expect_launch(multiprocessors, rows, rows == 17 ? DType::kF16 : DType::kBF16, shapes);
-    }
+    expect_launch(1, 17, DType::kF16, shapes);
+    expect_launch(3, 2, DType::kBF16, shapes);
+    expect_launch(3, 64, DType::kBF16, shapes);
+    expect_launch(40, 40, DType::kBF16, shapes);
   }
+}
+
+// Tiles of 32 outputs and steps of 512 or 1024 inputs for one row and two; of 64 to 256 outputs for
+// more.
+TEST(CudaShares, QuantizedProductsOfFewRows) {
+  const WeightFormat int4{WeightType::kInt4, 64}, int8{WeightType::kInt8, 0},
+      fp8{WeightType::kFp8, 128};
+  const std::vector<std::vector<Shape>> launches = {
+      {{8000, 100}, {8000, 41}, {8000, 33}},           // cut, in the middle of calls too
+      {{700, 300}, {40, 9}, {4100, 70}, {4101, 20}}};  // few and many steps
+  for (const std::vector<Shape>& shapes : launches) {
+    expect_launch(1, 1, int4, shapes);
+    expect_launch(3, 2, {WeightType::kInt4, 32}, shapes);
+    expect_launch(3, 1, int8, shapes);
+    expect_launch(40, 2, fp8, shapes);
+    expect_launch(3, 5, int4, shapes);
+    expect_launch(40, 12, int8, shapes);
+  }
+  expect_launch(2, 30, fp8, launches[1]);
+  expect_launch(5, 64, int4, launches[1]);
+  expect_launch(1, 1, int8, {{512, 1200}, {512, 50}});  // many tiles to a block
 }
 
 }  // namespace
