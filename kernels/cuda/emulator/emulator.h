@@ -21,4 +21,8 @@ void set_streams_run_by_themselves(bool on);
 // How many devices there are; 0: none, as on a machine without a driver. Default 2.
 void set_device_count(int count);
 
+// How many multiprocessors each has, for whoever asks from now on. Default 4: few, so that work is
+// split and a block does several parts.
+void set_multiprocessors(int count);
+
 }  // namespace trireme::emulator

@@ -58,6 +58,7 @@ thread_local int current_device = 0;
 thread_local uint64_t schedule_seed = 0;
 thread_local bool streams_run_by_themselves = false;
 std::atomic<int> device_count{2};
+std::atomic<int> multiprocessors{4};
 
 // Streams that exist, for cudaDeviceSynchronize; those of this host thread.
 thread_local std::vector<cudaStream_t> streams;
@@ -166,6 +167,7 @@ namespace trireme::emulator {
 
 void set_schedule(uint64_t seed) { schedule_seed = seed; }
 void set_device_count(int count) { device_count = count; }
+void set_multiprocessors(int count) { multiprocessors = count; }
 void set_streams_run_by_themselves(bool on) { streams_run_by_themselves = on; }
 
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
@@ -257,7 +259,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->totalGlobalMem = trireme::emulator::device_bytes_total();
   properties->sharedMemPerBlockOptin = kSharedBytesMax;
   properties->major = 9;
-  properties->multiProcessorCount = 4;  // few, so that work is split and a block does several parts
+  properties->multiProcessorCount = multiprocessors;
   properties->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/product.cuh"
 #include "kernels/cuda/device/quantized.cuh"
+#include "kernels/cuda/device/shares.cuh"
 
 namespace trireme::cuda::few_rows {
 
@@ -19,11 +20,10 @@ constexpr int kStages = 2;
 constexpr int kStages = 4;
 #endif
 inline int stages_of(int capability) { return capability < 90 ? 2 : 4; }
-constexpr int64_t kPartInputsLeast = 256;
 // What each block writes down for itself: at most so many rows, and numbers of f16.
 constexpr int64_t kWholeRows = 2, kWholeNumbers = 16384;
 
-// One call and its share of the grid.
+// One call.
 struct Few {
   Call call;               // w: codes, w_stride: in bytes
   const unsigned* scales;  // [groups][w_rows]
@@ -32,16 +32,14 @@ struct Few {
   const F16* rows;          // of x, written down; null: each block does it
   int64_t rows_stride;      //
   const float* row_powers;  // what products with them are multiplied by
-  int32_t parts;            // of the inputs; one: the sums are finished at once
-  int32_t first_block;      // block `parts * tile + part` of the call
-  int32_t first_tile;       // of the tiles that the second kernel finishes
 };
 struct Fews {
   Few each[kCallsMax];
-  int32_t count;
+  Shares shares;
   int32_t whole_stride;  // of x's rows in shared memory
   bool wide;             // x is read four numbers at a time
-  float* partials;       // of each block: [kColumns][kTiles][2][kWarpSize][4]
+  float* slots;          // of sums: [kColumns][kTiles][2][kLanes][4] each
+  unsigned* ended;       // of tiles that are cut, by their first block: how many parts are there
 };
 
 // kTiles: of 8 rows of x. kSlices: of the inputs, among the warps of a block. kSpan: inputs between
@@ -62,7 +60,9 @@ struct Shape {
   static constexpr int kRowStride = kStepInputs + kRowPad;  // of x in the ring, in numbers
   static constexpr int kRowsBytes = kWhole ? 0 : 8 * kTiles * kRowStride * 2;
   static constexpr int kStageBytes = kWarps * kWarpBytes + kRowsBytes;
-  static constexpr int kPartialFloats = kColumns * kTiles * 2 * kWarpSize * 4;
+  // Of one or two rows of x, only the lanes with t = 0 have sums.
+  static constexpr int kLanes = kWhole ? kWarpSize / 4 : kWarpSize;
+  static constexpr int kPartialFloats = kColumns * kTiles * 2 * kLanes * 4;
 };
 
 // Where a thread stands in its block.
@@ -112,8 +112,8 @@ __device__ __forceinline__ void store_fragments(const Call& c, int64_t tile, int
   }
 }
 
-// What a thread copies of each step. Rows that w or x does not have are other rows again: nobody
-// looks at their sums.
+// What a thread copies of a step. Rows that w or x does not have are other rows again: nobody looks
+// at their sums.
 template <class S>
 struct Copies {
   static constexpr int kPieces = S::kStepInputs / 8;      // of 16 bytes of a row of x
@@ -121,39 +121,43 @@ struct Copies {
   static constexpr int kTimes = S::kWhole ? 0 : 8 * S::kTiles / kRowsAtOnce;
   static_assert(kThreads % kPieces == 0);
 
-  const std::byte* codes;              // of the next chunk, in row 0
-  int piece_of_row[4];                 // rows 2 m + h of its fragments, from there, in 16 bytes
-  int scale_row;                       // whose scales it fetches
-  int chunk;                           // the next
-  const F16* x;                        // of the next step, in row 0
-  int k;                               // its input
-  int x_row[kTimes > 0 ? kTimes : 1];  // from there, in numbers
+  StepPlace step;
+  const std::byte* codes;  // of its chunk of the step, in row 0
+  int piece_of_row[4];     // rows 2 m + h of its fragments, from there, in 16 bytes
+  int scale_row;           // whose scales it fetches
 
-  __device__ __forceinline__ Copies(const Few& f, const Place& at, int64_t tile, int64_t step) {
-    const Call& c = f.call;
+  __device__ __forceinline__ Copies(const Fews& calls, const Place& at, const StepPlace& first)
+      : step(first) {
+    begin_tile(calls, at);
+  }
+
+  __device__ __forceinline__ void begin_tile(const Fews& calls, const Place& at) {
+    const Call& c = calls.each[step.call].call;
     const auto row_of = [&](int m, int r) {
-      const int64_t output = output_of(c, tile, S::kColumns, at.column, m, r);
+      const int64_t output = output_of(c, step.tile, S::kColumns, at.column, m, r);
       const int64_t inside = output < c.outputs ? output : c.outputs - 1;
       return static_cast<int>(inside + (gated(c) ? m * c.outputs : 0));
     };
-    chunk = static_cast<int>(step) * S::kSlices + at.slice;
-    codes = static_cast<const std::byte*>(c.w) + int64_t{chunk} * kChunkBytes;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       piece_of_row[i] = row_of(i / 2, at.g + i % 2 * 8) * static_cast<int>(c.w_stride / 16) + at.t;
     }
     scale_row = row_of(lane_of_warp() / 16, lane_of_warp() % 16);
-    k = static_cast<int>(step) * S::kStepInputs + static_cast<int>(threadIdx.x % kPieces) * 8;
-    x = S::kWhole ? nullptr : f.rows + k;
-#pragma unroll
-    for (int i = 0; i < kTimes; ++i) {
-      const int row = i * kRowsAtOnce + static_cast<int>(threadIdx.x / kPieces);
-      const int last = static_cast<int>(c.rows) - 1;
-      x_row[i] = (row < last ? row : last) * static_cast<int>(f.rows_stride);
-    }
+    const int chunk = step.step * S::kSlices + at.slice;
+    codes = static_cast<const std::byte*>(c.w) + int64_t{chunk} * kChunkBytes;
   }
 
-  __device__ __forceinline__ void weights(const Few& f, std::byte* stage) {
+  // To the next step. REQUIRES: there is one.
+  __device__ __forceinline__ void advance(const Fews& calls, const Place& at) {
+    codes += S::kSlices * kChunkBytes;
+    next_step(calls.shares, step);
+    if (step.step == 0) begin_tile(calls, at);
+  }
+
+  __device__ __forceinline__ void weights(const Fews& calls, const Place& at,
+                                          std::byte* stage) const {
+    const Few& f = calls.each[step.call];
+    const int chunk = step.step * S::kSlices + at.slice;
     if (chunk >= f.chunks) return;  // nor does anybody multiply by it
     std::byte* to = stage + warp_of_block() * S::kWarpBytes + lane_of_warp() * 16;
 #pragma unroll
@@ -166,21 +170,28 @@ struct Copies {
       const int group = min((chunk * S::kStageInputs + q * S::kSpan) >> f.shift, f.groups - 1);
       copy_4_bytes(to + q * kWarpRows * 4, f.scales + (int64_t{group} * f.w_rows + scale_row));
     }
-    codes += S::kSlices * kChunkBytes;
-    chunk += S::kSlices;
   }
 
-  __device__ __forceinline__ void rows(const Few& f, std::byte* stage) {
-    F16* to = reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes) +
-              static_cast<int>(threadIdx.x / kPieces) * S::kRowStride +
-              static_cast<int>(threadIdx.x % kPieces) * 8;
+  __device__ __forceinline__ void rows(const Fews& calls, std::byte* stage) const {
+    const Few& f = calls.each[step.call];
+    const int row = static_cast<int>(threadIdx.x / kPieces);
+    const int piece = static_cast<int>(threadIdx.x % kPieces);
+    const int k = step.step * S::kStepInputs + piece * 8;
+    const int last = static_cast<int>(f.call.rows) - 1;
+    F16* to =
+        reinterpret_cast<F16*>(stage + kWarps * S::kWarpBytes) + row * S::kRowStride + piece * 8;
 #pragma unroll
-    for (int i = 0; i < kTimes; ++i)
-      copy_16_bytes(to + i * kRowsAtOnce * S::kRowStride, x + x_row[i], k < f.rows_stride);
-    x += S::kStepInputs;
-    k += S::kStepInputs;
+    for (int i = 0; i < kTimes; ++i) {
+      const int from = min(row + i * kRowsAtOnce, last) * static_cast<int>(f.rows_stride) + k;
+      copy_16_bytes(to + i * kRowsAtOnce * S::kRowStride, f.rows + from, k < f.rows_stride);
+    }
   }
 };
+
+// Whether two calls multiply the same numbers.
+__device__ __forceinline__ bool same_rows(const Call& a, const Call& b) {
+  return a.x == b.x && a.x_stride == b.x_stride && a.inputs == b.inputs;
+}
 
 // Writes rows of x, inputs [first, first + count), to shared memory as f16, and what products with
 // them are to be multiplied by. `partial`: a float for each warp.
@@ -268,10 +279,26 @@ __device__ __forceinline__ void multiply_stage(const std::byte* warp_stage, cons
   }
 }
 
-// Where fragment m of 8 rows of x, `n`, of a column lies among a block's sums.
+// Where fragment m of 8 rows of x, `n`, of a column lies among a part's sums. REQUIRES: the lane
+// has some of them.
+template <class S>
+__device__ __forceinline__ bool has_sums(const Place& at) {
+  return !S::kWhole || at.t == 0;
+}
 template <class S>
 __device__ __forceinline__ int fragment_at(int column, int n, int m) {
-  return (((column * S::kTiles + n) * 2 + m) * kWarpSize + lane_of_warp()) * 4;
+  const int lane = S::kWhole ? lane_of_warp() / 4 : lane_of_warp();
+  return (((column * S::kTiles + n) * 2 + m) * S::kLanes + lane) * 4;
+}
+template <class S>
+__device__ __forceinline__ void store_sums(const FragmentC (&sums)[2], int column, int n,
+                                           float* to) {
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+    const float(&from)[4] = sums[m].at;
+    store<4>(to + fragment_at<S>(column, n, m),
+             Pack<float, 4>{{from[0], from[1], from[2], from[3]}});
+  }
 }
 
 }  // namespace trireme::cuda::few_rows

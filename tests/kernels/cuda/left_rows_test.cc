@@ -2,6 +2,8 @@
 // written down, and they are forgotten as soon as anything else has run.
 #include "kernels/cuda/left_rows.h"
 
+#include <cmath>
+
 #include "kernels/cuda/cuda_device.h"
 #include "tests/contract/ops_tolerance.h"
 
@@ -66,6 +68,30 @@ TEST_F(LeftRows, OfSomeColumnsToo) {
   shift();
   forget();
   EXPECT_EQ(left, second());
+}
+
+// Two products in one launch, whose last step of inputs goes beyond their columns.
+TEST_F(LeftRows, WhateverStandsBesideTheColumns) {
+  const Batch batch(*device_, std::vector<RunSpec>{{0, kRows}});
+  const States states(*device_, 1, kCols / 2);
+  const Weight narrow(*device_, random_, kOutputs, kCols / 2, DType::kBF16);
+  Mat mix = Mat::random(*device_, random_, 2, kCols / 2, 0);
+  Mat out(*device_, kRows, kCols, 0), other(*device_, kRows, kOutputs);
+  const auto both = [&] {
+    ops_.shift_mix(x_.view().col_range(0, kCols / 2), batch.ragged(), states.rows(), mix.view(),
+                   out.view());
+    const ConstTensorView first = out.view().col_range(0, kCols / 2);
+    const WeightView w = narrow.matrix.view();
+    const LinearCall calls[] = {{first, w, product_.view(), std::nullopt},
+                                {first, w, other.view(), std::nullopt}};
+    ops_.linears(calls);
+    product_.fetch();
+    return product_.values();
+  };
+  const std::vector<float> alone = both();
+  for (int64_t col = 0; col < mix.cols(); ++col) mix.at(1, col) = NAN;
+  mix.put();
+  EXPECT_EQ(alone, both());
 }
 
 TEST_F(LeftRows, AreForgottenWhenAnOpChangesTheOutput) {

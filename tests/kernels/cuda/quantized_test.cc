@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/emulator/emulator.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/ops/product.h"
 #include "tests/contract/ops_support.h"
@@ -123,17 +124,57 @@ TEST_F(CudaQuantizedProducts, Fp8ByRowsMultipliesRowsInFp8) {
   }
 }
 
-// Rows that f16 cannot hold, in each kernel that writes rows down as f16.
+// Rows that f16 cannot hold, in each kernel that writes rows down as f16; of whole tiles and of
+// tiles in parts.
 TEST_F(CudaQuantizedProducts, RowsBeyondF16) {
   Random random(42);
-  const QuantizedRows q = random_rows(random, 40, 200, {WeightType::kInt4, 64});
-  const Matrix w = matrix_of(q);
-  for (const int64_t rows : {1, 2, 5, 20}) {
-    const Mat x = Mat::random(*device_, random, rows, 200, 0, 3e7f);
-    Mat y(*device_, rows, 40);
-    device_->ops().linear(x.view(), w.view(), y.view());
-    y.fetch();
-    expect_products(y.values(), products_of(x.values(), q), kOfF16);
+  for (const int64_t inputs : {200, 8000}) {
+    const QuantizedRows q = random_rows(random, 40, inputs, {WeightType::kInt4, 64});
+    const Matrix w = matrix_of(q);
+    for (const int64_t rows : {1, 2, 5, 20}) {
+      const Mat x = Mat::random(*device_, random, rows, inputs, 0, 3e7f);
+      Mat y(*device_, rows, 40);
+      device_->ops().linear(x.view(), w.view(), y.view());
+      y.fetch();
+      expect_products(y.values(), products_of(x.values(), q), kOfF16);
+    }
+  }
+}
+
+// Gate and value of an output meet in the block that adds the parts of a tile: four of them, or
+// eight.
+TEST_F(CudaQuantizedProducts, GatedTilesInParts) {
+  Random random(45);
+  constexpr int64_t kInputs = 8000, kOutputs = 20;
+  for (const WeightFormat format : {WeightFormat{WeightType::kInt4, 64}, {WeightType::kFp8, 0}}) {
+    const QuantizedRows q = random_rows(random, 2 * kOutputs, kInputs, format);
+    const Matrix w = matrix_of(q);
+    for (const int64_t rows : {1, 2, 8}) {
+      const Mat x = Mat::random(*device_, random, rows, kInputs, 0, 0.02f);
+      const Products want = products_of(contract::rounded_to(DType::kF16, x.values()), q);
+      for (const uint64_t seed : {1, 0}) {
+        Result<Context> context = Context::make(0);
+        ASSERT_TRUE(context.ok());
+        Mat y(*device_, rows, kOutputs);
+        Call call = call_of(w, x, y);
+        call.outputs = kOutputs;
+        call.epilogue = Epilogue::kSwiglu;
+        ASSERT_TRUE(device_->synchronize().ok());
+        emulator::set_schedule(seed);
+        quantized_products(*context, format, {&call, 1});
+        emulator::set_schedule(0);
+        ASSERT_EQ(cudaStreamSynchronize(context->stream()), cudaSuccess);
+        y.fetch();
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t o = 0; o < kOutputs; ++o) {
+            const auto at = static_cast<size_t>(row * 2 * kOutputs + o);
+            const double gate = want.sums[at], value = want.sums[at + kOutputs];
+            ASSERT_NEAR(y.at(row, o), gate / (1 + std::exp(-gate)) * value, 1e-4)
+                << weight_format_name(format) << ", " << rows << " rows, seed " << seed;
+          }
+        }
+      }
+    }
   }
 }
 
