@@ -153,7 +153,7 @@ TEST_F(CudaQuantizedProducts, GatedTilesInParts) {
       const Mat x = Mat::random(*device_, random, rows, kInputs, 0, 0.02f);
       const Products want = products_of(contract::rounded_to(DType::kF16, x.values()), q);
       for (const uint64_t seed : {1, 0}) {
-        Result<Context> context = Context::make(0);
+        Result<Context> context = Context::make({});
         ASSERT_TRUE(context.ok());
         Mat y(*device_, rows, kOutputs);
         Call call = call_of(w, x, y);
