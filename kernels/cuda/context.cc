@@ -38,6 +38,7 @@ Result<Context> Context::make(const CudaOptions& options) {
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
   if (c.capability_ >= 90) c.read_ahead_ = ReadAhead(options.ahead_bytes);
+  c.skinny_singles_ = options.skinny_singles;
   c.warp_groups_ = options.warp_groups && kCompiledForHopper && c.capability_ == 90;
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
@@ -53,6 +54,7 @@ Context::Context(Context&& other) noexcept
       capability_(other.capability_),
       shared_bytes_max_(other.shared_bytes_max_),
       warp_groups_(other.warp_groups_),
+      skinny_singles_(other.skinny_singles_),
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),

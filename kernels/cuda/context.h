@@ -33,6 +33,7 @@ class Context {
   int capability() const { return capability_; }  // 10 * major + minor
   // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
   bool warp_groups() const { return warp_groups_; }
+  bool skinny_singles() const { return skinny_singles_; }        // CudaOptions
   size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
@@ -78,6 +79,7 @@ class Context {
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
   bool warp_groups_ = false;
+  bool skinny_singles_ = false;
   Memory scratch_, counters_, left_memory_;
   LeftRows left_;
   ReadAhead read_ahead_;

@@ -172,6 +172,7 @@ TRIALS = (
     ["model", "llama-3-8b", "--warp-groups", "--ahead", "24", "--prefills", "8192", "--batches", "1", "--contexts", "1024"],
     ["model", "llama-3-8b", "--ahead", "12", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
     ["model", "llama-3-8b", "--ahead", "36", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--skinny-singles", "--prefills", "64", "--batches", "16,64", "--contexts", "1024"],
     ["model", "rwkv7-7.2b", "--ahead", "24", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
 )
 

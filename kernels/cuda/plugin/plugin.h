@@ -29,6 +29,9 @@ struct CudaOptions {
   // How much of what the next product of one row will read the L2 cache is asked for
   // (read_ahead.h), on sm_90. Its gain has not been measured.
   int64_t ahead_bytes = 0;
+  // Single products of 2 to 64 rows go the way of groups of them (ops/skinny.cu), not to the
+  // library: since that kernel's blocks have equal shares nobody has measured which is faster.
+  bool skinny_singles = false;
 };
 
 class CudaPlugin {
