@@ -44,19 +44,24 @@ void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView
   ops_->rope_store(cos_sin, style, q, k, v, rows, cache);
 }
 
-void CheckedOps::rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
-                             ConstTensorView v, const Ragged& rows, const KvView& cache,
-                             float scale, TensorView out) {
-  check_rope(cos_sin, cache.head_dim, q);
-  if (k.rows > 0) {
-    check_rope(cos_sin, cache.head_dim, k);
-    check_store(k, v, rows, cache);
-    check_disjoint("rope_attend", q, {k, v});
-    check_disjoint("rope_attend", k, {v});
-    check_disjoint("rope_attend", out, {k, v});
+void CheckedOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
+                             TensorView out) {
+  const auto check_heads = [&](const TensorView& x, const ConstTensorView& gain) {
+    check_rope(args.cos_sin, cache.head_dim, x);
+    if (gain.rows == 0) return;
+    check_matrix("rope_attend: gain", gain, 1, cache.head_dim);
+    check_disjoint("rope_attend", x, {gain});
+  };
+  check_heads(args.q, args.q_gain);
+  if (args.k.rows > 0) {
+    check_heads(args.k, args.k_gain);
+    check_store(args.k, args.v, rows, cache);
+    check_disjoint("rope_attend", args.q, {args.k, args.v});
+    check_disjoint("rope_attend", args.k, {args.v});
+    check_disjoint("rope_attend", out, {args.k, args.v});
   }
-  check_attend(q, rows, cache, out);
-  ops_->rope_attend(cos_sin, style, q, k, v, rows, cache, scale, out);
+  check_attend(args.q, rows, cache, out);
+  ops_->rope_attend(args, rows, cache, out);
 }
 
 void CheckedOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,

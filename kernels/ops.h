@@ -84,6 +84,17 @@ enum class RopeStyle : uint8_t {
   kInterleaved,  // pairs (2 i, 2 i + 1): YOCO, GPT-J
 };
 
+// rope_attend().
+struct RopeAttendArgs {
+  ConstTensorView cos_sin;
+  RopeStyle style = RopeStyle::kHalves;
+  float scale = 1;  // of scores
+  TensorView q, k;  // k, v: no rows where nothing is stored
+  ConstTensorView v;
+  float norm_epsilon = 0;
+  ConstTensorView q_gain, k_gain;  // [1, head_dim]; no rows: no norm
+};
+
 // Where the keys and values of a step's sequences live. Block b begins at blocks + b * block_stride
 // and holds block_tokens positions; the arrangement inside a block is the backend's own, of
 // kv_bytes_per_token() * block_tokens bytes.
@@ -303,17 +314,24 @@ class Ops {
     store_kv(k, v, rows, cache);
   }
 
-  // rope_store(), then attend() over the same rows and cache; q alone where `k` has no rows: rope()
-  // of q, then attend(). What q and k hold afterwards is nobody's concern. REQUIRES: as those.
-  virtual void rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
-                           ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+  // What attention does to a step's own rows, and attend(): RMS norms over the heads of q and k,
+  // where there are gains; rope_store(), or where k has no rows rope() of q; attend() over the same
+  // rows. What q and k hold afterwards is nobody's concern. REQUIRES: as those.
+  virtual void rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                            TensorView out) {
-    if (k.rows > 0) {
-      rope_store(cos_sin, style, q, k, v, rows, cache);
+    const auto norm_heads = [&](TensorView x, ConstTensorView gain) {
+      if (gain.rows == 0 || x.rows == 0) return;
+      const auto heads = static_cast<int32_t>(x.cols / cache.head_dim);
+      norm(x, NormArgs{NormKind::kRms, args.norm_epsilon, heads, gain, {}}, x);
+    };
+    norm_heads(args.q, args.q_gain);
+    norm_heads(args.k, args.k_gain);
+    if (args.k.rows > 0) {
+      rope_store(args.cos_sin, args.style, args.q, args.k, args.v, rows, cache);
     } else {
-      rope(cos_sin, style, cache.head_dim, q);
+      rope(args.cos_sin, args.style, cache.head_dim, args.q);
     }
-    attend(q, rows, cache, scale, out);
+    attend(args.q, rows, cache, args.scale, out);
   }
 
   // What follows wkv7(): y = norm(y) over each head, then wkv7_finish(). REQUIRES: as norm() and

@@ -50,8 +50,7 @@ class CudaOps final : public Ops {
   void linears(std::span<const LinearCall> calls) override;
   void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                     const WeightView& down, TensorView inner, TensorView y) override;
-  void rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
-                   ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+  void rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                    TensorView out) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;

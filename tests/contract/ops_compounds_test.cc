@@ -224,8 +224,11 @@ TEST_P(CompoundOps, RopeAttend) {
     CacheSpec cache;
     int32_t heads, rotated;
     RopeStyle style;
+    bool norms = false;
   };
   const Shape shapes[] = {{{2, 64, 16, 0, DType::kBF16}, 8, 64, RopeStyle::kHalves},
+                          {{2, 64, 16, 0, DType::kF16}, 6, 64, RopeStyle::kHalves, true},
+                          {{1, 96, 16, 0, DType::kBF16}, 3, 32, RopeStyle::kInterleaved, true},
                           {{1, 128, 32, 0, DType::kF16}, 4, 128, RopeStyle::kInterleaved},
                           {{2, 80, 7, 9, DType::kBF16}, 2, 32, RopeStyle::kHalves},
                           {{1, 96, 16, 0, DType::kBF16}, 20, 48, RopeStyle::kInterleaved},
@@ -236,15 +239,15 @@ TEST_P(CompoundOps, RopeAttend) {
   for (const Shape& s : shapes) {
     SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", heads of " << s.cache.head_dim);
     Random random(seed);
-    const std::vector<int32_t> lengths = {300, 40, 19};
+    const std::vector<int32_t> lengths = {160, 40, 19};
     Cache cache(*device_, s.cache, lengths, seed), other(*device_, s.cache, lengths, seed + 1);
     const int64_t q_cols = int64_t{s.heads} * s.cache.head_dim;
     const int64_t kv_cols = int64_t{s.cache.kv_heads} * s.cache.head_dim;
     const std::vector<std::vector<RunSpec>> steps = {
-        {{0, 290}, {0, 33}, {0, 16}},  // a prompt
-        {{290, 1}, {33, 1}, {16, 1}},  // decode
-        {{291, 1}, {34, 2}, {17, 0}},  // as many rows as sequences, and two of one
-        {{292, 1}, {36, 1}, {17, 1}},
+        {{0, 150}, {0, 33}, {0, 16}},  // a prompt
+        {{150, 1}, {33, 1}, {16, 1}},  // decode
+        {{151, 1}, {34, 2}, {17, 0}},  // as many rows as sequences, and two of one
+        {{152, 1}, {36, 1}, {17, 1}},
     };
     for (size_t i = 0; i < steps.size(); ++i) {
       const std::vector<RunSpec>& runs = steps[i];
@@ -252,6 +255,8 @@ TEST_P(CompoundOps, RopeAttend) {
       Mat q = Mat::random(*device_, random, batch.rows(), q_cols, 3);
       Mat k = Mat::random(*device_, random, batch.rows(), kv_cols, 1);
       const Mat v = Mat::random(*device_, random, batch.rows(), kv_cols, 2);
+      const Mat q_gain = Mat::random(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
+      const Mat k_gain = Mat::random(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
       const Mat cos_sin = Mat::random(*device_, random, batch.rows(), s.rotated);
       Mat want_q = q.clone(), want_k = k.clone(), again = q.clone();
       Mat out(*device_, batch.rows(), q_cols), want = out.clone(), alone = out.clone();
@@ -260,15 +265,25 @@ TEST_P(CompoundOps, RopeAttend) {
       for (const RunSpec& run : runs) firsts.push_back(run.first);
 
       const KvView parts = other.view(sequences, firsts), whole = cache.view(sequences, firsts);
+      if (s.norms) {
+        NormArgs norm{NormKind::kRms, 1e-3f, s.heads, q_gain.view(), {}};
+        ops_.norm(want_q.view(), norm, want_q.view());
+        norm.groups = s.cache.kv_heads;
+        norm.gain = k_gain.view();
+        ops_.norm(want_k.view(), norm, want_k.view());
+      }
       ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_q.view());
       ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_k.view());
       ops_.store_kv(want_k.view(), v.view(), batch.ragged(), parts);
       ops_.attend(want_q.view(), batch.ragged(), parts, 0.25f, want.view());
-      ops_.rope_attend(cos_sin.view(), s.style, q.view(), k.view(), v.view(), batch.ragged(), whole,
-                       0.25f, out.view());
+      RopeAttendArgs args{cos_sin.view(), s.style, 0.25f, q.view(), k.view(),
+                          v.view(),       1e-3f,   {},    {}};
+      if (s.norms) args.q_gain = q_gain.view(), args.k_gain = k_gain.view();
+      ops_.rope_attend(args, batch.ragged(), whole, out.view());
       // Of q alone, over what is stored by now.
-      ops_.rope_attend(cos_sin.view(), s.style, again.view(), {}, {}, batch.ragged(), whole, 0.25f,
-                       alone.view());
+      args.q = again.view();
+      args.k = {}, args.v = {}, args.k_gain = {};
+      ops_.rope_attend(args, batch.ragged(), whole, alone.view());
       for (Mat* mat : {&out, &want, &alone}) mat->fetch();
       const double tolerance = s.cache.dtype == DType::kF32 ? 2e-6 : 1e-2;
       expect_equal(out.values(), want.values(), tolerance, "step " + std::to_string(i));

@@ -49,13 +49,14 @@ __device__ __forceinline__ LineScale line_scale(float largest) {
 }
 
 // The lines of a tile, times scale, as kParts rows of T each, by the block's first `warps` warps:
-// element d of a line is read(row, head of q, d), and that of its part goes to to[at(part, line,
-// d)]. factors: what makes scores of base two of their products. Lines beyond the last are zeros. A
-// warp loads kAtOnce lines before it looks at the first, since nothing else hides the latency.
-template <class T, int D, int kParts, int kLines, int kAtOnce, class Read, class Place>
+// element d of a line is head_of(row, where it lies in q)[d], and that of its part goes to
+// to[at(part, line, d)]. factors: what makes scores of base two of their products. Lines beyond the
+// last are zeros. A warp loads kAtOnce lines before it looks at the first, since nothing else hides
+// the latency.
+template <class T, int D, int kParts, int kLines, int kAtOnce, class HeadOf, class Place>
 __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
                                              int kv_head, int warps, T* to, float* factors,
-                                             const Read& read, const Place& at) {
+                                             const HeadOf& head_of, const Place& at) {
   constexpr int kEach = (D + kWarpSize - 1) / kWarpSize;
   const int lane = lane_of_warp();
 #pragma unroll 1
@@ -65,12 +66,12 @@ __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineT
     for (int l = 0; l < kAtOnce; ++l) {
       const int line = min(first + l, tile.lines - 1);
       const int32_t row = tile.row(line, args.group);
-      const float* q =
-          args.q + row * args.q_stride + int64_t{tile.head(line, args.group, kv_head)} * D;
+      const auto head = head_of(
+          row, args.q + row * args.q_stride + int64_t{tile.head(line, args.group, kv_head)} * D);
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
         const int d = lane + i * kWarpSize;
-        x[l][i] = first + l < tile.lines && d < D ? read(row, q, d) * args.scale : 0.0f;
+        x[l][i] = first + l < tile.lines && d < D ? head[d] * args.scale : 0.0f;
       }
     }
 #pragma unroll
@@ -96,17 +97,18 @@ __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineT
   }
 }
 
-// Element d of a head of q as it lies there.
-struct PlainQueries {
-  __device__ __forceinline__ float operator()(int32_t, const float* q, int d) const { return q[d]; }
+// Heads of q as they lie there.
+struct PlainHeads {
+  __device__ __forceinline__ const float* operator()(int32_t, const float* q) const { return q; }
 };
 
 // load_queries() into [kParts][kLines][stride], by the whole block.
-template <class T, int D, int kParts, int kLines, class Read>
+template <class T, int D, int kParts, int kLines, class HeadOf>
 __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
-                                             int kv_head, T* to, float* factors, const Read& read) {
+                                             int kv_head, T* to, float* factors,
+                                             const HeadOf& head_of) {
   load_queries<T, D, kParts, kLines, 4>(
-      args, tile, kv_head, static_cast<int>(blockDim.x) / kWarpSize, to, factors, read,
+      args, tile, kv_head, static_cast<int>(blockDim.x) / kWarpSize, to, factors, head_of,
       [](int part, int line, int d) { return (part * kLines + line) * kRowStride<D> + d; });
 }
 

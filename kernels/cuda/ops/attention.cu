@@ -103,30 +103,36 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
   context_.leave(left);
 }
 
-void CudaOps::rope_attend(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
-                          ConstTensorView v, const Ragged& rows, const KvView& cache, float scale,
+void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                           TensorView out) {
   if (rows.rows == 0 || rows.sequences == 0) return;
-  AttendArgs args = attend_args(q, rows, cache, scale, out);
-  const AttentionChoice choice = choose_attention(shape_of(context_, args));
+  AttendArgs attend = attend_args(args.q, rows, cache, args.scale, out);
+  const AttentionChoice choice = choose_attention(shape_of(context_, attend));
   const AttentionLaunch& only = choice.launches[0];
   if (choice.count > 1 || only.kernel != AttentionKernel::kDecode ||
       only.tiling.order != Tiles::kOfRows) {
-    return Ops::rope_attend(cos_sin, style, q, k, v, rows, cache, scale, out);
+    return Ops::rope_attend(args, rows, cache, out);
   }
-  args.rotation = {static_cast<const float*>(cos_sin.data),
-                   cos_sin.row_stride,
-                   static_cast<int32_t>(cos_sin.cols / 2),
-                   style == RopeStyle::kInterleaved,
-                   k.rows > 0 ? static_cast<const float*>(k.data) : nullptr,
-                   k.row_stride,
-                   static_cast<const float*>(v.data),
-                   v.row_stride};
-  if (k.rows > 0) args.overlaps = store_overlaps(rows);
-  args.older_settled = last_stored_.are(rows);
+  const auto floats = [](const ConstTensorView& x) {
+    return x.rows > 0 ? static_cast<const float*>(x.data) : nullptr;
+  };
+  const bool stores = args.k.rows > 0;
+  attend.rotation = {floats(args.cos_sin),
+                     args.cos_sin.row_stride,
+                     static_cast<int32_t>(args.cos_sin.cols / 2),
+                     args.style == RopeStyle::kInterleaved,
+                     floats(args.k),
+                     args.k.row_stride,
+                     floats(args.v),
+                     args.v.row_stride,
+                     floats(args.q_gain),
+                     floats(args.k_gain),
+                     args.norm_epsilon};
+  if (stores) attend.overlaps = store_overlaps(rows);
+  attend.older_settled = last_stored_.are(rows);
   const LeftRows left = leaves(only) ? room_for_left(context_, out) : LeftRows{};
-  args.left = left.out;
-  run(context_, args, only);
+  attend.left = left.out;
+  run(context_, attend, only);
   context_.leave(left);
 }
 

@@ -25,6 +25,10 @@ struct Rotation {
   int64_t k_stride = 0;
   const float* v = nullptr;
   int64_t v_stride = 0;
+  // RMS norms over heads before that; null: none.
+  const float* q_gain = nullptr;
+  const float* k_gain = nullptr;
+  float epsilon = 0;
 };
 
 struct AttendArgs {

@@ -27,9 +27,10 @@
 // there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
 // partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
 //
-// A step of decode rotates its queries and keys here, and stores keys and values (rope_attend): a
-// kernel less, 2 us a layer by the timeline of a recorded step. The block whose part ends with the
-// row's own position makes its key and value, for the cache and for itself; nobody else reads them.
+// A step of decode rotates its queries and keys here, after their norms if they have any, and
+// stores keys and values (rope_attend): a kernel or three less a layer, each 2 us by the timeline
+// of a recorded step. The block whose part ends with the row's own position makes its key and
+// value, for the cache and for itself; nobody else reads them.
 //
 // A grid of one block on each multiprocessor for all lengths would do by this count: 70 KB under
 // way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 1,100
@@ -204,13 +205,13 @@ __device__ __forceinline__ void make_newest(const AttendArgs& args, const LineTi
                                             int kv_head, T* newest) {
   const Rotation& r = args.rotation;
   const int32_t row = tile.first_row;
-  const float* k = r.k + row * r.k_stride + kv_head * D;
+  const RotatedHead<D> k(r, r.k_gain, row, r.k + row * r.k_stride + kv_head * D);
   const float* v = r.v + row * r.v_stride + kv_head * D;
   const bool stores = tile.first_line == quotient(tile.first_line, args.group) * args.group;
   const SequenceCache cache = sequence_cache(args.cache, tile.sequence);
   T* to = cache.key<T>(tile.first_position, kv_head);
   for (int d = static_cast<int>(threadIdx.x); d < D; d += kWarps * kWarpSize) {
-    const T key = from_float<T>(rotated(r, row, k, d)), value = from_float<T>(v[d]);
+    const T key = from_float<T>(k[d]), value = from_float<T>(v[d]);
     newest[d] = key;
     newest[D + d] = value;
     if (stores) {
@@ -240,10 +241,10 @@ __device__ __forceinline__ void put_new(const AttendArgs& args, const LineTile& 
   for (int32_t row = tile.run_row; row < tile.first_row; ++row) {
     const int place = args.rows.positions[row] - at;
     if (place < 0 || place >= kPositions) continue;
-    const float* k = r.k + row * r.k_stride + kv_head * D;
+    const RotatedHead<D> k(r, r.k_gain, row, r.k + row * r.k_stride + kv_head * D);
     const float* v = r.v + row * r.v_stride + kv_head * D;
     for (int d = lane_of_warp(); d < D; d += kWarpSize) {
-      keys[place * kRowStride<D> + d] = from_float<T>(rotated(r, row, k, d));
+      keys[place * kRowStride<D> + d] = from_float<T>(k[d]);
       values[place * kRowStride<D> + d] = from_float<T>(v[d]);
     }
   }
@@ -289,11 +290,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   if constexpr (kRotates) {
     load_queries<T, D, kParts, kLines>(
-        args, tile, kv_head, queries, factors,
-        [&](int32_t row, const float* q, int d) { return rotated(args.rotation, row, q, d); });
+        args, tile, kv_head, queries, factors, [&](int32_t row, const float* q) {
+          return RotatedHead<D>(args.rotation, args.rotation.q_gain, row, q);
+        });
     if (stores && share.end == tile.end) make_newest<T, D>(args, tile, kv_head, newest);
   } else {
-    load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors, PlainQueries{});
+    load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors, PlainHeads{});
   }
   __syncthreads();
   LineSums<D, 1> lines;

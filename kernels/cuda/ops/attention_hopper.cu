@@ -213,7 +213,7 @@ __device__ __forceinline__ void multiply_tiles(const AttendArgs& args, const Lin
   weigh_tile(0);  // there are no sums yet that could shrink
   m.round_weights();
   wait_for_keys(1);
-  if (group != 0) named_arrive(kTurn, kMultiplying);  // the first group begins
+  if (group != 0 && tiles > 1) named_arrive(kTurn, kMultiplying);  // the first group begins
 #pragma unroll 1
   for (int i = 1; i < tiles; ++i) {
     named_wait(kTurn + group, kMultiplying);
@@ -268,7 +268,7 @@ __device__ __forceinline__ void attend_tile(const AttendArgs& args, const Tiling
   }
   take_registers<kMultiplyingRegisters>();
   load_queries<T, D, 1, kLines, kLines / (kMultiplying / kWarpSize)>(
-      args, tile, kv_head, kMultiplying / kWarpSize, at.queries, at.factors, PlainQueries{},
+      args, tile, kv_head, kMultiplying / kWarpSize, at.queries, at.factors, PlainHeads{},
       [](int, int line, int d) { return panel_at(line, d, kLines); });
   seen_by_products();
   named_wait(kQueriesAreThere, kMultiplying);

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   };
   begin_copies(0);
 
-  load_queries<T, D, 1, L::kLines>(args, tile, kv_head, queries, factors, PlainQueries{});
+  load_queries<T, D, 1, L::kLines>(args, tile, kv_head, queries, factors, PlainHeads{});
   __syncthreads();
   const int warp_line = warp * L::kM * 16;
   LineSums<D, L::kM> lines;

@@ -79,28 +79,31 @@ Result<std::unique_ptr<Sublayer>> Attention::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
+void Attention::norm_heads(TensorView x, ConstTensorView gain) {
+  if (gain.rows == 0) return;
+  const auto heads = static_cast<int32_t>(x.cols / heads_.head_dim);
+  ops_->norm(x, NormArgs{NormKind::kRms, norm_epsilon_, heads, gain, {}}, x);
+}
+
 Status Attention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const TensorView qkv = step.scratch.take(input.rows, qkv_.outputs());
   qkv_.forward(input, qkv);
   const TensorView q = qkv.col_range(0, query_cols_);
   const TensorView k = qkv.col_range(query_cols_, kv_cols_);
   const TensorView v = qkv.col_range(query_cols_ + kv_cols_, kv_cols_);
+  ConstTensorView q_gain, k_gain;
   if (heads_.qk_norm) {
-    NormArgs norm{NormKind::kRms,
-                  norm_epsilon_,
-                  static_cast<int32_t>(query_cols_ / heads_.head_dim),
-                  float_rows(q_norm_, 1, heads_.head_dim),
-                  {}};
-    ops_->norm(q, norm, q);
-    norm.groups = static_cast<int32_t>(kv_cols_ / heads_.head_dim);
-    norm.gain = float_rows(k_norm_, 1, heads_.head_dim);
-    ops_->norm(k, norm, k);
+    q_gain = float_rows(q_norm_, 1, heads_.head_dim);
+    k_gain = float_rows(k_norm_, 1, heads_.head_dim);
   }
   const TensorView mixed = step.scratch.take(input.rows, query_cols_);
   if (heads_.rope >= 0) {
-    ops_->rope_attend(step.batch.rope_tables[heads_.rope], rope_style_, q, k, v, step.batch.rows,
-                      step.state.kv, softmax_scale(heads_), mixed);
+    ops_->rope_attend({step.batch.rope_tables[heads_.rope], rope_style_, softmax_scale(heads_), q,
+                       k, v, norm_epsilon_, q_gain, k_gain},
+                      step.batch.rows, step.state.kv, mixed);
   } else {
+    norm_heads(q, q_gain);
+    norm_heads(k, k_gain);
     ops_->store_kv(k, v, step.batch.rows, step.state.kv);
     ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
   }
@@ -168,8 +171,12 @@ Status SharedAttention::forward(ConstTensorView input, SublayerStep& step, Tenso
   query_.forward(input, q);
   const TensorView mixed = step.scratch.take(input.rows, query_.outputs());
   if (heads_.rope >= 0) {
-    ops_->rope_attend(step.batch.rope_tables[heads_.rope], rope_style_, q, {}, {}, step.batch.rows,
-                      step.state.kv, softmax_scale(heads_), mixed);
+    RopeAttendArgs args;
+    args.cos_sin = step.batch.rope_tables[heads_.rope];
+    args.style = rope_style_;
+    args.scale = softmax_scale(heads_);
+    args.q = q;
+    ops_->rope_attend(args, step.batch.rows, step.state.kv, mixed);
   } else {
     ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
   }
