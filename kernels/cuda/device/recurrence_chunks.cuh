@@ -31,8 +31,7 @@
 namespace trireme::cuda {
 
 inline constexpr int kChunk = 8;
-inline constexpr int kPrepareLanes = 16;                                            // of a row
-inline constexpr int kStateWarps = 4, kPrepareWarps = kChunk * kPrepareLanes / 32;  // retention
+inline constexpr int kStateWarps = 4, kPrepareWarps = kChunk / 2;  // retention
 inline constexpr int kChunkThreads = (kStateWarps + kPrepareWarps) * 32;
 inline constexpr int32_t kChunkRowsLeast = 16;  // shorter runs are walked row by row
 
