@@ -14,21 +14,10 @@ Status cuda_status(cudaError_t error, const char* what) {
   return error == cudaErrorMemoryAllocation ? resource_exhausted(message) : unavailable(message);
 }
 
-namespace {
-
-// Hopper has products of warp groups, and no GPU after it; only code for sm_90a may use them.
-#ifdef TRIREME_SM90A
-constexpr bool kCompiledForHopper = true;
-#else
-constexpr bool kCompiledForHopper = false;
-#endif
-
-}  // namespace
-
 Result<Context> Context::make(const CudaOptions& options) {
   const int ordinal = options.ordinal;
   Context c;
-  c.ordinal_ = ordinal;
+  c.options_ = options;
   if (Status s = cuda_status(cudaSetDevice(ordinal), "choosing the GPU"); !s.ok()) return s;
   cudaDeviceProp properties;
   if (Status s = cuda_status(cudaGetDeviceProperties(&properties, ordinal), "asking the GPU");
@@ -38,8 +27,6 @@ Result<Context> Context::make(const CudaOptions& options) {
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
   if (c.capability_ >= 90) c.read_ahead_ = ReadAhead(options.ahead_bytes);
-  c.skinny_singles_ = options.skinny_singles;
-  c.warp_groups_ = options.warp_groups && kCompiledForHopper && c.capability_ == 90;
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
       !s.ok())
@@ -47,14 +34,21 @@ Result<Context> Context::make(const CudaOptions& options) {
   return c;
 }
 
+// Hopper has products of warp groups, and no GPU after it; only code for sm_90a may use them.
+bool Context::warp_groups() const {
+#ifdef TRIREME_SM90A
+  return options_.warp_groups && capability_ == 90;
+#else
+  return false;
+#endif
+}
+
 Context::Context(Context&& other) noexcept
-    : ordinal_(other.ordinal_),
+    : options_(other.options_),
       stream_(std::exchange(other.stream_, nullptr)),
       multiprocessors_(other.multiprocessors_),
       capability_(other.capability_),
       shared_bytes_max_(other.shared_bytes_max_),
-      warp_groups_(other.warp_groups_),
-      skinny_singles_(other.skinny_singles_),
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),

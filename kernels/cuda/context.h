@@ -28,13 +28,13 @@ class Context {
   ~Context();
 
   cudaStream_t stream() const { return stream_; }
-  int ordinal() const { return ordinal_; }
+  int ordinal() const { return options_.ordinal; }
   int multiprocessors() const { return multiprocessors_; }
   int capability() const { return capability_; }  // 10 * major + minor
   // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
-  bool warp_groups() const { return warp_groups_; }
-  bool skinny_singles() const { return skinny_singles_; }        // CudaOptions
-  size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
+  bool warp_groups() const;
+  bool skinny_singles() const { return options_.skinny_singles; }  // CudaOptions
+  size_t shared_bytes_max() const { return shared_bytes_max_; }    // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
   // Grows at first use, which waits for the device and cannot be recorded; null after an error.
@@ -73,13 +73,11 @@ class Context {
   bool grow(Memory& memory, size_t bytes, const char* what);
 
   Context() = default;
-  int ordinal_ = 0;
+  CudaOptions options_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  bool warp_groups_ = false;
-  bool skinny_singles_ = false;
   Memory scratch_, counters_, left_memory_;
   LeftRows left_;
   ReadAhead read_ahead_;
