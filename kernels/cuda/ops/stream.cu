@@ -308,12 +308,9 @@ int unit_groups_of(const Call& c) {
 // three times the room, every second or each. Gates and values of a gated call lie apart, half a
 // unit of each.
 template <class W>
-Ahead ahead_of(const Calls& calls, int64_t bytes_most) {
+Ahead ahead_of(const Calls& calls, int64_t bytes, int64_t bytes_most) {
   Ahead ahead;
   if (bytes_most == 0) return ahead;
-  int64_t bytes = 0;
-  for (int i = 0; i < calls.count; ++i)
-    bytes += rows_of(calls.each[i]) * calls.each[i].w_stride * static_cast<int64_t>(sizeof(W));
   const int64_t every = std::min(ceil_div(bytes, bytes_most), int64_t{3});
   for (int i = 0; i < calls.count; ++i) {
     const Call& c = calls.each[i];
@@ -354,7 +351,8 @@ void launch_calls(Context& context, std::span<const Call> each) {
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
   }
   ReadAhead& read_ahead = context.read_ahead();
-  calls.ahead = read_ahead.follow(each.front().w, ahead_of<W>(calls, read_ahead.bytes()));
+  const int64_t bytes = numbers * static_cast<int64_t>(sizeof(W));
+  calls.ahead = read_ahead.follow(each.front().w, ahead_of<W>(calls, bytes, read_ahead.bytes()));
   constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
                             2 * kPartials * sizeof(float) + 2 * sizeof(int);
   launch(context, "linear", {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, true},
