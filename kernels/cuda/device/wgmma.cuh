@@ -89,65 +89,55 @@ __device__ __forceinline__ unsigned char* panels_from(unsigned char* from);
 
 #ifdef __CUDACC__
 
-__device__ __forceinline__ Described described_along(const void* panel) {
-  return {uint64_t{(shared_address(panel) & 0x3ffffu) >> 4} | uint64_t{kPanelPattern >> 4} << 32 |
-          uint64_t{1} << 62};
-}
-__device__ __forceinline__ Described described_down(const void* panel, int panel_bytes) {
-  return {uint64_t{(shared_address(panel) & 0x3ffffu) >> 4} |
-          static_cast<uint64_t>(panel_bytes >> 4) << 16 | uint64_t{kPanelPattern >> 4} << 32 |
-          uint64_t{1} << 62};
-}
-
 #define TRIREME_4(c, i) "+f"(c[i].at[0]), "+f"(c[i].at[1]), "+f"(c[i].at[2]), "+f"(c[i].at[3])
 #define TRIREME_16(c, i) \
   TRIREME_4(c, i), TRIREME_4(c, i + 1), TRIREME_4(c, i + 2), TRIREME_4(c, i + 3)
 #define TRIREME_SUMS_64(c) TRIREME_16(c, 0), TRIREME_16(c, 4)
 #define TRIREME_SUMS_128(c) TRIREME_SUMS_64(c), TRIREME_16(c, 8), TRIREME_16(c, 12)
-#define TRIREME_NAMES_32                                                                       \
+#define TRIREME_NAMES_64                                                                       \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
   "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define TRIREME_NAMES_64                                                                         \
-  TRIREME_NAMES_32                                                                               \
+#define TRIREME_NAMES_128                                                                        \
+  TRIREME_NAMES_64                                                                               \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 // Both operands described, neither transposed.
-#define TRIREME_GROUP_MULTIPLY(T, type, n, names, a_name, b_name, p_name)                   \
+#define TRIREME_GROUP_MULTIPLY(T, type, n, a_name, b_name, p_name)                          \
   template <>                                                                               \
   __device__ __forceinline__ void group_multiply<T, n>(Described a, Described b, bool adds, \
                                                        FragmentC(&c)[n / 8]) {              \
     asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " p_name                           \
                  ", 0;\n"                                                                   \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" names \
-                 "}, " a_name ", " b_name ", adds, 1, 1, 0, 0;\n}"                          \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type            \
+                 " {" TRIREME_NAMES_##n "}, " a_name ", " b_name ", adds, 1, 1, 0, 0;\n}"   \
                  : TRIREME_SUMS_##n(c)                                                      \
                  : "l"(a.bits), "l"(b.bits), "r"(adds ? 1 : 0));                            \
   }
 // a in registers, b transposed.
-#define TRIREME_GROUP_MULTIPLY_ADD(T, type, n, names, a_names, b_name, p_name)                   \
+#define TRIREME_GROUP_MULTIPLY_ADD(T, type, n, a_names, b_name, p_name)                          \
   template <>                                                                                    \
   __device__ __forceinline__ void group_multiply_add<T, n>(const FragmentA& a, Described b,      \
                                                            FragmentC(&c)[n / 8]) {               \
     asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " p_name                                \
                  ", 0;\n"                                                                        \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" names      \
-                 "}, {" a_names "}, " b_name ", adds, 1, 1, 1;\n}"                               \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type                 \
+                 " {" TRIREME_NAMES_##n "}, {" a_names "}, " b_name ", adds, 1, 1, 1;\n}"        \
                  : TRIREME_SUMS_##n(c)                                                           \
                  : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "l"(b.bits), "r"(1)); \
   }
-TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 128, TRIREME_NAMES_64, "%64", "%65", "%66")
-TRIREME_GROUP_MULTIPLY(F16, "f16", 128, TRIREME_NAMES_64, "%64", "%65", "%66")
-TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 64, TRIREME_NAMES_32, "%32, %33, %34, %35", "%36", "%37")
-TRIREME_GROUP_MULTIPLY_ADD(F16, "f16", 64, TRIREME_NAMES_32, "%32, %33, %34, %35", "%36", "%37")
-TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 128, TRIREME_NAMES_64, "%64, %65, %66, %67", "%68", "%69")
-TRIREME_GROUP_MULTIPLY_ADD(F16, "f16", 128, TRIREME_NAMES_64, "%64, %65, %66, %67", "%68", "%69")
+TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 128, "%64", "%65", "%66")
+TRIREME_GROUP_MULTIPLY(F16, "f16", 128, "%64", "%65", "%66")
+TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 64, "%32, %33, %34, %35", "%36", "%37")
+TRIREME_GROUP_MULTIPLY_ADD(F16, "f16", 64, "%32, %33, %34, %35", "%36", "%37")
+TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 128, "%64, %65, %66, %67", "%68", "%69")
+TRIREME_GROUP_MULTIPLY_ADD(F16, "f16", 128, "%64, %65, %66, %67", "%68", "%69")
 #undef TRIREME_4
 #undef TRIREME_16
 #undef TRIREME_SUMS_64
 #undef TRIREME_SUMS_128
-#undef TRIREME_NAMES_32
 #undef TRIREME_NAMES_64
+#undef TRIREME_NAMES_128
 #undef TRIREME_GROUP_MULTIPLY
 #undef TRIREME_GROUP_MULTIPLY_ADD
 
@@ -188,21 +178,10 @@ template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
-__device__ __forceinline__ unsigned char* panels_from(unsigned char* from) {
-  return from + (-shared_address(from) & (kPanelAlignment - 1));
-}
-
 #else
 
 inline unsigned shared_address(const void* pointer) {
   return emulator::kSharedBegin + emulator::shared_offset(pointer);
-}
-inline Described described_along(const void* panel) {
-  return {uint64_t{shared_address(panel) >> 4} | uint64_t{kPanelPattern >> 4} << 32 |
-          uint64_t{1} << 62};
-}
-inline Described described_down(const void* panel, int panel_bytes) {
-  return {described_along(panel).bits | static_cast<uint64_t>(panel_bytes >> 4) << 16};
 }
 template <class T, int kN>
 void group_multiply(Described a, Described b, bool adds, FragmentC (&c)[kN / 8]) {
@@ -229,10 +208,20 @@ template <int kRegisters>
 void give_registers_up() {}
 template <int kRegisters>
 void take_registers() {}
-inline unsigned char* panels_from(unsigned char* from) {
-  return from + (-shared_address(from) & (kPanelAlignment - 1));
-}
 
 #endif
+
+// "Matrix-descriptor": where the operand begins, its strides, in units of 16 bytes, and its
+// swizzling.
+__device__ __forceinline__ Described described_along(const void* panel) {
+  return {uint64_t{shared_address(panel) >> 4} | uint64_t{kPanelPattern >> 4} << 32 |
+          uint64_t{1} << 62};
+}
+__device__ __forceinline__ Described described_down(const void* panel, int panel_bytes) {
+  return {described_along(panel).bits | static_cast<uint64_t>(panel_bytes >> 4) << 16};
+}
+__device__ __forceinline__ unsigned char* panels_from(unsigned char* from) {
+  return from + (-shared_address(from) & (kPanelAlignment - 1));
+}
 
 }  // namespace trireme::cuda
