@@ -19,6 +19,13 @@ struct F16 {
 // columns; what lies between is zero.
 constexpr int64_t weight_stride(int64_t cols) { return (cols + 7) / 8 * 8; }
 
+// f(a value of the C++ type of `dtype`), which is kBF16 or kF16: what tensor cores take.
+template <class F>
+void dispatch_16_bits(DType dtype, F f) {
+  CHECK(dtype == DType::kBF16 || dtype == DType::kF16) << "no kernel for " << dtype_name(dtype);
+  return dtype == DType::kBF16 ? f(Bf16{}) : f(F16{});
+}
+
 // f(a value of the C++ type of `dtype`), which is kF32, kBF16 or kF16.
 template <class F>
 void dispatch_floats(DType dtype, F f) {

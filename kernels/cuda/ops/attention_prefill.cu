@@ -33,6 +33,7 @@
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/prefill_lines.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
+#include "kernels/cuda/formats.h"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -126,11 +127,8 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
 
 void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
                     Partials partials) {
-  if (args.cache.dtype == DType::kBF16) {
-    attend<Bf16>(context, args, tiling, partials);
-  } else {
-    attend<F16>(context, args, tiling, partials);
-  }
+  dispatch_16_bits(args.cache.dtype,
+                   [&](auto zero) { attend<decltype(zero)>(context, args, tiling, partials); });
 }
 
 }  // namespace trireme::cuda

@@ -342,8 +342,7 @@ void skinny_rows(Context& context, DType dtype, std::span<const Call> each) {
 }  // namespace
 
 void skinny_products(Context& context, DType dtype, std::span<const Call> calls) {
-  if (dtype == DType::kBF16) return skinny_rows<Bf16>(context, dtype, calls);
-  skinny_rows<F16>(context, dtype, calls);
+  dispatch_16_bits(dtype, [&](auto zero) { skinny_rows<decltype(zero)>(context, dtype, calls); });
 }
 
 }  // namespace trireme::cuda
