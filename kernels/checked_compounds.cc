@@ -47,7 +47,7 @@ void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView
 void CheckedOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                              TensorView out) {
   const auto check_heads = [&](const TensorView& x, const ConstTensorView& gain) {
-    check_rope(args.cos_sin, cache.head_dim, x);
+    if (args.cos_sin.rows > 0) check_rope(args.cos_sin, cache.head_dim, x);
     if (gain.rows == 0) return;
     check_matrix("rope_attend: gain", gain, 1, cache.head_dim);
     check_disjoint("rope_attend", x, {gain});

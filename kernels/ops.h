@@ -86,7 +86,7 @@ enum class RopeStyle : uint8_t {
 
 // rope_attend().
 struct RopeAttendArgs {
-  ConstTensorView cos_sin;
+  ConstTensorView cos_sin;  // no rows: nothing is rotated
   RopeStyle style = RopeStyle::kHalves;
   float scale = 1;  // of scores
   TensorView q, k;  // k, v: no rows where nothing is stored
@@ -315,8 +315,9 @@ class Ops {
   }
 
   // What attention does to a step's own rows, and attend(): RMS norms over the heads of q and k,
-  // where there are gains; rope_store(), or where k has no rows rope() of q; attend() over the same
-  // rows. What q and k hold afterwards is nobody's concern. REQUIRES: as those.
+  // where there are gains; rope() of both, where there is a table; store_kv(), where k has rows;
+  // attend() over the same rows. What q and k hold afterwards is nobody's concern. REQUIRES: as
+  // those.
   virtual void rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                            TensorView out) {
     const auto norm_heads = [&](TensorView x, ConstTensorView gain) {
@@ -326,10 +327,13 @@ class Ops {
     };
     norm_heads(args.q, args.q_gain);
     norm_heads(args.k, args.k_gain);
-    if (args.k.rows > 0) {
+    const bool rotates = args.cos_sin.rows > 0, stores = args.k.rows > 0;
+    if (rotates && stores) {
       rope_store(args.cos_sin, args.style, args.q, args.k, args.v, rows, cache);
-    } else {
+    } else if (rotates) {
       rope(args.cos_sin, args.style, cache.head_dim, args.q);
+    } else if (stores) {
+      store_kv(args.k, args.v, rows, cache);
     }
     attend(args.q, rows, cache, args.scale, out);
   }

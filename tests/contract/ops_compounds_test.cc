@@ -229,6 +229,7 @@ TEST_P(CompoundOps, RopeAttend) {
   const Shape shapes[] = {{{2, 64, 16, 0, DType::kBF16}, 8, 64, RopeStyle::kHalves},
                           {{2, 64, 16, 0, DType::kF16}, 6, 64, RopeStyle::kHalves, true},
                           {{1, 96, 16, 0, DType::kBF16}, 3, 32, RopeStyle::kInterleaved, true},
+                          {{2, 64, 16, 0, DType::kBF16}, 4, 0, RopeStyle::kHalves, true},
                           {{1, 128, 32, 0, DType::kF16}, 4, 128, RopeStyle::kInterleaved},
                           {{2, 80, 7, 9, DType::kBF16}, 2, 32, RopeStyle::kHalves},
                           {{1, 96, 16, 0, DType::kBF16}, 20, 48, RopeStyle::kInterleaved},
@@ -272,12 +273,15 @@ TEST_P(CompoundOps, RopeAttend) {
         norm.gain = k_gain.view();
         ops_.norm(want_k.view(), norm, want_k.view());
       }
-      ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_q.view());
-      ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_k.view());
+      if (s.rotated > 0) {
+        ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_q.view());
+        ops_.rope(cos_sin.view(), s.style, s.cache.head_dim, want_k.view());
+      }
       ops_.store_kv(want_k.view(), v.view(), batch.ragged(), parts);
       ops_.attend(want_q.view(), batch.ragged(), parts, 0.25f, want.view());
       RopeAttendArgs args{cos_sin.view(), s.style, 0.25f, q.view(), k.view(),
                           v.view(),       1e-3f,   {},    {}};
+      if (s.rotated == 0) args.cos_sin = {};
       if (s.norms) args.q_gain = q_gain.view(), args.k_gain = k_gain.view();
       ops_.rope_attend(args, batch.ragged(), whole, out.view());
       // Of q alone, over what is stored by now.

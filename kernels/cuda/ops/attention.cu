@@ -88,6 +88,16 @@ bool leaves(const AttentionLaunch& launch) {
          launch.kernel != AttentionKernel::kPlain;
 }
 
+// All launches of an attention, and what they leave.
+void queue(Context& context, AttendArgs& args, const AttentionChoice& choice,
+           const TensorView& out) {
+  const LeftRows left =
+      choice.count == 1 && leaves(choice.launches[0]) ? room_for_left(context, out) : LeftRows{};
+  args.left = left.out;
+  for (int32_t i = 0; i < choice.count; ++i) run(context, args, choice.launches[i]);
+  context.leave(left);
+}
+
 }  // namespace
 
 void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache, float scale,
@@ -95,12 +105,7 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
   if (rows.rows == 0 || rows.sequences == 0) return;
   AttendArgs args = attend_args(q, rows, cache, scale, out);
   args.older_settled = last_stored_.are(rows);
-  const AttentionChoice choice = choose_attention(shape_of(context_, args));
-  const LeftRows left =
-      choice.count == 1 && leaves(choice.launches[0]) ? room_for_left(context_, out) : LeftRows{};
-  args.left = left.out;
-  for (int32_t i = 0; i < choice.count; ++i) run(context_, args, choice.launches[i]);
-  context_.leave(left);
+  queue(context_, args, choose_attention(shape_of(context_, args)), out);
 }
 
 void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
@@ -116,8 +121,8 @@ void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const 
   const auto floats = [](const ConstTensorView& x) {
     return x.rows > 0 ? static_cast<const float*>(x.data) : nullptr;
   };
-  const bool stores = args.k.rows > 0;
-  attend.rotation = {floats(args.cos_sin),
+  attend.rotation = {true,
+                     floats(args.cos_sin),
                      args.cos_sin.row_stride,
                      static_cast<int32_t>(args.cos_sin.cols / 2),
                      args.style == RopeStyle::kInterleaved,
@@ -128,12 +133,9 @@ void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const 
                      floats(args.q_gain),
                      floats(args.k_gain),
                      args.norm_epsilon};
-  if (stores) attend.overlaps = store_overlaps(rows);
+  if (args.k.rows > 0) attend.overlaps = store_overlaps(rows);
   attend.older_settled = last_stored_.are(rows);
-  const LeftRows left = leaves(only) ? room_for_left(context_, out) : LeftRows{};
-  attend.left = left.out;
-  run(context_, attend, only);
-  context_.leave(left);
+  queue(context_, attend, choice, out);
 }
 
 }  // namespace trireme::cuda

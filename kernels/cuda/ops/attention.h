@@ -17,9 +17,10 @@ namespace trireme::cuda {
 // What a decode step's attention does first where rope_attend() is one kernel: q is rotated as it
 // is read; the rotated key of each row, and its value, are stored at the row's position.
 struct Rotation {
-  const float* cos_sin = nullptr;  // null: nothing of all this
+  bool wanted = false;  // or nothing of all this
+  const float* cos_sin = nullptr;
   int64_t cos_sin_stride = 0;
-  int32_t half = 0;  // pairs of a head that are rotated
+  int32_t half = 0;  // pairs of a head that are rotated; none: cos_sin is not looked at
   bool interleaved = false;
   const float* k = nullptr;  // null: nothing is stored
   int64_t k_stride = 0;

@@ -45,6 +45,7 @@
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/rotation.cuh"
 #include "kernels/cuda/device/tile_products.cuh"
+#include "kernels/cuda/formats.h"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -335,8 +336,7 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
     launch(context, "attend (decode)",
            Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes,
                 args.overlaps},
-           args.rotation.cos_sin != nullptr ? decode_kernel<T, kDim, true>
-                                            : decode_kernel<T, kDim, false>,
+           args.rotation.wanted ? decode_kernel<T, kDim, true> : decode_kernel<T, kDim, false>,
            args, tiling, partials);
   });
 }
@@ -345,11 +345,8 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
 
 void attend_decode(Context& context, const AttendArgs& args, const Tiling& tiling,
                    Partials partials) {
-  if (args.cache.dtype == DType::kBF16) {
-    attend<Bf16>(context, args, tiling, partials);
-  } else {
-    attend<F16>(context, args, tiling, partials);
-  }
+  dispatch_16_bits(args.cache.dtype,
+                   [&](auto zero) { attend<decltype(zero)>(context, args, tiling, partials); });
 }
 
 }  // namespace trireme::cuda

@@ -15,8 +15,15 @@ void rotate(Ops& ops, const HeadSpec& heads, RopeStyle style, const StepBatch& b
   if (heads.rope >= 0) ops.rope(batch.rope_tables[heads.rope], style, heads.head_dim, x);
 }
 
-float softmax_scale(const HeadSpec& heads) {
-  return 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
+// Without anything to store.
+RopeAttendArgs attend_args(const HeadSpec& heads, RopeStyle style, const StepBatch& batch,
+                           TensorView q) {
+  RopeAttendArgs args;
+  if (heads.rope >= 0) args.cos_sin = batch.rope_tables[heads.rope];
+  args.style = style;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
+  args.q = q;
+  return args;
 }
 
 Result<RowParallelLinear> make_output(const SublayerContext& c, int64_t inputs, Range slice) {
@@ -79,34 +86,22 @@ Result<std::unique_ptr<Sublayer>> Attention::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-void Attention::norm_heads(TensorView x, ConstTensorView gain) {
-  if (gain.rows == 0) return;
-  const auto heads = static_cast<int32_t>(x.cols / heads_.head_dim);
-  ops_->norm(x, NormArgs{NormKind::kRms, norm_epsilon_, heads, gain, {}}, x);
-}
-
 Status Attention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
   const TensorView qkv = step.scratch.take(input.rows, qkv_.outputs());
   qkv_.forward(input, qkv);
   const TensorView q = qkv.col_range(0, query_cols_);
   const TensorView k = qkv.col_range(query_cols_, kv_cols_);
   const TensorView v = qkv.col_range(query_cols_ + kv_cols_, kv_cols_);
-  ConstTensorView q_gain, k_gain;
-  if (heads_.qk_norm) {
-    q_gain = float_rows(q_norm_, 1, heads_.head_dim);
-    k_gain = float_rows(k_norm_, 1, heads_.head_dim);
-  }
   const TensorView mixed = step.scratch.take(input.rows, query_cols_);
-  if (heads_.rope >= 0) {
-    ops_->rope_attend({step.batch.rope_tables[heads_.rope], rope_style_, softmax_scale(heads_), q,
-                       k, v, norm_epsilon_, q_gain, k_gain},
-                      step.batch.rows, step.state.kv, mixed);
-  } else {
-    norm_heads(q, q_gain);
-    norm_heads(k, k_gain);
-    ops_->store_kv(k, v, step.batch.rows, step.state.kv);
-    ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
+  RopeAttendArgs args = attend_args(heads_, rope_style_, step.batch, q);
+  args.k = k;
+  args.v = v;
+  if (heads_.qk_norm) {
+    args.norm_epsilon = norm_epsilon_;
+    args.q_gain = float_rows(q_norm_, 1, heads_.head_dim);
+    args.k_gain = float_rows(k_norm_, 1, heads_.head_dim);
   }
+  ops_->rope_attend(args, step.batch.rows, step.state.kv, mixed);
   return output_.forward(mixed, delta);
 }
 
@@ -170,16 +165,8 @@ Status SharedAttention::forward(ConstTensorView input, SublayerStep& step, Tenso
   const TensorView q = step.scratch.take(input.rows, query_.outputs());
   query_.forward(input, q);
   const TensorView mixed = step.scratch.take(input.rows, query_.outputs());
-  if (heads_.rope >= 0) {
-    RopeAttendArgs args;
-    args.cos_sin = step.batch.rope_tables[heads_.rope];
-    args.style = rope_style_;
-    args.scale = softmax_scale(heads_);
-    args.q = q;
-    ops_->rope_attend(args, step.batch.rows, step.state.kv, mixed);
-  } else {
-    ops_->attend(q, step.batch.rows, step.state.kv, softmax_scale(heads_), mixed);
-  }
+  ops_->rope_attend(attend_args(heads_, rope_style_, step.batch, q), step.batch.rows, step.state.kv,
+                    mixed);
   return output_.forward(mixed, delta);
 }
 

@@ -16,8 +16,6 @@ class Attention final : public Sublayer {
   Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
 
  private:
-  void norm_heads(TensorView x, ConstTensorView gain);
-
   Ops* ops_ = nullptr;
   HeadSpec heads_;
   RopeStyle rope_style_ = RopeStyle::kHalves;
