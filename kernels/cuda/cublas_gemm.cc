@@ -93,7 +93,7 @@ class CublasGemm final : public Gemm {
     Descriptor product;
     if (p.x_scales != nullptr) product.scale(p.w_scales, p.x_scales);
     Layout w(type, p.inputs, p.outputs, p.w_stride), x(type, p.inputs, p.rows, p.x_stride);
-    Layout y(CUDA_R_32F, p.outputs, p.rows, p.y_stride);
+    Layout y(data_type(WeightFormat(p.y_type).type), p.outputs, p.rows, p.y_stride);
     if (!product.ok() || !w.ok() || !x.ok() || !y.ok()) return false;
     std::optional<cublasLtMatmulAlgo_t>& algorithm = choose(p, product, w, x, y);
     if (!algorithm) return false;
@@ -114,12 +114,13 @@ class CublasGemm final : public Gemm {
   }
 
  private:
-  using Key = std::array<int64_t, 11>;
+  using Key = std::array<int64_t, 12>;
 
   // Asking the heuristics takes tens of microseconds: once for each shape.
   std::optional<cublasLtMatmulAlgo_t>& choose(const Product& p, Descriptor& product, Layout& w,
                                               Layout& x, Layout& y) {
     const Key key{static_cast<int64_t>(p.type),
+                  static_cast<int64_t>(p.y_type),
                   p.rows,
                   p.inputs,
                   p.outputs,

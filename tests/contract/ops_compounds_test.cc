@@ -104,26 +104,27 @@ TEST_P(CompoundOps, Linears) {
 
 TEST_P(CompoundOps, FeedForward) {
   uint64_t seed = 800;
-  for (int64_t rows : {0, 1, 3, 8, 21, 64}) {
+  for (int64_t rows : {0, 1, 3, 8, 21, 64, 130}) {
     for (FeedForward kind : {FeedForward::kSwiglu, FeedForward::kReluSquared}) {
       // What begins on words of 16 bytes, and what does not; more than a kernel's tile and its part
       // of the inputs.
-      for (int64_t middle : {rows == 64 ? 70 : 36, 37}) {
+      for (int64_t middle : {rows == 64 ? 70 : rows == 130 ? 72 : 36, 37}) {
         const int64_t inputs = middle == 70 ? 633 : rows == 1 ? 1040 : 72;
         SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
         Random random(seed);
         const bool gated = kind == FeedForward::kSwiglu;
         const int64_t ups = gated ? 2 * middle : middle;
         Mat x = Mat::random(*device_, random, rows, inputs, 0,
-                            inputs == 72    ? 1.0f
+                            rows == 130     ? 0.04f
+                            : inputs == 72  ? 1.0f
                             : inputs == 633 ? 0.34f
                                             : 0.27f);
-        const Weight up(*device_, random, ups, inputs, DType::kF16);
+        const Weight up(*device_, random, ups, inputs, rows == 130 ? DType::kBF16 : DType::kF16);
         const Weight down(*device_, random, 50, middle, DType::kBF16);
         const Mat bias = Mat::random(*device_, random, 1, ups);
         Mat inner(*device_, rows, ups, 4), y(*device_, rows, 50, 2), want = y.clone();
         WeightView up_view = up.matrix.view();
-        if (middle != 36) up_view.bias = bias.view();
+        if (middle % 12 != 0) up_view.bias = bias.view();
         ops_.linear(x.view(), up_view, inner.view());
         const TensorView first = inner.view().col_range(0, middle);
         if (gated) {

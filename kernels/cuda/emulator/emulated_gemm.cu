@@ -18,7 +18,7 @@ float number_of(T x) {
   return to_float(x);
 }
 
-template <class T>
+template <class T, class Y>
 __global__ void product_kernel(Product p) {
   const int64_t output = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, row = blockIdx.y;
   if (output >= p.outputs) return;
@@ -27,7 +27,7 @@ __global__ void product_kernel(Product p) {
   float sum = 0;
   for (int64_t i = 0; i < p.inputs; ++i) sum += number_of(x[i]) * number_of(w[i]);
   if (p.x_scales != nullptr) sum *= p.x_scales[row] * p.w_scales[output];
-  p.y[row * p.y_stride + output] = sum;
+  static_cast<Y*>(p.y)[row * p.y_stride + output] = from_float<Y>(sum);
 }
 
 class EmulatedGemm final : public Gemm {
@@ -38,10 +38,13 @@ class EmulatedGemm final : public Gemm {
         dim3(64)};
     if (p.type == WeightType::kFp8) {
       if (p.inputs % 16 != 0 || p.outputs % 16 != 0) return false;
-      launch(context, "product", grid, product_kernel<F8>, p);
+      launch(context, "product", grid, product_kernel<F8, float>, p);
+    } else if (p.y_type == DType::kBF16) {
+      CHECK(p.type == WeightType::kBF16) << "a product in bf16 of other numbers";
+      launch(context, "product", grid, product_kernel<Bf16, Bf16>, p);
     } else {
       dispatch_floats(WeightFormat(p.type, 0).dtype(), [&](auto zero) {
-        launch(context, "product", grid, product_kernel<decltype(zero)>, p);
+        launch(context, "product", grid, product_kernel<decltype(zero), float>, p);
       });
     }
     return true;

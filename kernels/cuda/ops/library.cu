@@ -144,24 +144,27 @@ void narrow_to(Context& context, DType dtype, std::span<Narrow> each, std::byte*
   launch(context, "linear", grid, wide ? narrow_kernel<W, true> : narrow_kernel<W, false>, group);
 }
 
-bool multiply(Context& context, Gemm& gemm, DType dtype, const Narrow& n) {
-  const Call& c = n.call;
-  if (!aligned4(c.y, c.y_stride)) return false;
+}  // namespace
+
+Product product_of(const Call& c) {
   Product p;
-  p.type = WeightFormat(dtype).type;
-  p.x = n.rows;
-  p.x_stride = n.stride;
-  p.w = c.w;
-  p.w_stride = c.w_stride;
   p.y = c.y;
   p.y_stride = c.y_stride;
   p.rows = c.rows;
   p.inputs = c.inputs;
   p.outputs = c.outputs;
-  return gemm.multiply(context, p);
+  return p;
 }
 
-}  // namespace
+Product product_of(const Narrow& n, DType dtype) {
+  Product p = product_of(n.call);
+  p.type = WeightFormat(dtype).type;
+  p.x = n.rows;
+  p.x_stride = n.stride;
+  p.w = n.call.w;
+  p.w_stride = n.call.w_stride;
+  return p;
+}
 
 std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, size_t more_bytes) {
   size_t bytes = 0;
@@ -203,7 +206,8 @@ void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const
   if (narrow_rows(context, dtype, {each, calls.size()}, 0) == nullptr) return;
   size_t count = 0;  // of those that the library has multiplied
   for (size_t i = 0; i < calls.size(); ++i) {
-    if (multiply(context, gemm, dtype, each[i])) {
+    if (aligned4(each[i].call.y, each[i].call.y_stride) &&
+        gemm.multiply(context, product_of(each[i], dtype))) {
       each[count++] = each[i];
     } else {
       tiled_product(context, dtype, calls[i]);

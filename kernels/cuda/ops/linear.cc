@@ -82,14 +82,20 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
-// Of few rows the inner activation is the first product's epilogue. Where the
-// library multiplies, it is the second one's prologue: the rows are converted there anyway.
+// Of few rows the inner activation is the first product's epilogue. Where the library multiplies,
+// it is the second one's prologue: the rows are converted there anyway. Of many rows it is a kernel
+// of its own, if the inner rows may be bf16: gate and up are then rounded once more than elsewhere,
+// by as much as what becomes of them. Of f16, which overflows sooner, they stay f32.
 void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                            const WeightView& down, TensorView inner, TensorView y) {
   if (x.rows == 0) return;
   const bool gated = kind == FeedForward::kSwiglu;
   Call first = call_of(x, up, inner);
   Call second = call_of(inner, down, y);
+  const bool both_bf16 = up.format == DType::kBF16 && down.format == DType::kBF16;
+  if (both_bf16 && x.rows > kSkinnyRows && first.outputs > 0 && second.outputs > 0 &&
+      library_feed_forward(context_, gemm_, kind, first, second))
+    return;
   if (x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
     if (gated) {
       first.epilogue = Epilogue::kSwiglu;

@@ -66,6 +66,10 @@ struct Narrow {
   const float* factors;  // likewise of each output; narrow_rows leaves it alone
 };
 
+// As the library takes it: all but the types, x and w of a call, or all, of 16-bit or f32 weights.
+Product product_of(const Call& call);
+Product product_of(const Narrow& narrow, DType dtype);
+
 // Fills in all but the calls, which are alike in rows and in the weights' `dtype`, and queues what
 // writes the rows to scratch memory. Returns `more_bytes` of scratch memory beyond them, aligned to
 // 256 bytes; null after an error.
@@ -78,6 +82,12 @@ void finish_products(Context& context, std::span<const Narrow> each);
 // On tensor cores, with inputs in the format of the weights. REQUIRES: at most kCallsMax calls with
 // weights of `dtype` and no epilogue of kSwiglu.
 void library_products(Context& context, Gemm& gemm, DType dtype, std::span<const Call> calls);
+
+// Both products of a feed-forward net and what is between them, in bf16, as the weights are; `up`
+// writes to its inner rows, `down` reads them. False where shapes or the library forbid it: then y
+// is as it was. REQUIRES: no prologue and no epilogue.
+bool library_feed_forward(Context& context, Gemm& gemm, FeedForward kind, const Call& up,
+                          const Call& down);
 
 // Plain tiles in f32, any shape. REQUIRES: no epilogue of kSwiglu.
 void tiled_product(Context& context, DType dtype, const Call& call);

@@ -115,16 +115,6 @@ const std::byte* part_of(const Call& c, int64_t at) {
   return static_cast<const std::byte*>(c.w) + at;
 }
 
-Product product_of(const Call& c) {
-  Product p;
-  p.y = c.y;
-  p.y_stride = c.y_stride;
-  p.rows = c.rows;
-  p.inputs = c.inputs;
-  p.outputs = c.outputs;
-  return p;
-}
-
 size_t aligned_bytes(int64_t bytes) { return static_cast<size_t>(bytes + 255) / 256 * 256; }
 
 // Outputs of a slice: as many as fit, in whole tiles of a product.
@@ -164,7 +154,7 @@ bool multiply_slices(Context& context, Gemm& gemm, WeightFormat format, const Na
     p.x_stride = n.stride;
     p.w = s.to;
     p.w_stride = s.to_stride;
-    p.y += first;
+    p.y = c.y + first;
     p.outputs = s.rows;
     if (!gemm.multiply(context, p)) return false;
   }
