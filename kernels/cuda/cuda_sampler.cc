@@ -33,35 +33,42 @@ Status CudaSampler::sample(ConstTensorView logits, const SampleBatch& batch) {
   if (count_ == 0) return {};
   turn_ = 1 - turn_;
   Staged &rows = rows_[turn_], &edits = edits_[turn_], &masks = masks_[turn_];
-  for (Status s : {stage(rows, batch.rows.data(), batch.rows.size_bytes()),
+  const bool few = count_ <= size_t{kSampleRowsInCall};
+  for (Status s : {stage(rows, batch.rows.data(), few ? 0 : batch.rows.size_bytes()),
                    stage(edits, batch.edits.data(), batch.edits.size_bytes()),
                    stage(masks, batch.masks.data(), batch.masks.size_bytes())}) {
     if (!s.ok()) return s;
   }
   const auto vocab = static_cast<size_t>(logits.cols);
+  const size_t parts = (vocab + kSamplePart - 1) / kSamplePart;
   const bool edited = std::any_of(batch.rows.begin(), batch.rows.end(),
                                   [](const SampleRow& r) { return r.edits > 0 || r.mask >= 0; });
-  const bool drawn = std::any_of(batch.rows.begin(), batch.rows.end(),
-                                 [](const SampleRow& r) { return r.temperature > 0.0f; });
   for (Status s : {reserve(edited_, edited ? count_ * vocab * sizeof(float) : 0, false),
-                   reserve(weights_, drawn ? count_ * vocab * sizeof(uint64_t) : 0, false),
-                   reserve(tokens_, count_ * sizeof(int32_t), false),
-                   reserve(tokens_on_host_, count_ * sizeof(int32_t), true)}) {
+                   reserve(parts_, count_ * parts * sizeof(SamplePart), false),
+                   reserve(states_, count_ * sizeof(SampleState), false),
+                   reserve(weights_, count_ * kSampleBins * sizeof(unsigned long long), false),
+                   reserve(counts_, count_ * kSampleBins * sizeof(unsigned), false),
+                   reserve(lists_, count_ * kSampleListMax * sizeof(int32_t), false),
+                   reserve(tokens_, count_ * sizeof(int32_t), true)}) {
     if (!s.ok()) return s;
   }
   SampleCall call{};
   call.logits = static_cast<const float*>(logits.data);
   call.stride = logits.row_stride;
   call.vocab = static_cast<int32_t>(logits.cols);
-  call.rows = static_cast<const SampleRow*>(rows.device.data());
+  call.parts = static_cast<int32_t>(parts);
+  call.rows = few ? nullptr : static_cast<const SampleRow*>(rows.device.data());
   call.count = static_cast<int32_t>(count_);
   call.edits = static_cast<const LogitEdit*>(edits.device.data());
   call.masks = static_cast<const uint32_t*>(masks.device.data());
   call.edited = static_cast<float*>(edited_.data());
-  call.weights = static_cast<uint64_t*>(weights_.data());
+  call.part = static_cast<SamplePart*>(parts_.data());
+  call.state = static_cast<SampleState*>(states_.data());
+  call.weights = static_cast<unsigned long long*>(weights_.data());
+  call.counts = static_cast<unsigned*>(counts_.data());
+  call.lists = static_cast<int32_t*>(lists_.data());
   call.tokens = static_cast<int32_t*>(tokens_.data());
-  queue_sample(context_, call);
-  device_.copy(tokens_on_host_.data(), tokens_.data(), count_ * sizeof(int32_t));
+  queue_sample(context_, call, batch.rows);
   return context_.status();
 }
 

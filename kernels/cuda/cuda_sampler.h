@@ -20,7 +20,7 @@ class CudaSampler final : public DeviceSampler {
 
   Status sample(ConstTensorView logits, const SampleBatch& batch) override;
   std::span<const int32_t> tokens() const override {
-    return {static_cast<const int32_t*>(tokens_on_host_.data()), count_};
+    return {static_cast<const int32_t*>(tokens_.data()), count_};
   }
 
  private:
@@ -36,7 +36,8 @@ class CudaSampler final : public DeviceSampler {
   // Two of each: the host writes one step's while the device may still read the last one's.
   Staged rows_[2], edits_[2], masks_[2];
   int turn_ = 0;
-  Buffer edited_, weights_, tokens_, tokens_on_host_;
+  // The kernels' own, and the tokens, in memory of the host that they write to.
+  Buffer edited_, parts_, states_, weights_, counts_, lists_, tokens_;
   size_t count_ = 0;
 };
 

@@ -2,7 +2,89 @@
 
 #include <algorithm>
 
+#include "kernels/device_sampler.h"
+#include "runtime/engine/logits_user.h"
+
 namespace trireme {
+namespace {
+
+constexpr int32_t kNotANumber = -1;
+
+}  // namespace
+
+// Chooses the tokens of a step's rows: on the device where it can, else from the row.
+class Generator::Chooser final : public LogitsUser {
+ public:
+  // Row i of the step is the next of sequence wanting[i], and its token goes to tokens[i].
+  Chooser(Generator& generator, const std::vector<size_t>& wanting, std::vector<int32_t>& tokens)
+      : g_(generator), wanting_(wanting), tokens_(tokens) {}
+
+  Status queue(int64_t first, ConstTensorView on_device, std::vector<uint8_t>& wanted) override {
+    DeviceSampler* device = g_.executor_.sampler();
+    on_device_.assign(wanted.size(), kOnHost);
+    if (device == nullptr) return Status::ok_status();
+    g_.device_batch_.clear();
+    int32_t batched = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const size_t index = wanting_[static_cast<size_t>(first) + i];
+      const SamplingParams& params = g_.requests_[index].params;
+      if (!DeviceBatch::can_choose(params)) continue;
+      g_.device_batch_.add(static_cast<int32_t>(i), params, g_.sequences_[index].penalties,
+                           g_.options_.eos_token_ids, 0, position(index));
+      on_device_[i] = batched++;
+      wanted[i] = 0;
+    }
+    return device->sample(on_device, g_.device_batch_.batch());
+  }
+
+  // Rows that the device would not choose from: the host finds out why.
+  bool settle(int64_t /*first*/, std::vector<uint8_t>& wanted) override {
+    bool any = false;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      wanted[i] = on_device_[i] != kOnHost && chosen(i) < 0 ? 1 : 0;
+      if (wanted[i] == 0) continue;
+      on_device_[i] = kOnHost;
+      any = true;
+    }
+    return any;
+  }
+
+  Status take(int64_t first, TensorView logits) override {
+    for (int64_t i = 0; i < logits.rows; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const bool there = at < on_device_.size() && on_device_[at] != kOnHost;
+      tokens_[static_cast<size_t>(first + i)] =
+          there ? chosen(at)
+                : choose(wanting_[static_cast<size_t>(first + i)],
+                         std::span(logits.f32_row(i), static_cast<size_t>(logits.cols)));
+    }
+    return Status::ok_status();
+  }
+
+ private:
+  static constexpr int32_t kOnHost = -1;
+
+  uint32_t position(size_t index) const {
+    return static_cast<uint32_t>(g_.sequences_[index].tokens.size());
+  }
+  int32_t chosen(size_t i) const {
+    return g_.executor_.sampler()->tokens()[static_cast<size_t>(on_device_[i])];
+  }
+  int32_t choose(size_t index, std::span<const float> logits) {
+    const SamplingParams& params = g_.requests_[index].params;
+    const Result<SampledToken> token =
+        sample(logits, params, g_.sequences_[index].penalties, g_.options_.eos_token_ids, 0,
+               position(index), g_.scratch_);
+    if (token.ok() && params.logprobs >= 0) g_.results_[index].sampled.push_back(*token);
+    return token.ok() ? token->token : kNotANumber;
+  }
+
+  Generator& g_;
+  const std::vector<size_t>& wanting_;
+  std::vector<int32_t>& tokens_;
+  // Of the rows that were queued last: where the device's batch has them.
+  std::vector<int32_t> on_device_;
+};
 
 Generator::Generator(Executor& executor, Communicator& world, const Groups& groups,
                      std::vector<GenerateRequest> requests, GeneratorOptions options)
@@ -10,7 +92,8 @@ Generator::Generator(Executor& executor, Communicator& world, const Groups& grou
       world_(world),
       groups_(groups),
       requests_(std::move(requests)),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      device_batch_(executor.model().spec().vocab) {
   for (uint32_t total : executor.blocks_total()) pools_.emplace_back(total);
   // Nobody waits for a single answer here, so the cache is filled and a few yield.
   options_.budget.admission = Admission::kOptimistic;
@@ -94,22 +177,9 @@ Status Generator::sample_all(const StepPlan& plan, std::vector<int32_t>& tokens)
   }
   tokens.assign(wanting.size(), 0);
   const int sampler = groups_.mesh.rank({groups_.mesh.stages - 1, 0});
-  const bool samples = world_.rank() == sampler;
-  constexpr int32_t kNotANumber = -1;
-  const Status status = executor_.step(runs, [&](int64_t first, TensorView logits) {
-    for (int64_t i = 0; i < logits.rows && samples; ++i) {
-      const size_t index = wanting[first + i];
-      const Sequence& s = sequences_[index];
-      const auto position = static_cast<uint32_t>(s.tokens.size());
-      const Result<SampledToken> token = sample(
-          std::span(logits.f32_row(i), static_cast<size_t>(logits.cols)), requests_[index].params,
-          s.penalties, options_.eos_token_ids, 0, position, scratch_);
-      tokens[first + i] = token.ok() ? token->token : kNotANumber;
-      if (token.ok() && requests_[index].params.logprobs >= 0)
-        results_[index].sampled.push_back(*token);
-    }
-    return Status::ok_status();
-  });
+  Chooser chooser(*this, wanting, tokens);
+  executor_.prepare(runs);
+  const Status status = executor_.compute(world_.rank() == sampler ? &chooser : nullptr);
   if (!status.ok()) return status;
   if (tokens.empty()) return Status::ok_status();
   if (Status s = world_.broadcast(

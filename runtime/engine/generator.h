@@ -11,6 +11,7 @@
 
 #include "runtime/engine/executor.h"
 #include "runtime/engine/request.h"
+#include "runtime/sample/device_batch.h"
 #include "runtime/sample/penalty_state.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/schedule/planner.h"
@@ -65,6 +66,7 @@ class Generator {
     SequenceBlocks blocks;
     PenaltyState penalties;
   };
+  class Chooser;
   StepPlan plan() const;
   void preempt(const StepPlan& plan);
   Status step(const StepPlan& plan, const OnToken& on_token);
@@ -81,6 +83,7 @@ class Generator {
   std::vector<GeneratedSequence> results_;
   std::vector<BlockPool> pools_;
   SamplerScratch scratch_;
+  DeviceBatch device_batch_;
   GeneratorStats stats_;
 };
 

@@ -1,323 +1,557 @@
-// A token from each row of logits, as runtime/sample/sampler.h says, a block of 1024 threads a row.
+// A token from each row of logits, as runtime/sample/sampler.h says. A block has 4096 tokens of a
+// row; the last block of a row, whichever that is, draws what follows from all parts.
 //
 // Weights are exp((l - max) / temperature) from f64, kept as integers of 2^-46: their sums are the
 // same in any order, so that a row gives the same token at every run. The rounding moves a sum by
 // less than 1e-9 of it in the worst case, and with it the token in less than one draw of 10^9.
 //
-// The k-th largest and the end of the nucleus are found by their bits: logits as integers that
-// descend as the logits do, eight bits a pass, with a histogram of counts or of weights. Of equal
-// logits the lower ids come first: a thread has consecutive ids, so that a scan over the threads is
-// a scan over the ids.
-//
-// Passes over the row, each 0.5 MB for 128K tokens, which one multiprocessor reads from L2 in about
-// 7 us: one for greedy; six for plain sampling; five more each for top_k and top_p.
-#include "kernels/cuda/device/block.cuh"
+// One kernel after the other, as far as any row wants them:
+//   best     applies edits and mask, finds the largest logit: the token of a greedy row
+//   weigh    weights: their sums by parts, from which a row without limits is drawn; or a histogram
+//            of the row in bins that are linear in the logit, in which top_k or top_p ends
+//            somewhere
+//   limit    lists the tokens of that bin; the last block sorts them, finds the end of top_k or
+//            top_p among them and draws, or looks up the bin in which top_p ends after top_k
+//   limit    once more, where a row has both
+#include "kernels/cuda/device/last_block.cuh"
+#include "kernels/cuda/device/overlap.cuh"
+#include "kernels/cuda/device/sampling.cuh"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ops/sample.h"
 
 namespace trireme::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarpSize;
-constexpr int kDigits = 256;
-constexpr double kOne = 70368744177664.0;  // 2^46
+constexpr int kEach = kSamplePart / kThreads;
+constexpr int kBinsEach = kSampleBins / kThreads;
 constexpr float kMax = 3.402823466e38f;
 
-// The order in which tokens are preferred: ascending keys are descending logits.
-__device__ __forceinline__ uint32_t key_of(float l) {
-  const uint32_t bits = __float_as_uint(l == 0.0f ? 0.0f : l);  // -0 is 0
-  return (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
+__device__ __forceinline__ const SampleRow& row_of(const SampleCall& c, const SampleRows& few) {
+  return c.rows == nullptr ? few.row[blockIdx.y] : c.rows[blockIdx.y];
+}
+__device__ __forceinline__ bool is_edited(const SampleRow& how) {
+  return how.edits > 0 || how.mask >= 0;
+}
+__device__ __forceinline__ bool is_limited(const SampleRow& how) {
+  return how.top_k >= 1 || how.top_p < 1.0f;
+}
+__device__ __forceinline__ const float* logits_of(const SampleCall& c, const SampleRow& how) {
+  return is_edited(how) ? c.edited + int64_t{blockIdx.y} * c.vocab
+                        : c.logits + int64_t{how.row} * c.stride;
 }
 
-struct Shared {
-  unsigned long long sums[kWarps + 1];
-  unsigned long long histogram[kDigits];
-  // Answers of one thread to all.
-  unsigned long long answer, above;
-  float best;
-  int32_t best_token;
-  int32_t found;
-  float bests[kWarps];
-  int32_t best_tokens[kWarps];
+// This thread's tokens of the block's part: token(0), token(1), ..., and their logits.
+struct OfThread {
+  int32_t first =
+      static_cast<int32_t>(blockIdx.x) * kSamplePart + static_cast<int32_t>(threadIdx.x);
+  __device__ int32_t token(int i) const { return first + i * kThreads; }
+  // All under way at once.
+  __device__ void load(const float* row, int32_t vocab, float (&logits)[kEach]) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) logits[i] = token(i) < vocab ? row[token(i)] : 0.0f;
+  }
 };
 
-// The sum of the values of the threads before this one; `total` becomes that of all.
-__device__ unsigned long long scan(Shared& s, unsigned long long value, unsigned long long& total) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  unsigned long long sum = value;
+// f(token, its logit) for them.
+template <class F>
+__device__ __forceinline__ void each_of_part(const float* row, int32_t vocab, F f) {
+  const OfThread mine;
+  float logits[kEach];
+  mine.load(row, vocab, logits);
 #pragma unroll
-  for (int step = 1; step < kWarpSize; step *= 2) {
-    const unsigned long long other = __shfl_up_sync(kWholeWarp, sum, static_cast<unsigned>(step));
-    if (lane >= step) sum += other;
+  for (int i = 0; i < kEach; ++i) {
+    if (mine.token(i) < vocab) f(mine.token(i), logits[i]);
   }
-  if (lane == kWarpSize - 1) s.sums[warp] = sum;
-  __syncthreads();
-  if (warp == 0) {
-    const unsigned long long mine = s.sums[lane];
-    unsigned long long warps = mine;
+}
+// The same by way of shared memory, kSamplePart numbers, where f's code is too long to be there
+// kEach times.
+template <class F>
+__device__ __forceinline__ void each_of_part(const float* row, int32_t vocab, float* staged, F f) {
+  const OfThread mine;
+  {
+    float logits[kEach];
+    mine.load(row, vocab, logits);
 #pragma unroll
-    for (int step = 1; step < kWarpSize; step *= 2) {
-      const unsigned long long other =
-          __shfl_up_sync(kWholeWarp, warps, static_cast<unsigned>(step));
-      if (lane >= step) warps += other;
-    }
-    s.sums[lane] = warps - mine;
-    if (lane == kWarpSize - 1) s.sums[kWarps] = warps;
+    for (int i = 0; i < kEach; ++i)
+      staged[i * kThreads + static_cast<int>(threadIdx.x)] = logits[i];
   }
-  __syncthreads();
-  const unsigned long long before = s.sums[warp] + sum - value;
-  total = s.sums[kWarps];
-  __syncthreads();
-  return before;
+#pragma unroll 2
+  for (int i = 0; i < kEach; ++i) {
+    if (mine.token(i) < vocab)
+      f(mine.token(i), staged[i * kThreads + static_cast<int>(threadIdx.x)]);
+  }
 }
 
-// One block's work on one row.
-struct Work {
-  const SampleCall& call;
-  const SampleRow& how;
-  Shared& s;
-  const float* row;    // after the edits
-  uint64_t* weights;   // of the row
-  int32_t first, end;  // this thread's ids
-  // Candidates: those before (limit, last) in the order of preference, and not below min_p.
-  uint32_t limit;
-  int32_t last;
+// ---- the largest ----
 
-  __device__ bool is_candidate(int32_t i) const {
-    const uint32_t key = key_of(row[i]);
-    return weights[i] != kNone && (key < limit || (key == limit && i <= last));
-  }
-  // A weight that is no weight: min_p or an edit has left the token out. Weights are at most 2^46.
-  static constexpr uint64_t kNone = ~uint64_t{0};
-};
-
-// ---- the row ----
-
-// Applies mask and edits; null where the host has to look at the row.
-__device__ const float* edit(const SampleCall& c, const SampleRow& how, Shared& s) {
-  const float* raw = c.logits + int64_t{how.row} * c.stride;
-  if (threadIdx.x == 0) s.found = 0;
-  __syncthreads();
-  int broken = 0;
-  if (how.edits == 0 && how.mask < 0) {
-    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < c.vocab; i += kThreads)
-      broken |= !(raw[i] < INFINITY);
-    if (broken != 0) s.found = 1;
-    __syncthreads();
-    return s.found != 0 ? nullptr : raw;
-  }
-  float* edited = c.edited + int64_t{blockIdx.x} * c.vocab;
-  const uint32_t* mask =
-      how.mask < 0 ? nullptr : c.masks + int64_t{how.mask} * ((c.vocab + 31) / 32);
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < c.vocab; i += kThreads) {
-    broken |= !(raw[i] < INFINITY);
-    edited[i] = mask == nullptr || (mask[i / 32] >> (i % 32) & 1u) != 0 ? raw[i] : -INFINITY;
-  }
-  if (broken != 0) s.found = 1;
-  __syncthreads();
-  for (int32_t e = static_cast<int32_t>(threadIdx.x); e < how.edits; e += kThreads) {
-    const LogitEdit& x = c.edits[how.first_edit + e];
-    float l = x.forbidden ? -INFINITY : edited[x.token] + x.bias;
-    l = l > 0.0f ? fminf(l / x.repetition, kMax) : l * x.repetition;
-    l = (l - x.frequency) - x.presence;
-    if (!(l < INFINITY)) s.found = 1;
-    edited[x.token] = l;
-  }
-  __syncthreads();
-  return s.found != 0 ? nullptr : edited;
-}
-
-// The likeliest token, of equals the lowest id; -1 where all are -inf.
-__device__ void find_best(const SampleCall& c, const float* row, Shared& s) {
-  float best = -INFINITY;
+struct Best {
+  float max = -INFINITY, min = INFINITY;
   int32_t token = -1;
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < c.vocab; i += kThreads) {
-    if (row[i] > best) {
-      best = row[i];
-      token = i;
+  int32_t broken = 0;
+
+  __device__ void add(int32_t at, float l) {
+    if (!(l < INFINITY)) broken = 1;
+    if (!(l > -INFINITY)) return;
+    if (l > max) {
+      max = l;
+      token = at;
     }
+    min = fminf(min, l);
   }
-  const auto better = [](float a, int32_t at, float b, int32_t bt) {
-    return at < 0 ? false : bt < 0 || a > b || (a == b && at < bt);
-  };
+  __device__ void add(const Best& b) {
+    const bool better =
+        b.token >= 0 && (token < 0 || b.max > max || (b.max == max && b.token < token));
+    if (better) {
+      max = b.max;
+      token = b.token;
+    }
+    min = fminf(min, b.min);
+    broken |= b.broken;
+  }
+};
+
+// That of all threads, in the first.
+__device__ Best best_of_all(Best mine, Best* of_warps) {
   const auto reduce = [&] {
 #pragma unroll
     for (int step = kWarpSize / 2; step > 0; step /= 2) {
-      const float other = __shfl_xor_sync(kWholeWarp, best, step);
-      const int32_t other_token = __shfl_xor_sync(kWholeWarp, token, step);
-      if (better(other, other_token, best, token)) {
-        best = other;
-        token = other_token;
-      }
+      Best other;
+      other.max = __shfl_xor_sync(kWholeWarp, mine.max, step);
+      other.min = __shfl_xor_sync(kWholeWarp, mine.min, step);
+      other.token = __shfl_xor_sync(kWholeWarp, mine.token, step);
+      other.broken = __shfl_xor_sync(kWholeWarp, mine.broken, step);
+      mine.add(other);
     }
   };
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   reduce();
-  if (lane == 0) {
-    s.bests[warp] = best;
-    s.best_tokens[warp] = token;
-  }
+  if (lane_of_warp() == 0) of_warps[warp_of_block()] = mine;
   __syncthreads();
-  if (warp == 0) {
-    best = s.bests[lane];
-    token = s.best_tokens[lane];
+  if (warp_of_block() == 0) {
+    mine = lane_of_warp() < kWarps ? of_warps[lane_of_warp()] : Best();
     reduce();
-    if (lane == 0) {
-      s.best = best;
-      s.best_token = token;
-    }
   }
   __syncthreads();
+  return mine;
 }
 
-__device__ void fill_weights(Work& w) {
-  const double max = w.s.best, temperature = w.how.temperature;
-  // min_p as a bound on logits: w >= min_p  <=>  l >= max + temperature ln(min_p).
-  const double bound =
-      w.how.min_p > 0.0f ? max + temperature * log(static_cast<double>(w.how.min_p)) : -INFINITY;
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.call.vocab; i += kThreads) {
-    const double l = w.row[i];
-    w.weights[i] = l > -INFINITY && l >= bound
-                       ? static_cast<uint64_t>(exp((l - max) / temperature) * kOne + 0.5)
-                       : Work::kNone;
+// Mask and edits of the block's part. True: one of the numbers is broken.
+__device__ bool edit_part(const SampleCall& c, const SampleRow& how) {
+  const float* raw = c.logits + int64_t{how.row} * c.stride;
+  float* edited = c.edited + int64_t{blockIdx.y} * c.vocab;
+  const uint32_t* mask =
+      how.mask < 0 ? nullptr : c.masks + int64_t{how.mask} * ((c.vocab + 31) / 32);
+  bool broken = false;
+  each_of_part(raw, c.vocab, [&](int32_t token, float l) {
+    broken = broken || !(l < INFINITY);
+    edited[token] = mask == nullptr || (mask[token / 32] >> (token % 32) & 1u) != 0 ? l : -INFINITY;
+  });
+  __syncthreads();
+  for (int32_t e = static_cast<int32_t>(threadIdx.x); e < how.edits; e += kThreads) {
+    const LogitEdit& x = c.edits[how.first_edit + e];
+    if (x.token / kSamplePart != static_cast<int32_t>(blockIdx.x)) continue;
+    float l = x.forbidden ? -INFINITY : edited[x.token] + x.bias;
+    l = l > 0.0f ? fminf(l / x.repetition, kMax) : l * x.repetition;
+    edited[x.token] = (l - x.frequency) - x.presence;
   }
   __syncthreads();
+  return broken;
 }
 
-// ---- the order ----
+struct BestShared {
+  Best of_warps[kWarps];
+  int flag;
+};
 
-// Moves (limit, last) to the token at which the sum over candidates, in the order of preference, of
-// 1 (by_weight false) or of their weights reaches `goal`. REQUIRES: the sum of all does.
-__device__ void cut(Work& w, bool by_weight, unsigned long long goal) {
-  Shared& s = w.s;
-  uint32_t prefix = 0, mask = 0;
-  unsigned long long above = 0;  // the sum over keys before those of the prefix
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    if (threadIdx.x < kDigits) s.histogram[threadIdx.x] = 0;
-    __syncthreads();
-    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.call.vocab; i += kThreads) {
-      const uint32_t key = key_of(w.row[i]);
-      if ((key & mask) != prefix || !w.is_candidate(i)) continue;
-      atomicAdd(&s.histogram[key >> shift & (kDigits - 1)],
-                by_weight ? static_cast<unsigned long long>(w.weights[i]) : 1ull);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      unsigned long long sum = above;
-      int digit = 0;
-      // The last digit that has anything ends the search, whatever rounding made of the goal.
-      while (digit < kDigits - 1 && sum + s.histogram[digit] < goal) sum += s.histogram[digit++];
-      s.answer = static_cast<unsigned long long>(digit);
-      s.above = sum;
-    }
-    __syncthreads();
-    prefix |= static_cast<uint32_t>(s.answer) << shift;
-    mask |= 0xffu << shift;
-    above = s.above;
-    __syncthreads();
+__global__ void __launch_bounds__(kThreads)
+    best_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
+                unsigned* counters) {
+  next_may_start();
+  previous_done();
+  BestShared& shared_area = *shared<BestShared>();
+  const SampleRow& how = row_of(c, few);
+  Best mine;
+  if (is_edited(how) && edit_part(c, how)) mine.broken = 1;
+  each_of_part(logits_of(c, how), c.vocab, [&](int32_t token, float l) { mine.add(token, l); });
+  mine = best_of_all(mine, shared_area.of_warps);
+  SamplePart* parts = c.part + int64_t{blockIdx.y} * c.parts;
+  if (threadIdx.x == 0) parts[blockIdx.x] = {mine.max, mine.min, mine.token, mine.broken, 0};
+  if (!last_block(counters + blockIdx.y, c.parts, &shared_area.flag)) return;
+  Best all;
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < c.parts; p += kThreads) {
+    Best part;
+    part.max = parts[p].max;
+    part.min = parts[p].min;
+    part.token = parts[p].best;
+    part.broken = parts[p].broken;
+    all.add(part);
   }
-  // Of the tokens of this very logit, which all weigh the same, the first by id.
+  all = best_of_all(all, shared_area.of_warps);
+  if (threadIdx.x != 0) return;
+  SampleState state{};
+  state.best = all.broken != 0 ? -1 : all.token;
+  state.chosen = state.best < 0 || !(how.temperature > 0.0f) ? 1 : 0;
+  state.max = all.max;
+  set_bins(state, all.min, how.temperature);
+  state.bin = kNoBin;
+  c.state[blockIdx.y] = state;
+  if (state.chosen != 0) c.tokens[blockIdx.y] = state.best;
+}
+
+// ---- weights ----
+
+// A histogram of one part. Shared memory adds 32 bits at once, so weights, of 47 bits, are added in
+// pieces of 16, of which 4096 stay below 2^28.
+struct Bins {
+  unsigned pieces[3][kSampleBins];
+  unsigned counts[kSampleBins];
+
+  __device__ void clear(int bin) {
+    for (auto& piece : pieces) piece[bin] = 0;
+    counts[bin] = 0;
+  }
+  __device__ void add(int bin, uint64_t weight) {
+    for (int i = 0; i < 3; ++i)
+      atomicAdd(&pieces[i][bin], static_cast<unsigned>(weight >> 16 * i & 0xffffu));
+    atomicAdd(&counts[bin], 1u);
+  }
+  __device__ unsigned long long weight(int bin) const {
+    unsigned long long sum = 0;
+    for (int i = 0; i < 3; ++i) sum += static_cast<unsigned long long>(pieces[i][bin]) << 16 * i;
+    return sum;
+  }
+};
+
+struct Shared {
+  unsigned long long sums[kWarps];
+  int flag;
+  int32_t found;
+  unsigned long long place;  // or what is left of a goal
+  union {
+    struct {  // while parts are read
+      float staged[kSamplePart];
+      Bins bins;
+    } by_part;
+    uint64_t listed[kSampleListMax];
+  };
+  // And one number more for each part of a row.
+  __device__ unsigned long long* of_parts() {
+    return reinterpret_cast<unsigned long long*>(this + 1);
+  }
+};
+size_t shared_bytes(int32_t parts) {
+  return sizeof(Shared) + static_cast<size_t>(parts) * sizeof(unsigned long long);
+}
+
+// A row in its last block.
+struct Last {
+  const SampleCall& c;
+  const SampleRow& how;
+  SampleState& state;
+  Shared& s;
+  RowOfLogits row;
+
+  __device__ unsigned long long* weights() const {
+    return c.weights + int64_t{blockIdx.y} * kSampleBins;
+  }
+  __device__ unsigned* counts() const { return c.counts + int64_t{blockIdx.y} * kSampleBins; }
+  __device__ const SamplePart* parts() const { return c.part + int64_t{blockIdx.y} * c.parts; }
+};
+
+// The bin in which the sum over bins of `value(bin)` reaches `goal`, and what of the goal is left
+// there; kNoBin where it is not reached. All threads.
+template <class F>
+__device__ int32_t find_bin(Shared& s, F value, unsigned long long& goal) {
+  const int first = static_cast<int>(threadIdx.x) * kBinsEach;
   unsigned long long mine = 0, total = 0;
-  for (int32_t i = w.first; i < w.end; ++i) {
-    if (key_of(w.row[i]) == prefix && w.is_candidate(i)) mine += by_weight ? w.weights[i] : 1;
-  }
-  const unsigned long long before = above + scan(s, mine, total);
-  if (threadIdx.x == 0) s.found = w.call.vocab - 1;
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) mine += value(first + i);
+  const unsigned long long before = scan(s.sums, mine, total);
+  if (threadIdx.x == 0) s.found = kNoBin;
   __syncthreads();
   if (before < goal && before + mine >= goal) {
-    unsigned long long sum = before;
-    for (int32_t i = w.first; i < w.end; ++i) {
-      if (key_of(w.row[i]) != prefix || !w.is_candidate(i)) continue;
-      sum += by_weight ? w.weights[i] : 1;
-      if (sum >= goal) {
-        s.found = i;
-        break;
-      }
-    }
+    unsigned long long left = goal - before;
+    int i = 0;
+    for (; i < kBinsEach - 1 && value(first + i) < left; ++i) left -= value(first + i);
+    s.found = first + i;
+    s.place = left;
   }
   __syncthreads();
-  w.limit = prefix;
-  w.last = s.found;
+  if (s.found != kNoBin) goal = s.place;
+  const int32_t found = s.found;
   __syncthreads();
+  return found;
 }
 
-// The sum over all candidates of 1 or of their weights, and of those of the threads before.
-__device__ unsigned long long sum_up(Work& w, bool by_weight, unsigned long long& mine,
-                                     unsigned long long& total) {
-  mine = 0;
-  for (int32_t i = w.first; i < w.end; ++i) {
-    if (w.is_candidate(i)) mine += by_weight ? w.weights[i] : 1;
+__device__ __forceinline__ unsigned long long nucleus(float top_p, unsigned long long total) {
+  const double goal = ceil(static_cast<double>(top_p) * static_cast<double>(total));
+  return goal < 1.0 ? 1ull : static_cast<unsigned long long>(goal);
+}
+
+// Where top_k or else top_p ends, by the row's histogram.
+__device__ void first_limit(Last& w) {
+  unsigned long long count = 0;
+  const int first = static_cast<int>(threadIdx.x) * kBinsEach;
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) count += w.counts()[first + i];
+  count = sum_of_all(w.s.sums, count);
+  unsigned long long goal = 0;
+  int32_t bin = kNoBin;
+  bool by_weight = false;
+  if (w.how.top_k >= 1 && static_cast<unsigned long long>(w.how.top_k) < count) {
+    goal = static_cast<unsigned long long>(w.how.top_k);
+    bin = find_bin(
+        w.s, [&](int b) -> unsigned long long { return w.counts()[b]; }, goal);
+  } else if (w.how.top_p < 1.0f) {
+    unsigned long long weight = 0;
+#pragma unroll
+    for (int i = 0; i < kBinsEach; ++i) weight += w.weights()[first + i];
+    goal = nucleus(w.how.top_p, sum_of_all(w.s.sums, weight));
+    bin = find_bin(
+        w.s, [&](int b) { return w.weights()[b]; }, goal);
+    by_weight = true;
   }
-  return scan(w.s, mine, total);
+  if (threadIdx.x != 0) return;
+  w.state.bin = bin;
+  w.state.by_weight = by_weight ? 1 : 0;
+  w.state.goal = goal;
 }
 
-__device__ int32_t draw(Work& w) {
+// f(token, logit) for the row's candidates in the bin of the limit, each once.
+template <class F>
+__device__ __forceinline__ void each_of_bin(const Last& w, F f) {
+  if (w.state.listed <= kSampleListMax) {
+    const int32_t* list = w.c.lists + int64_t{blockIdx.y} * kSampleListMax;
+    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.state.listed; i += kThreads)
+      f(list[i], w.row.logits[list[i]]);
+    return;
+  }
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.row.vocab; i += kThreads) {
+    const float l = w.row.logits[i];
+    if (w.row.holds(i, l) && w.row.bin(l) == w.state.bin) f(i, l);
+  }
+}
+
+// The place of the token of that bin with which the goal is reached: from a list in order.
+__device__ uint64_t end_by_list(Last& w) {
+  Shared& s = w.s;
+  const int32_t listed = w.state.listed;
+  int32_t room = kThreads;  // a thread has a few that follow one another
+  while (room < listed) room *= 2;
+  const int32_t* list = w.c.lists + int64_t{blockIdx.y} * kSampleListMax;
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < room; i += kThreads)
+    s.listed[i] = i < listed ? place_of(w.row.logits[list[i]], list[i]) : ~uint64_t{0};
+  sort_shared(s.listed, room);
+  const int32_t each = room / kThreads;
+  const int32_t first = static_cast<int32_t>(threadIdx.x) * each;
+  const auto value = [&](int32_t i) -> unsigned long long {
+    if (i >= listed) return 0;
+    return w.state.by_weight != 0 ? w.row.weight(logit_of(static_cast<uint32_t>(s.listed[i] >> 32)))
+                                  : 1;
+  };
   unsigned long long mine = 0, total = 0;
-  if (w.how.top_k >= 1) {
-    sum_up(w, false, mine, total);
-    if (static_cast<unsigned long long>(w.how.top_k) < total)
-      cut(w, false, static_cast<unsigned long long>(w.how.top_k));
-  }
-  if (w.how.top_p < 1.0f) {
-    sum_up(w, true, mine, total);
-    const double goal = ceil(static_cast<double>(w.how.top_p) * static_cast<double>(total));
-    cut(w, true, goal < 1.0 ? 1ull : static_cast<unsigned long long>(goal));
-  }
-  const unsigned long long before = sum_up(w, true, mine, total);
-  const auto goal = static_cast<unsigned long long>(w.how.u * static_cast<double>(total));
-  if (threadIdx.x == 0) w.s.found = w.s.best_token;
+  for (int32_t i = first; i < first + each; ++i) mine += value(i);
+  const unsigned long long before = scan(s.sums, mine, total);
+  if (threadIdx.x == 0) s.place = s.listed[listed - 1];
   __syncthreads();
-  if (before <= goal && goal < before + mine) {
+  if (before < w.state.goal && before + mine >= w.state.goal) {
     unsigned long long sum = before;
-    for (int32_t i = w.first; i < w.end; ++i) {
-      if (!w.is_candidate(i)) continue;
-      sum += w.weights[i];
-      if (sum > goal) {
-        w.s.found = i;
-        break;
-      }
-    }
+    int32_t i = first;
+    while ((sum += value(i)) < w.state.goal) ++i;
+    s.place = s.listed[i];
   }
   __syncthreads();
-  return w.s.found;
+  return s.place;
 }
 
-__global__ void __launch_bounds__(kThreads) sample_kernel(SampleCall c) {
-  Shared& s = *shared<Shared>();
-  const SampleRow& how = c.rows[blockIdx.x];
-  const float* row = edit(c, how, s);
-  int32_t token = -1;
-  if (row != nullptr) {
-    find_best(c, row, s);
-    token = s.best_token;
-    if (token >= 0 && how.temperature > 0.0f) {
-      const int32_t each = (c.vocab + kThreads - 1) / kThreads;
-      const int32_t first = static_cast<int32_t>(threadIdx.x) * each;
-      Work work{c,
-                how,
-                s,
-                row,
-                c.weights + int64_t{blockIdx.x} * c.vocab,
-                first < c.vocab ? first : c.vocab,
-                first + each < c.vocab ? first + each : c.vocab,
-                ~uint32_t{0},
-                c.vocab};
-      fill_weights(work);
-      token = draw(work);
+// The same where the bin holds more than a list: by halving what may be the place.
+__device__ uint64_t end_by_halves(Last& w) {
+  uint64_t low = 0, high = w.row.limit;
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    unsigned long long sum = 0;
+    each_of_bin(w, [&](int32_t token, float l) {
+      if (place_of(l, token) <= middle) sum += w.state.by_weight != 0 ? w.row.weight(l) : 1;
+    });
+    if (sum_of_all(w.s.sums, sum) >= w.state.goal) {
+      high = middle;
+    } else {
+      low = middle + 1;
     }
   }
-  if (threadIdx.x == 0) c.tokens[blockIdx.x] = token;
+  return low;
+}
+
+// The weight of all candidates: what lies before the bin, by parts, and the bin's. Leaves in
+// shared memory how it is shared out to the parts.
+__device__ unsigned long long weigh_all(Last& w) {
+  unsigned long long* of_parts = w.s.of_parts();
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < w.c.parts; p += kThreads)
+    of_parts[p] = w.parts()[p].weight;
+  __syncthreads();
+  if (w.state.bin != kNoBin) {
+    each_of_bin(w, [&](int32_t token, float l) {
+      if (place_of(l, token) <= w.row.limit)
+        atomicAdd(&of_parts[token / kSamplePart], static_cast<unsigned long long>(w.row.weight(l)));
+    });
+    __syncthreads();
+  }
+  unsigned long long mine = 0;
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < w.c.parts; p += kThreads)
+    mine += of_parts[p];
+  return sum_of_all(w.s.sums, mine);
+}
+
+// By the inverse of the cumulative sum in the order of the ids. REQUIRES: what weigh_all() leaves.
+__device__ void draw(Last& w, unsigned long long total) {
+  Shared& s = w.s;
+  const auto goal = static_cast<unsigned long long>(w.how.u * static_cast<double>(total));
+  if (threadIdx.x == 0) {
+    // Where it goes too far, which rounding may make it, the likeliest token stands in.
+    unsigned long long before = 0;
+    int32_t part = 0;
+    while (part < w.c.parts && before + s.of_parts()[part] <= goal) before += s.of_parts()[part++];
+    s.found = part;
+    s.place = before;
+  }
+  __syncthreads();
+  const int32_t part = s.found;
+  const unsigned long long before_part = s.place;
+  __syncthreads();
+  if (threadIdx.x == 0) s.found = w.state.best;
+  if (part < w.c.parts) {
+    const int32_t first = part * kSamplePart + static_cast<int32_t>(threadIdx.x) * kEach;
+    const auto weight = [&](int32_t token) -> unsigned long long {
+      if (token >= w.row.vocab) return 0;
+      const float l = w.row.logits[token];
+      return w.row.holds(token, l) ? w.row.weight(l) : 0;
+    };
+    unsigned long long mine = 0, of_part = 0;
+    for (int32_t i = 0; i < kEach; ++i) mine += weight(first + i);
+    const unsigned long long before = before_part + scan(s.sums, mine, of_part);
+    if (before <= goal && goal < before + mine) {
+      unsigned long long sum = before;
+      int32_t i = 0;
+      while ((sum += weight(first + i)) <= goal) ++i;
+      s.found = first + i;
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  w.c.tokens[blockIdx.y] = s.found;
+  w.state.chosen = 1;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    weigh_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
+                 unsigned* counters) {
+  next_may_start();
+  previous_done();
+  const SampleRow& how = row_of(c, few);
+  SampleState& state = c.state[blockIdx.y];
+  if (state.chosen != 0) return;
+  Shared& s = *shared<Shared>();
+  const RowOfLogits row(logits_of(c, how), c.vocab, how, state);
+  Last last{c, how, state, s, row};
+  unsigned long long sum = 0;
+  if (is_limited(how)) {
+    for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kThreads)
+      s.by_part.bins.clear(b);
+    __syncthreads();
+    each_of_part(row.logits, c.vocab, s.by_part.staged, [&](int32_t token, float l) {
+      if (row.holds(token, l)) s.by_part.bins.add(row.bin(l), row.weight(l));
+    });
+    __syncthreads();
+    for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kThreads) {
+      if (s.by_part.bins.counts[b] == 0) continue;
+      atomicAdd(&last.weights()[b], s.by_part.bins.weight(b));
+      atomicAdd(&last.counts()[b], s.by_part.bins.counts[b]);
+    }
+    if (last_block(counters + blockIdx.y, c.parts, &s.flag)) first_limit(last);
+    return;
+  }
+  each_of_part(row.logits, c.vocab, s.by_part.staged, [&](int32_t token, float l) {
+    if (row.holds(token, l)) sum += row.weight(l);
+  });
+  sum = sum_of_all(s.sums, sum);
+  if (threadIdx.x == 0) c.part[int64_t{blockIdx.y} * c.parts + blockIdx.x].weight = sum;
+  if (last_block(counters + blockIdx.y, c.parts, &s.flag)) draw(last, weigh_all(last));
+}
+
+__global__ void __launch_bounds__(kThreads)
+    limit_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
+                 unsigned* counters) {
+  next_may_start();
+  previous_done();
+  const SampleRow& how = row_of(c, few);
+  SampleState& state = c.state[blockIdx.y];
+  if (state.chosen != 0) return;
+  Shared& s = *shared<Shared>();
+  const RowOfLogits row(logits_of(c, how), c.vocab, how, state);
+  const int32_t limit_bin = state.bin;
+  int32_t* list = c.lists + int64_t{blockIdx.y} * kSampleListMax;
+  unsigned long long sum = 0;
+  each_of_part(row.logits, c.vocab, s.by_part.staged, [&](int32_t token, float l) {
+    if (!row.holds(token, l)) return;
+    const int32_t bin = row.bin(l);
+    if (limit_bin == kNoBin || bin < limit_bin) {
+      sum += row.weight(l);
+    } else if (bin == limit_bin) {
+      const int32_t at = atomicAdd(&state.listed, 1);
+      if (at < kSampleListMax) list[at] = token;
+    }
+  });
+  sum = sum_of_all(s.sums, sum);
+  if (threadIdx.x == 0) c.part[int64_t{blockIdx.y} * c.parts + blockIdx.x].weight = sum;
+  if (!last_block(counters + blockIdx.y, c.parts, &s.flag)) return;
+
+  Last last{c, how, state, s, row};
+  if (limit_bin != kNoBin)
+    last.row.limit = state.listed <= kSampleListMax ? end_by_list(last) : end_by_halves(last);
+  const unsigned long long total = weigh_all(last);
+  const bool nucleus_next = limit_bin != kNoBin && state.by_weight == 0 && how.top_p < 1.0f;
+  if (!nucleus_next) {
+    draw(last, total);
+    for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kThreads) {
+      last.weights()[b] = 0;
+      last.counts()[b] = 0;
+    }
+    return;
+  }
+  // Of what top_k leaves; so it is reached within that, and the histogram of all tokens shows
+  // where.
+  unsigned long long goal = nucleus(how.top_p, total);
+  const int32_t bin = find_bin(
+      s, [&](int b) { return last.weights()[b]; }, goal);
+  if (threadIdx.x != 0) return;
+  state.bin = bin;
+  state.by_weight = 1;
+  state.goal = goal;
+  state.listed = 0;
 }
 
 }  // namespace
 
-void queue_sample(Context& context, const SampleCall& call) {
-  launch(context, "sample",
-         {dim3(static_cast<unsigned>(call.count)), dim3(kThreads), sizeof(Shared)}, sample_kernel,
-         call);
+void queue_sample(Context& context, SampleCall call, std::span<const SampleRow> rows) {
+  bool drawn = false, limited = false, twice = false;
+  for (const SampleRow& r : rows) {
+    if (!(r.temperature > 0.0f)) continue;
+    const bool by_count = r.top_k >= 1, by_weight = r.top_p < 1.0f;
+    drawn = true;
+    limited = limited || by_count || by_weight;
+    twice = twice || (by_count && by_weight);
+  }
+  unsigned* counters = context.counters(rows.size());
+  if (counters == nullptr) return;  // the context holds the error
+  SampleRows few{};
+  if (call.rows == nullptr) std::copy(rows.begin(), rows.end(), few.row);
+  const dim3 blocks(static_cast<unsigned>(call.parts), static_cast<unsigned>(call.count));
+  const Grid best{blocks, dim3(kThreads), sizeof(BestShared), true};
+  const Grid more{blocks, dim3(kThreads), shared_bytes(call.parts), true};
+  launch(context, "sample", best, best_kernel, call, few, counters);
+  if (drawn) launch(context, "sample", more, weigh_kernel, call, few, counters);
+  if (limited) launch(context, "sample", more, limit_kernel, call, few, counters);
+  if (twice) launch(context, "sample", more, limit_kernel, call, few, counters);
 }
 
 }  // namespace trireme::cuda

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/device_sampler.h"
 #include "runtime/model/families/families.h"
 #include "runtime/model/model.h"
 #include "tests/bench/device/device_arrays.h"
@@ -151,6 +152,7 @@ class OpBench {
   void rows_of(const ModelSpec& spec) {
     for (const int64_t rows : plan_.rows) {
       elementwise(rows, spec);
+      choice(rows, spec.vocab);
       for (const SublayerSpec& sub : spec.sublayers) {
         if (sub.kind == SublayerKind::kSwiGlu) {
           swiglu(rows, sub.ffn_dim);
@@ -183,6 +185,31 @@ class OpBench {
       ops_.add_norm(arena_.input(rows, dim), both.row_range(0, rows), norm,
                     both.row_range(rows, rows));
     });
+  }
+
+  // Tokens from logits in device memory, as a step ends.
+  void choice(int64_t rows, int64_t vocab) {
+    DeviceSampler* sampler = device_.sampler();
+    if (sampler == nullptr || !fits(rows * vocab)) return;
+    SampleRow greedy, plain, nucleus, both;
+    greedy.temperature = 0;
+    nucleus.top_p = both.top_p = 0.9f;
+    both.top_k = 50;
+    for (const auto& [op, how] : {std::pair("choose (greedy)", greedy),
+                                  {"choose (drawn)", plain},
+                                  {"choose (top_p)", nucleus},
+                                  {"choose (top_k, top_p)", both}}) {
+      std::vector<SampleRow> each(static_cast<size_t>(rows), how);
+      for (int64_t r = 0; r < rows; ++r) {
+        each[static_cast<size_t>(r)].row = static_cast<int32_t>(r);
+        each[static_cast<size_t>(r)].u = (static_cast<double>(r) + 0.5) / static_cast<double>(rows);
+      }
+      measure(op, fmt::format("{} rows of {}", rows, vocab), 4 * static_cast<double>(rows * vocab),
+              0, [&](int64_t) {
+                if (Status s = sampler->sample(arena_.input(rows, vocab), {each, {}, {}}); !s.ok())
+                  status_ = s;
+              });
+    }
   }
 
   void swiglu(int64_t rows, int64_t dim) {

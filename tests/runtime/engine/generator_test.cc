@@ -241,6 +241,33 @@ TEST(Generator, SeedsDecide) {
   }
 }
 
+// On a device that chooses tokens itself, which the emulated one does: greedily, by chance, with
+// penalties; and the host does for a request that wants log-probabilities.
+TEST(Generator, ADeviceThatChoosesGivesTheSameTokens) {
+  std::vector<GenerateRequest> requests = mixed_requests(4);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    SamplingParams& params = requests[i].params;
+    params.max_tokens = 8;
+    params.temperature = i == 0 ? 0.0f : 0.9f;
+    params.top_p = i == 1 ? 0.8f : 1.0f;
+    params.repetition_penalty = i == 2 ? 1.3f : 1.0f;
+    params.logprobs = i == 3 ? 2 : -1;
+  }
+  Job job = job_for(golden("llama-tied"));
+  job.ranks.cache_dtype = DType::kF32;
+  const Outcome host = generate(job, requests);
+  for (const Mesh mesh : {Mesh{1, 1}, Mesh{1, 2}}) {
+    job.ranks.mesh = mesh;
+    job.ranks.isa = "emulated";
+    const Outcome device = generate(job, requests);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE(fmt::format("tp {} request {}", mesh.shards, i));
+      EXPECT_EQ(device.sequences[i].tokens, host.sequences[i].tokens);
+      EXPECT_EQ(device.sequences[i].sampled.size(), i == 3 ? 8u : 0u);
+    }
+  }
+}
+
 // ---- when a text ends ----
 
 class GeneratorEnds : public testing::Test {

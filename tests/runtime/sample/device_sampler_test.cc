@@ -1,6 +1,7 @@
 // A device's sampler against sample(): the same token for the same row, whatever the parameters,
 // with logits that tie, that are far apart, and that are forbidden.
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -114,11 +115,67 @@ Row random_row(Draws& d, int32_t vocab) {
 }
 
 TEST_P(DeviceSamplerTest, ChoosesWhatTheHostChooses) {
-  for (const int32_t vocab : {13, 1000, 2500}) {
+  // The last are of two and three blocks a row.
+  for (const int32_t vocab : {13, 1000, 2500, 4097, 9000}) {
     Draws draws(static_cast<uint64_t>(vocab));
     std::vector<Row> rows;
     for (int i = 0; i < 40; ++i) rows.push_back(random_row(draws, vocab));
     SCOPED_TRACE(testing::Message() << "vocabulary of " << vocab);
+    expect_host_agrees(rows);
+  }
+}
+
+// Of one row and of a few, which travel with the kernels, and of more.
+TEST_P(DeviceSamplerTest, AnyNumberOfRows) {
+  Draws draws(77);
+  for (const int rows_count : {1, 16, 17, 3}) {
+    std::vector<Row> rows;
+    for (int i = 0; i < rows_count; ++i) rows.push_back(random_row(draws, 300));
+    SCOPED_TRACE(testing::Message() << rows_count << " rows");
+    expect_host_agrees(rows);
+  }
+}
+
+// Bins that hold next to nothing and bins that hold nearly everything: more than is put in order at
+// once.
+TEST_P(DeviceSamplerTest, AnyShapeOfARow) {
+  constexpr int32_t kVocab = 10000;
+  const std::vector<std::function<float(Draws&, int32_t)>> shapes = {
+      [](Draws&, int32_t) { return 1.0f; },                            // all equal
+      [](Draws&, int32_t t) { return t % 2 == 0 ? 1.0f : 0.75f; },     // two values
+      [](Draws& d, int32_t) { return static_cast<float>(d.next()); },  // all different
+      [](Draws& d, int32_t t) {                                        // far from one
+        return t == 5 ? -3e38f : static_cast<float>(d.next() * 0.01);
+      },
+      [](Draws& d, int32_t t) { return t == 77 ? 60.0f : static_cast<float>(d.next()); },
+      [](Draws&, int32_t t) { return t == 77 ? 10.0f : 0.0f; },  // a third of all is far away
+      [](Draws& d, int32_t t) { return t < 9000 ? kNever : static_cast<float>(d.below(3)); },
+      [](Draws& d, int32_t) { return static_cast<float>(1e4 * d.next() - 5e3); },
+      [](Draws& d, int32_t) { return static_cast<float>(3e38 * (2 * d.next() - 1)); },
+      [](Draws& d, int32_t) { return static_cast<float>(20 * std::log(d.next())); },
+  };
+  struct Limits {
+    int32_t top_k;
+    float top_p, min_p;
+  };
+  Draws draws(20261127);
+  for (size_t shape = 0; shape < shapes.size(); ++shape) {
+    std::vector<Row> rows;
+    for (const float temperature : {1.0f, 0.01f, 50.0f}) {
+      for (const Limits& limits :
+           {Limits{0, 1, 0}, {0, 0.7f, 0}, {40, 1, 0}, {6000, 0.9f, 0}, {9999, 0.5f, 1e-3f}}) {
+        Row row;
+        for (int32_t t = 0; t < kVocab; ++t) row.logits.push_back(shapes[shape](draws, t));
+        row.params.temperature = temperature;
+        row.params.top_k = limits.top_k;
+        row.params.top_p = limits.top_p;
+        row.params.min_p = limits.min_p;
+        row.params.seed = rows.size() + 100 * shape;
+        row.penalties = PenaltyState(row.params, {});
+        rows.push_back(std::move(row));
+      }
+    }
+    SCOPED_TRACE(testing::Message() << "shape " << shape);
     expect_host_agrees(rows);
   }
 }
