@@ -38,22 +38,22 @@ Status Engine::run() {
 
 Status Engine::serve() {
   while (!inbox_.closed()) {
-    answer_drained();  // before a wait that nothing would end
     const bool nothing_to_do = in_flight_.empty() && !views_.any_runnable();
+    if (nothing_to_do) tell_clients();
+    answer_drained();  // before a wait that nothing would end
     const Clock::time_point before = Clock::now();
     take_commands(nothing_to_do);
     if (nothing_to_do) unreported_idle_seconds_ += seconds_since(before);
     if (stats_stale_) update_stats();
-    book_.flush();
     if (Status s = answer_pings(); !s.ok()) return s;
     if (Status s = answer_traces(); !s.ok()) return s;
-    answer_drained();
     bool launched = false;
     if (in_flight_.size() < options_.pipeline_depth && views_.any_runnable()) {
       Result<bool> any = launch();
       if (!any.ok()) return any.status();
       launched = *any;
     }
+    if (!launched) tell_clients();
     const bool full = in_flight_.size() >= options_.pipeline_depth;
     if (!in_flight_.empty() && (full || !launched)) {
       if (Status s = collect(); !s.ok()) return s;
@@ -66,12 +66,19 @@ Status Engine::serve() {
   return {};
 }
 
+// What has happened to requests. With many clients it takes a good part of a millisecond: where a
+// device computes aside it is done while the next step computes, if there is one.
+void Engine::tell_clients() {
+  if (stats_stale_) update_stats();  // whoever is told of an end finds it counted
+  book_.flush();
+}
+
 // Whoever still waits for something is told that nothing more will come.
 void Engine::end(const Status& why) {
   inbox_.close(why);
   take_commands(false);
   book_.fail_all(why);
-  book_.flush();
+  tell_clients();
   for (const auto& answer : pings_) answer(why);
   pings_.clear();
   for (const TraceCommand& command : traces_) command.done(why);
@@ -266,18 +273,20 @@ Status Engine::run_step(const std::vector<StepPlan::Run>& runs) {
   }
   runner_.commit(step_);
   ++step_;
-  plan_ahead(message.runs);
   StepResult result;
-  if (Status s = runner_.compute(result); !s.ok()) return s;
+  const auto meanwhile = [&] {
+    plan_ahead(message.runs);
+    tell_clients();
+  };
+  if (Status s = runner_.compute(result, meanwhile); !s.ok()) return s;
   if (runner_.samples()) flight.result = std::move(result);
   step_rows_ += flight.rows;
   ++steps_;
   in_flight_.push_back(std::move(flight));
-  book_.flush();
   return {};
 }
 
-// While the step computes, the next is planned as though all that sample go on.
+// While a step computes, the next is planned as though all that sample go on.
 void Engine::plan_ahead(std::span<const StepPlan::Run> runs) {
   if (options_.pipeline_depth > 1) return;
   const TraceSpan span(runner_.trace(), TraceEvent::Name::kPlanAhead, step_);
@@ -321,8 +330,9 @@ Status Engine::collect() {
   log_prompt_chunks(flight);
   span.set_value(static_cast<uint32_t>(flight.result->sampled.size()));
   book_.accept(*flight.result);
-  update_stats();  // whoever is told of an end finds it counted
-  book_.flush();
+  update_stats();
+  // Those who write to clients need a core: better while this thread plans than while all compute.
+  if (!runner_.executor().computes_aside()) tell_clients();
   trace_counters(flight.rows);
   runner_.check_in_debug();
   return {};

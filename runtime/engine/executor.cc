@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -107,8 +108,20 @@ int32_t Executor::padded_size(std::span<const SequenceRun> runs) const {
   return recorded_size(static_cast<int32_t>(runs.size()), static_cast<int32_t>(padded_max_));
 }
 
-Status Executor::compute(LogitsUser* user) {
+Status Executor::compute(LogitsUser* user, const Meanwhile& meanwhile) {
   if (!prepared_.ok()) return prepared_;
+  meanwhile_ = meanwhile ? &meanwhile : nullptr;
+  if (!computes_aside()) do_meanwhile();
+  const Status computed = compute_stage(user);
+  do_meanwhile();  // where nothing was waited for
+  return computed;
+}
+
+void Executor::do_meanwhile() {
+  if (meanwhile_ != nullptr) (*std::exchange(meanwhile_, nullptr))();
+}
+
+Status Executor::compute_stage(LogitsUser* user) {
   traffic_->start();
   const DecoderBatch& batch = builder_->batch();
   const bool after_exit = model_.stage().begin >= model_.spec().logits_only_from;
@@ -155,6 +168,7 @@ Status Executor::hand_out(int64_t first, int64_t count, LogitsUser* user) {
       return s;
   }
   if (far) fetch(wanted_);
+  do_meanwhile();
   if (Status s = device_.synchronize(); !s.ok()) return s;
   if (user == nullptr) return Status::ok_status();
   if (far && user->settle(first, wanted_)) {

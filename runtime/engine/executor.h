@@ -9,6 +9,7 @@
 // communicator that reads host memory, does so itself.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -43,10 +44,14 @@ class Executor {
   // A step in two halves. prepare() writes down rows and block tables: afterwards the caller may
   // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
   // user of the logits gave it, means that this worker can no longer serve. No user: nobody here
-  // looks at logits.
+  // looks at logits. `meanwhile`, if there is one, is called once, when the host has least to wait
+  // for: a device that computes aside has all of the step by then, another one begins afterwards.
   void prepare(std::span<const SequenceRun> runs);
   int32_t rows() const { return builder_->rows(); }
-  Status compute(LogitsUser* user);
+  using Meanwhile = std::function<void()>;
+  Status compute(LogitsUser* user, const Meanwhile& meanwhile = {});
+  // Whether the host has nothing to do while a step computes.
+  bool computes_aside() const { return device_.place() != Place::kHost; }
   Status step(std::span<const SequenceRun> runs, const LogitsSink& sink) {
     prepare(runs);
     LogitsToSink user(sink);
@@ -88,10 +93,13 @@ class Executor {
   Status send(const Carry& carry);
   // Queues this stage, from embedding or carry to carry.
   Status queue_stage(Carry& carry, CacheGate* gate);
+  Status compute_stage(LogitsUser* user);
   Status compute_plainly(Carry& carry, LogitsUser* user);
   Status compute_recorded(Carry& carry, LogitsUser* user);
   // Hands out the first `count` rows of logits_, which are queued, and waits for them.
   Status hand_out(int64_t first, int64_t count, LogitsUser* user);
+  // What compute() was given, unless it was called already.
+  void do_meanwhile();
   // Queues copies of the wanted rows of logits_ to the host.
   void fetch(const std::vector<uint8_t>& wanted);
 
@@ -109,6 +117,7 @@ class Executor {
   Buffer logits_;          // [logit_rows_max, vocab], last stage
   Buffer logits_on_host_;  // the same, pinned, where logits_ is not on the host
   std::vector<uint8_t> wanted_;
+  const Meanwhile* meanwhile_ = nullptr;  // of the step that is being computed
   double stage_wait_seconds_ = 0;
   TraceRing* trace_ = nullptr;
 };

@@ -41,12 +41,12 @@ void StepRunner::commit(uint64_t step) {
   copies_after_ = table_.commit(step);
 }
 
-Status StepRunner::compute(StepResult& result) {
+Status StepRunner::compute(StepResult& result, const Executor::Meanwhile& meanwhile) {
   const TraceSpan span(trace_.get(), TraceEvent::Name::kStep, step_,
                        static_cast<uint32_t>(executor_.rows()));
   const auto start = std::chrono::steady_clock::now();
   const double waited = executor_.stage_wait_seconds();
-  const Status computed = executor_.compute(sampler_.get());
+  const Status computed = executor_.compute(sampler_.get(), meanwhile);
   if (!computed.ok()) return computed;
   copy_blocks(copies_after_);
   copies_after_ = {};

@@ -39,7 +39,8 @@ class StepRunner final : private CacheMover {
   // after it, but for the tokens that it samples.
   void commit(uint64_t step);
   // Computes. On the sampling rank `result` is filled. Not ok: this worker can no longer serve.
-  Status compute(StepResult& result);
+  // `meanwhile`: Executor::compute.
+  Status compute(StepResult& result, const Executor::Meanwhile& meanwhile = {});
 
   const SequenceTable& table() const { return table_; }
   const BlockCache& cache() const { return cache_; }
