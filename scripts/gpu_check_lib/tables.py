@@ -15,7 +15,7 @@ BIG = ("llama-3-8b", "llama-2-7b", "rwkv7-7.2b")
 def page(report):
     data = report.data
     parts = [f"# GPU check, {data['began']}", _environment(data["environment"]), _stages(data["stages"])]
-    for section in (_ceilings, _targets, _models, _all_reduces, _memory, _kernels, _peers, _skips):
+    for section in (_ceilings, _targets, _models, _served, _all_reduces, _memory, _kernels, _peers, _skips):
         text = section(report)
         if text:
             parts.append(text)
@@ -86,11 +86,13 @@ def targets(report):
                 value = share(report, figure, of)
                 rows.append((f"{title}: {figure['model']}", f">= {percent(least)} of {of}", percent(value),
                              None if value is None else value >= least))
-    for figure in report.figures("decode"):
-        if figure["context"] == 1024 and figure.get("device_seconds"):
-            overhead = 1 - figure["device_seconds"] / figure["seconds"]
-            rows.append((f"step outside kernels: {figure['model']}, batch {figure['batch']}",
-                         f"< {percent(OVERHEAD_MAX)}", f"{100 * overhead:.1f} %", overhead < OVERHEAD_MAX))
+    for title, figures in (("step", [f for f in report.figures("decode") if f["context"] == 1024]),
+                           ("served step", report.figures("served"))):
+        for figure in figures:
+            if figure.get("device_seconds"):
+                overhead = 1 - figure["device_seconds"] / figure["seconds"]
+                rows.append((f"{title} outside kernels: {figure['model']}, batch {figure['batch']}",
+                             f"< {percent(OVERHEAD_MAX)}", f"{100 * overhead:.1f} %", overhead < OVERHEAD_MAX))
     for peer in report.figures("peer"):
         ours = _same(report, peer)
         if ours:
@@ -129,6 +131,14 @@ def _models(report):
     rows.sort(key=lambda row: row[0])
     head = ("model", "", "context", "tokens/s", "a step", "of bandwidth", "of matrix rate")
     return "## Models\n\n" + table(head, rows) if rows else ""
+
+
+def _served(report):
+    rows = [(f["model"], f["batch"], f"{f['tokens_per_second']:.0f}",
+             *(f"{1e3 * f[key]:.2f} ms" if f.get(key) else "" for key in ("seconds", "bare_seconds", "device_seconds")))
+            for f in report.figures("served")]
+    head = ("model", "requests", "tokens/s", "a served step", "the same by hand", "on the device")
+    return "## Serving\n\n" + table(head, rows) if rows else ""
 
 
 def _all_reduces(report):

@@ -175,7 +175,9 @@ ModelPlan whole_model(const std::string& name, std::optional<WeightType> weights
     const int64_t prefill = *weights == WeightType::kFp8 ? 8192 : 1024;
     return {name, {prefill}, {1024}, {1, 16, 64}, 0, 0.3, weights};
   }
-  return {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, std::nullopt};
+  ModelPlan plan = {name, {8192, 1024}, {1024, 32768, 131072}, {1, 64, 16, 256}, 0, 0.4, {}};
+  plan.serves = {{64}, {1}};
+  return plan;
 }
 
 // The usual plan, but for what the command line names.
@@ -214,7 +216,8 @@ Status smoke(Device& device, const Deadline& deadline) {
   ops.timing = {1e-4, 1};
   for (const char* name : {"smoke-gqa", "smoke-rwkv7", "smoke-yoco"}) {
     ops.models.emplace_back(name);
-    const ModelPlan model = {name, {70, 33}, {40, 100}, {1, 4, 3}, uint64_t{1} << 30, 1e-3, {}};
+    ModelPlan model = {name, {70, 33}, {40, 100}, {1, 4, 3}, uint64_t{1} << 30, 1e-3, {}};
+    model.serves = {{3, 80, 6}};
     if (Status s = run_model_alone(device, model, deadline); !s.ok()) return s;
   }
   QuantizedPlan quantized = quantized_products();
@@ -246,7 +249,8 @@ Status run_together(const Arguments& arguments, const Deadline& deadline) {
   small.bytes = {8 << 10, 100'000};
   small.calls = small.repetitions = 3;
   if (Status s = run_all_reduce(**gpus, count, small); !s.ok()) return s;
-  const ModelPlan model = {"smoke-gqa", {33}, {40}, {1, 3}, uint64_t{1} << 30, 1e-3, {}};
+  ModelPlan model = {"smoke-gqa", {33}, {40}, {1, 3}, uint64_t{1} << 30, 1e-3, {}};
+  model.serves = {{2, 20, 4}};
   return run_model_sharded(**gpus, count, model, deadline);
 }
 

@@ -200,6 +200,8 @@ def sample(folder):
              "tokens_per_second": 32768},
             {"kind": "decode", "model": "llama-3-8b, tp 2", "gpus": 2, "batch": 1, "context": 1024, "seconds": 0.0025,
              "bytes": 1.6e10, "flops": 1.6e10, "tokens_per_second": 400},
+            {"kind": "served", "model": "llama-3-8b", "batch": 64, "context": 192, "seconds": 0.0075, "bare_seconds": 0.0074,
+             "device_seconds": 0.0073, "tokens_per_second": 8533},
             {"kind": "all_reduce", "gpus": 4, "bytes": 1 << 20, "alone_seconds": 4e-5, "seconds": 3e-5,
              "recorded_seconds": 1.5e-5},
             {"kind": "memory", "model": "llama-3-8b", "what": "weights", "predicted": 2**34, "used": 2**34 + 2**30},
@@ -222,9 +224,10 @@ class Tables(unittest.TestCase):
                 "prefill of 8K, GQA 8B: llama-3-8b": ("70 %", True),
                 "attention, decode at 128K: llama-3-8b": ("90 %", True),
                 "step outside kernels: llama-3-8b, batch 1": ("4.0 %", False),
+                "served step outside kernels: llama-3-8b, batch 64": ("2.7 %", True),
                 "against torch graph: decode, llama-3-8b, batch 1": ("0.80 x", False)})
             page = tables.page(made)
-            for part in ("| 1024 KiB | 40.0 us | 30.0 us | 15.0 us | 104.9 GB/s |",
+            for part in ("| llama-3-8b | 64 | 8533 | 7.50 ms | 7.40 ms | 7.30 ms |", "| 1024 KiB | 40.0 us | 30.0 us | 15.0 us | 104.9 GB/s |",
                          "| llama-3-8b, tp 2 | decode, batch 1 | 1024 | 400 | 2.50 ms | 80 % |", "16.00 GiB | 17.00 GiB | +6.2%", "| 4.00 TB/s |", "torch graph | llama-3-8b | decode | 1 | 250 | 200"):
                 self.assertIn(part, page)
 

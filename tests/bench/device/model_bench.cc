@@ -131,6 +131,9 @@ class ModelBench {
       first = false;
       if (Status s = decodes(context); !s.ok()) return s;
     }
+    for (const ServePlan& serve : plan_.serves) {
+      if (Status s = served(serve); !s.ok()) return s;
+    }
     return Status::ok_status();
   }
 
@@ -285,19 +288,30 @@ class ModelBench {
     return Status::ok_status();
   }
 
-  Status decode(Executor& executor, int64_t batch, int64_t context) {
+  // A token each of `batch` sequences that have `context` tokens.
+  struct DecodeRuns {
     std::vector<BlockPool> pools;
-    for (const uint32_t total : executor.blocks_total()) pools.emplace_back(total);
-    const auto first = static_cast<uint32_t>(context);
-    std::vector<SequenceBlocks> blocks(static_cast<size_t>(batch),
-                                       SequenceBlocks(model_->layout()));
-    const std::vector<int32_t> ids = tokens_of(batch);
+    std::vector<SequenceBlocks> blocks;
+    std::vector<int32_t> ids;
     std::vector<SequenceRun> runs;
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      CHECK(blocks[i].advance(pools, first, first + 1));
-      runs.push_back({&blocks[i], first, std::span(ids).subspan(i, 1), SequenceRun::Logits::kLast});
+  };
+  DecodeRuns decode_runs(const Executor& executor, int64_t batch, int64_t context) const {
+    DecodeRuns d;
+    for (const uint32_t total : executor.blocks_total()) d.pools.emplace_back(total);
+    const auto first = static_cast<uint32_t>(context);
+    d.blocks.assign(static_cast<size_t>(batch), SequenceBlocks(model_->layout()));
+    d.ids = tokens_of(batch);
+    for (size_t i = 0; i < d.blocks.size(); ++i) {
+      CHECK(d.blocks[i].advance(d.pools, first, first + 1));
+      d.runs.push_back(
+          {&d.blocks[i], first, std::span(d.ids).subspan(i, 1), SequenceRun::Logits::kLast});
     }
-    const Result<double> seconds = step_seconds(executor, runs, 200);
+    return d;
+  }
+
+  Status decode(Executor& executor, int64_t batch, int64_t context) {
+    const DecodeRuns decode = decode_runs(executor, batch, context);
+    const Result<double> seconds = step_seconds(executor, decode.runs, 200);
     if (!seconds.ok()) return seconds.status();
     const Result<Work> work = decode_work(spec_, batch, context, choice(), DType::kBF16);
     if (!work.ok()) return work.status();
@@ -312,6 +326,38 @@ class ModelBench {
                      {"tokens_per_second", static_cast<double>(batch) / *seconds}};
     const Result<double> device_seconds = replayed_seconds(executor);
     if (!device_seconds.ok()) return device_seconds.status();
+    if (*device_seconds > 0) figure["device_seconds"] = *device_seconds;
+    print(figure);
+    return Status::ok_status();
+  }
+
+  // What the engine adds to a step: requests, plans, tokens for clients.
+  Status served(const ServePlan& plan) {
+    const Result<int64_t> late = agreed(deadline_.left() < 3 ? 1 : 0);
+    if (!late.ok()) return late.status();
+    if (*late != 0) {
+      skip(fmt::format("serving of {}", plan.requests), "no time was left");
+      return Status::ok_status();
+    }
+    Result<std::unique_ptr<Executor>> executor = make_executor(
+        plan.prompt + plan.answer + 1, std::min(plan.prompt, model_->rows_max()), plan.requests);
+    if (!executor.ok()) return executor.status();
+    const Result<double> seconds = served_step_seconds(**executor, world_, *groups_, plan);
+    if (!seconds.ok()) return seconds.status();
+    // The same step by hand.
+    const DecodeRuns decode = decode_runs(**executor, plan.requests, plan.prompt + plan.answer);
+    const Result<double> bare_seconds = step_seconds(**executor, decode.runs, 50);
+    if (!bare_seconds.ok()) return bare_seconds.status();
+    const Result<double> device_seconds = replayed_seconds(**executor);
+    if (!device_seconds.ok()) return device_seconds.status();
+    object figure = {{"kind", "served"},
+                     {"model", name_},
+                     {"gpus", world_.size()},
+                     {"batch", plan.requests},
+                     {"context", plan.prompt + plan.answer},
+                     {"seconds", *seconds},
+                     {"bare_seconds", *bare_seconds},
+                     {"tokens_per_second", static_cast<double>(plan.requests) / *seconds}};
     if (*device_seconds > 0) figure["device_seconds"] = *device_seconds;
     print(figure);
     return Status::ok_status();

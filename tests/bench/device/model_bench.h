@@ -10,6 +10,7 @@
 #include "comm/communicator.h"
 #include "kernels/device.h"
 #include "tests/bench/device/figures.h"
+#include "tests/bench/device/serve_bench.h"
 
 namespace trireme::bench {
 
@@ -22,11 +23,12 @@ struct ModelPlan {
   double decode_seconds = 0.4;        // of one measurement
   std::optional<WeightType> weights;  // quantized as the loader does it; none: bf16
   std::string variant = "";           // of the device; comes after the name
+  std::vector<ServePlan> serves = {};
 };
 
-// Prints figures "load", "memory", "prefill", "decode", and "skip" for what does not fit or found
-// no time. Each rank of `world` calls it with its own device and the same plan, and has a shard of
-// the model; rank 0 prints, and decides what depends on the time.
+// Prints figures "load", "memory", "prefill", "decode", "served", and "skip" for what does not fit
+// or found no time. Each rank of `world` calls it with its own device and the same plan, and has a
+// shard of the model; rank 0 prints, and decides what depends on the time.
 Status run_model(Communicator& world, Device& device, const ModelPlan& plan,
                  const Deadline& deadline);
 
