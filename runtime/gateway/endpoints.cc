@@ -2,12 +2,11 @@
 // function from a request to its answer: without co_await, next to which gcc 12 destroys the
 // temporaries of a conditional expression twice.
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include "runtime/gateway/delivery.h"
 #include "runtime/gateway/field_reader.h"
 #include "runtime/gateway/gateway.h"
 #include "runtime/gateway/logprobs.h"
@@ -29,14 +28,6 @@ HttpResponse one_member(std::string_view key, std::string_view value) {
   object[key] = value;
   return json_response(object);
 }
-
-// What a ping of the engine brings back to a coroutine, whoever comes first.
-struct Pong {
-  explicit Pong(const asio::any_io_executor& executor) : timer(executor) {}
-  asio::steady_timer timer;
-  bool answered = false;
-  Status status;
-};
 
 }  // namespace
 
@@ -97,27 +88,17 @@ asio::awaitable<void> Gateway::health(HttpExchange& exchange) {
     (void)(co_await exchange.send(std::move(response))).ok();
     co_return;
   }
-  auto pong = std::make_shared<Pong>(exchange.executor());
-  pong->timer.expires_after(options_.health_timeout);
-  const asio::any_io_executor strand = exchange.executor();
+  Delivery<Status> pong(exchange.executor());
   EngineClient* const engine = engine_;
-  engine->ping([pong, strand](const Status& status) {
-    asio::post(strand, [pong, status] {
-      pong->answered = true;
-      pong->status = status;
-      pong->timer.cancel();
-    });
-  });
-  // One wait: an answer cancels it. Both happen on this strand.
-  boost::system::error_code ended;
-  if (!pong->answered)
-    co_await pong->timer.async_wait(asio::redirect_error(asio::use_awaitable, ended));
-  if (!pong->answered) {
+  engine->ping(pong.bringer());
+  const std::optional<Status> status =
+      co_await pong.wait(std::chrono::steady_clock::now() + options_.health_timeout);
+  if (!status.has_value()) {
     response = error_response(api_error(
         503, "engine_error",
         fmt::format("the engine has not answered for {} ms", options_.health_timeout.count())));
-  } else if (!pong->status.ok()) {
-    response = error_response(api_error(503, "engine_error", pong->status.message()));
+  } else if (!status->ok()) {
+    response = error_response(api_error(503, "engine_error", status->message()));
   } else {
     response = one_member("status", "ok");
   }

@@ -4,7 +4,6 @@
 #include <chrono>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -13,6 +12,7 @@
 
 #include "runtime/gateway/admin/page_files.h"
 #include "runtime/gateway/admin/perfetto.h"
+#include "runtime/gateway/delivery.h"
 
 namespace trireme {
 
@@ -78,15 +78,6 @@ Window parse_window(std::string_view query) {
   }
   return window;
 }
-
-// What an engine's thread brings to a coroutine.
-struct Brought {
-  explicit Brought(const asio::any_io_executor& executor) : timer(executor) {
-    timer.expires_at(asio::steady_timer::time_point::max());
-  }
-  asio::steady_timer timer;
-  std::optional<Result<std::vector<RankTrace>>> traces;
-};
 
 // Some time, unless the client leaves.
 struct Wait {
@@ -161,28 +152,19 @@ asio::awaitable<void> Admin::trace(HttpExchange& exchange) {
 }
 
 asio::awaitable<HttpResponse> Admin::traced(HttpExchange& exchange, int64_t from_ns) {
-  const auto brought = std::make_shared<Brought>(exchange.executor());
-  const asio::any_io_executor strand = exchange.executor();
+  Delivery<Result<std::vector<RankTrace>>> delivery(exchange.executor());
   EngineMonitor* const monitor = monitor_;
-  monitor->trace(from_ns, [brought, strand](Result<std::vector<RankTrace>> traces) {
-    auto shared = std::make_shared<Result<std::vector<RankTrace>>>(std::move(traces));
-    asio::post(strand, [brought, shared] {
-      brought->traces = std::move(*shared);
-      brought->timer.cancel();
-    });
-  });
-  boost::system::error_code cancelled;
-  while (!brought->traces.has_value())
-    co_await brought->timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+  monitor->trace(from_ns, delivery.bringer());
+  std::optional<Result<std::vector<RankTrace>>> traces = co_await delivery.wait();
   HttpResponse response;
-  if (!brought->traces->ok()) {
-    response = error_response(api_error(503, "no_trace", brought->traces->status().message()));
+  if (!traces->ok()) {
+    response = error_response(api_error(503, "no_trace", traces->status().message()));
     co_return response;
   }
   TraceDocument document;
   document.from_ns = from_ns;
   document.to_ns = trace_now();
-  document.ranks = brought->traces->take();
+  document.ranks = traces->take();
   document.requests = monitor->timelines(from_ns, kRequestsTraced);
   document.block_kinds = monitor->info().block_kinds;
   document.version = about_.version;
