@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ Server::Server(std::vector<std::string> args, const std::string& program) {
   child_ = fork();
   if (child_ == 0) {
     setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that crashes leaves nothing behind
     dup2(stderr_[1], STDERR_FILENO);
     close(stderr_[0]);
     std::vector<char*> argv;
