@@ -14,6 +14,15 @@ Status cuda_status(cudaError_t error, const char* what) {
   return error == cudaErrorMemoryAllocation ? resource_exhausted(message) : unavailable(message);
 }
 
+Status no_memory(int ordinal, size_t bytes, cudaError_t error) {
+  size_t free = 0, total = 0;
+  (void)cudaMemGetInfo(&free, &total);
+  return resource_exhausted(
+      fmt::format("GPU {} cannot allocate {} bytes ({} of {} are free): {}; lower "
+                  "gpu_memory_utilization or use more GPUs",
+                  ordinal, bytes, free, total, cudaGetErrorString(error)));
+}
+
 Result<Context> Context::make(const CudaOptions& options) {
   const int ordinal = options.ordinal;
   Context c;
@@ -67,25 +76,21 @@ Context::~Context() {
 }
 
 void* Context::scratch(size_t bytes) {
-  if (bytes > scratch_.bytes &&
-      !grow(scratch_, std::max(bytes, size_t{1} << 20), "allocating scratch memory"))
-    return nullptr;
+  if (bytes > scratch_.bytes && !grow(scratch_, std::max(bytes, size_t{1} << 20))) return nullptr;
   return scratch_.data;
 }
 
 unsigned* Context::counters(size_t count) {
   const size_t bytes = count * sizeof(unsigned);
   if (bytes > counters_.bytes) {
-    if (!grow(counters_, std::max(bytes, size_t{1} << 16), "allocating counters")) return nullptr;
+    if (!grow(counters_, std::max(bytes, size_t{1} << 16))) return nullptr;
     note(cudaMemsetAsync(counters_.data, 0, counters_.bytes, stream_), "clearing counters");
   }
   return static_cast<unsigned*>(counters_.data);
 }
 
 void* Context::left_memory(size_t bytes) {
-  if (bytes > left_memory_.bytes &&
-      (recording() || !grow(left_memory_, bytes, "allocating memory for rows")))
-    return nullptr;
+  if (bytes > left_memory_.bytes && (recording() || !grow(left_memory_, bytes))) return nullptr;
   return left_memory_.data;
 }
 
@@ -95,7 +100,7 @@ bool Context::recording() {
   return capture != cudaStreamCaptureStatusNone;
 }
 
-bool Context::grow(Memory& memory, size_t bytes, const char* what) {
+bool Context::grow(Memory& memory, size_t bytes) {
   if (recording()) {
     note(unavailable("a recorded step asks for more scratch memory than any step before it"));
     return false;
@@ -105,8 +110,8 @@ bool Context::grow(Memory& memory, size_t bytes, const char* what) {
   if (memory.data != nullptr && keeps_scratch_) kept_.push_back(memory.data);
   memory = {};
   const cudaError_t error = cudaMalloc(&memory.data, bytes);
-  note(error, what);
   if (error != cudaSuccess) {
+    note(no_memory(ordinal(), bytes, error));
     memory = {};
     return false;
   }

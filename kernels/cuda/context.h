@@ -19,6 +19,9 @@ namespace trireme::cuda {
 // One sentence for an error of the CUDA runtime.
 Status cuda_status(cudaError_t error, const char* what);
 
+// `bytes` that GPU `ordinal` could not give: how much is free, and how to mend it.
+Status no_memory(int ordinal, size_t bytes, cudaError_t error);
+
 class Context {
  public:
   // The device of options.ordinal, which becomes the calling thread's current one.
@@ -70,7 +73,7 @@ class Context {
   };
   bool recording();
   // Other memory of that many bytes; false after an error.
-  bool grow(Memory& memory, size_t bytes, const char* what);
+  bool grow(Memory& memory, size_t bytes);
 
   Context() = default;
   CudaOptions options_;

@@ -69,14 +69,8 @@ class CudaDevice final : public Device {
   Result<Buffer> allocate(size_t bytes) override {
     void* data = nullptr;
     if (const cudaError_t error = cudaMalloc(&data, std::max(bytes, size_t{1}));
-        error != cudaSuccess) {
-      size_t free = 0, total = 0;
-      (void)cudaMemGetInfo(&free, &total);
-      return resource_exhausted(
-          fmt::format("GPU {} cannot allocate {} bytes ({} of {} are free): {}; lower "
-                      "gpu_memory_utilization or use more GPUs",
-                      context_.ordinal(), bytes, free, total, cudaGetErrorString(error)));
-    }
+        error != cudaSuccess)
+      return cuda::no_memory(context_.ordinal(), bytes, error);
     Buffer buffer(
         data, bytes,
         [](void* memory, size_t) {

@@ -28,7 +28,8 @@ Status Engine::run() {
   const Status served = serve();
   watchdog_.disarm();
   ahead_.drop();  // the model may go before this does
-  end(served.ok() ? unavailable("the server is shutting down") : served);
+  // To those who wait, whatever ended the engine is no fault of theirs.
+  end(unavailable(served.ok() ? "the server is shutting down" : std::string(served.message())));
   if (!served.ok()) return served;
   StepMessage stop;
   stop.kind = StepMessage::Kind::kStop;

@@ -1,22 +1,16 @@
 // `trireme serve` as a user runs it: under its own mpirun or in one process, for every family; what
 // it says over HTTP is what `trireme generate` says; the first signal drains, the second ends.
 #include <algorithm>
-#include <chrono>
 #include <csignal>
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
-#include <thread>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "kernels/base/json.h"
 #include "launcher/exit_code.h"
 #include "tests/e2e/program.h"
+#include "tests/e2e/server.h"
 #include "tests/support/edited_model.h"
 #include "tests/support/http_client.h"
 
@@ -26,66 +20,6 @@ namespace {
 std::string demo(const std::string& name) {
   return std::string(TRIREME_SOURCE_DIR "/configs/models/") + name;
 }
-
-// A server that runs until it is told to end.
-class Server {
- public:
-  explicit Server(std::vector<std::string> args) {
-    args.insert(args.begin(), {TRIREME_PROGRAM, "serve"});
-    args.insert(args.end(), {"--port", "0"});
-    CHECK(pipe(stderr_) == 0);
-    child_ = fork();
-    if (child_ == 0) {
-      setpgid(0, 0);
-      dup2(stderr_[1], STDERR_FILENO);
-      close(stderr_[0]);
-      std::vector<char*> argv;
-      for (const std::string& a : args) argv.push_back(const_cast<char*>(a.c_str()));
-      argv.push_back(nullptr);
-      execv(argv[0], argv.data());
-      _exit(127);
-    }
-    close(stderr_[1]);
-    wait_for("serving   http://127.0.0.1:");
-    const size_t at = said_.find("serving   http://127.0.0.1:");
-    if (at != std::string::npos) port_ = static_cast<uint16_t>(std::atoi(said_.c_str() + at + 27));
-  }
-  ~Server() {
-    if (child_ > 0) {
-      kill(-child_, SIGKILL);
-      waitpid(child_, nullptr, 0);
-    }
-    close(stderr_[0]);
-  }
-  Server(const Server&) = delete;
-
-  uint16_t port() const { return port_; }
-  const std::string& said() const { return said_; }
-  void signal(int number) { kill(child_, number); }
-  int pid() const { return child_; }
-  // Reads what it says until `text` is there or it has ended.
-  void wait_for(const std::string& text) {
-    char bytes[4096];
-    while (said_.find(text) == std::string::npos) {
-      const ssize_t n = read(stderr_[0], bytes, sizeof(bytes));
-      if (n <= 0) return;
-      said_.append(bytes, static_cast<size_t>(n));
-    }
-  }
-  int exit_code() {
-    wait_for("\n<never>");  // to the end of its stderr
-    int status = 0;
-    waitpid(child_, &status, 0);
-    child_ = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-
- private:
-  pid_t child_ = 0;
-  int stderr_[2] = {-1, -1};
-  uint16_t port_ = 0;
-  std::string said_;
-};
 
 class Serve : public testing::TestWithParam<std::string> {};
 

@@ -35,6 +35,7 @@ struct CUgraphExec_st {
   std::vector<Work> work;
 };
 struct CUevent_st {
+  int device = 0;
   std::atomic<uint64_t> recorded{0};  // how often; 0: never
   std::atomic<uint64_t> reached{0};   // the record that its stream has passed
   cudaStream_t stream = nullptr;      // of the newest record
@@ -42,6 +43,7 @@ struct CUevent_st {
   Clock::time_point time;
 };
 struct CUstream_st {
+  int device = 0;
   std::mutex mutex;  // guards what stands before `graph`
   std::condition_variable changed;
   std::deque<Work> work;
@@ -191,6 +193,9 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
     if (found != shared_limits().end()) limit = std::max(limit, found->second);
   }
   if (config.dynamicSmemBytes > static_cast<size_t>(limit)) return note(cudaErrorInvalidValue);
+  // A thread that has not chosen the GPU of its stream: each has GPU 0 until it does.
+  if (config.stream != nullptr && config.stream->device != current_device)
+    return note(cudaErrorInvalidResourceHandle);
   return enqueue(config.stream,
                  [g, b, bytes = config.dynamicSmemBytes, seed = schedule_seed,
                   run_one = std::move(body)] { run_grid(g, b, bytes, seed, run_one); });
@@ -354,6 +359,7 @@ cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int) {
   *stream = new CUstream_st;
+  (*stream)->device = current_device;
   streams.push_back(*stream);
   CUstream_st& s = **stream;
   if (streams_run_by_themselves) s.thread = std::thread([&s] { run_by_itself(s); });
@@ -394,6 +400,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
   *event = new CUevent_st;
+  (*event)->device = current_device;
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -403,6 +410,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   CUstream_st& s = of(stream);
+  if (stream != nullptr && event->device != s.device) return note(cudaErrorInvalidResourceHandle);
   event->graph = s.graph;
   event->stream = &s;
   const uint64_t record = event->recorded.fetch_add(1) + 1;

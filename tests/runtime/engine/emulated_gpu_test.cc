@@ -3,6 +3,8 @@
 // tokens that they give on the CPU.
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/emulator/emulator.h"
+#include "kernels/cuda/emulator/memory.h"
 #include "tests/support/engine_harness.h"
 
 namespace trireme::test {
@@ -109,6 +111,28 @@ TEST(EmulatedGpuEngine, ForksPrefixesAndSpilledSequencesAreThoseOfTheCpu) {
       EXPECT_EQ(served.stats.spilled_bytes, 0u);
     }
   }
+}
+
+// A step that finds no memory on the GPU ends the engine. The one who runs it reads what to do; to
+// its clients it is gone, which is no fault of theirs and no reason to ask again soon.
+TEST(EmulatedGpuEngine, AStepWithoutMemoryEndsIt) {
+  EngineHarnessOptions options = harness("llama-tied", "emulated");
+  options.ranks.cache_bytes = uint64_t{1} << 20;
+  EngineHarness worker(options);
+  const size_t bytes = emulator::device_bytes_total();
+  emulator::set_device_bytes(emulator::device_bytes_used());
+  const auto collector = std::make_shared<Collector>();
+  ASSERT_TRUE(worker.engine().submit(requests()[0], collector).ok());
+  collector->wait();
+  const Collector::Choice choice = collector->choices()[0];
+  EXPECT_EQ(choice.finish, FinishReason::kFailed);
+  EXPECT_EQ(choice.failure.code(), StatusCode::kUnavailable);
+  const Status ended = worker.stop();
+  EXPECT_EQ(ended.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(ended.message().find("lower gpu_memory_utilization"), std::string::npos)
+      << ended.message();
+  EXPECT_EQ(choice.failure.message(), ended.message());
+  emulator::set_device_bytes(bytes);
 }
 
 }  // namespace
