@@ -13,6 +13,7 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include "kernels/base/json.h"
@@ -41,7 +42,14 @@ Words operator+(Words a, const Words& b) {
 
 class EmulatedGpu : public testing::Test {
  protected:
-  ~EmulatedGpu() override { unsetenv("TRIREME_EMULATED_GPUS"); }
+  ~EmulatedGpu() override {
+    unsetenv("TRIREME_EMULATED_GPUS");
+    unsetenv("TRIREME_EMULATED_NCCL");
+  }
+  static void have_gpus_with_nccl() {
+    setenv("TRIREME_EMULATED_GPUS", "4", 1);
+    setenv("TRIREME_EMULATED_NCCL", "1", 1);
+  }
 
   // The same greedy words on CPU and GPU; returns what the GPU's run said of itself.
   std::string expect_words_of_the_cpu(const std::string& model, const Words& more,
@@ -132,6 +140,21 @@ TEST_F(EmulatedGpu, RanksHaveOneEach) {
   EXPECT_TRUE(has(installed_.run({"doctor"}).out, "\nauto      cuda: GPU 0 of 2\n"));
   expect_words_of_the_cpu("yoco-swa",
                           {"--tensor-parallel-size", "2", "--pipeline-parallel-size", "2"});
+}
+
+TEST_F(EmulatedGpu, RanksHaveOneEachAndNccl) {
+  have_gpus_with_nccl();
+  EXPECT_TRUE(has(installed_.run({"doctor"}).out, "\nnccl      NCCL 2.28.9 (emulated)\n"));
+  for (const char* model : {"gqa", "rwkv7"}) {
+    for (const Words& mesh :
+         {Words{"--tensor-parallel-size", "2"}, Words{"--pipeline-parallel-size", "2"},
+          Words{"--tensor-parallel-size", "2", "--pipeline-parallel-size", "2"}}) {
+      SCOPED_TRACE(fmt::format("{} {}", model, fmt::join(mesh, " ")));
+      const std::string stats = expect_words_of_the_cpu(model, mesh);
+      EXPECT_TRUE(has(stats, "(tensors of the GPUs go over NCCL 2.28.9: each of the ")) << stats;
+      EXPECT_TRUE(has(stats, "recorded 1 sizes of steps, replayed 6 steps")) << stats;
+    }
+  }
 }
 
 TEST_F(EmulatedGpu, WhatDoesNotFitIsOneSentence) {
@@ -244,6 +267,31 @@ TEST_F(EmulatedGpuServe, ACrowdHearsWhatItHearsFromTheCpu) {
 TEST_F(EmulatedGpuServe, ACrowdAtTwoRanksOfOneGpu) {
   expect_answers_of_the_cpu({demo("gqa"), "--tensor-parallel-size", "2"}, answers_to_a_crowd);
   expect_answers_of_the_cpu({demo("rwkv7"), "--pipeline-parallel-size", "2"}, answers_to_a_crowd);
+}
+
+TEST_F(EmulatedGpuServe, ACrowdAtFourRanksOverNccl) {
+  have_gpus_with_nccl();
+  expect_answers_of_the_cpu(
+      {demo("gqa"), "--tensor-parallel-size", "2", "--pipeline-parallel-size", "2"},
+      answers_to_a_crowd);
+}
+
+// The one that waits in a collective does not keep the job from ending.
+TEST_F(EmulatedGpuServe, ARankThatIsLostEndsThoseThatWaitForIt) {
+  have_gpus_with_nccl();
+  Server server({demo("gqa"), "--device", "cuda", "--tensor-parallel-size", "2", "--max-model-len",
+                 "1024", "--threads", "1"},
+                installed_.program());
+  ASSERT_NE(server.port(), 0) << server.said();
+  HttpConnection client(server.port());
+  client.request("POST", "/v1/completions",
+                 R"({"prompt": "And", "max_tokens": 900, "ignore_eos": true, "stream": true})");
+  EXPECT_TRUE(has(client.read_until("data: "), "200 OK"));
+  const std::vector<int> ranks = server.ranks();
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGKILL);
+  EXPECT_EQ(server.exit_code(), kExitRankLost) << server.said();
+  EXPECT_TRUE(has(server.said(), "trireme: a rank was ended by signal 9")) << server.said();
 }
 
 // Six that are under way together want 30 blocks at their ends, and the cache has 20.

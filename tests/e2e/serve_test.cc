@@ -140,13 +140,6 @@ TEST(ServeAdmin, TellsOfEveryRank) {
   EXPECT_EQ(server.exit_code(), 0) << server.said();
 }
 
-std::vector<int> children_of(int pid) {
-  std::ifstream list(fmt::format("/proc/{0}/task/{0}/children", pid));
-  std::vector<int> children;
-  for (int child = 0; list >> child;) children.push_back(child);
-  return children;
-}
-
 // A rank that dies takes the worker with it, at once and with one message; clients are not left
 // hanging.
 TEST(ServeRanks, ALostRankEndsTheWorker) {
@@ -157,9 +150,7 @@ TEST(ServeRanks, ALostRankEndsTheWorker) {
   client.request("POST", "/v1/completions",
                  R"({"prompt": "And", "max_tokens": 1900, "ignore_eos": true, "stream": true})");
   client.read_until("data: ");
-  const std::vector<int> mpirun = children_of(server.pid());
-  ASSERT_EQ(mpirun.size(), 1u);
-  const std::vector<int> ranks = children_of(mpirun[0]);
+  const std::vector<int> ranks = server.ranks();
   ASSERT_EQ(ranks.size(), 2u);
   kill(ranks[1], SIGKILL);
   const std::string rest = client.read_until("[DONE]");

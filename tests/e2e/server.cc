@@ -2,7 +2,9 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +12,16 @@
 #include "kernels/base/check.h"
 
 namespace trireme::test {
+namespace {
+
+std::vector<int> children_of(int pid) {
+  std::ifstream list(fmt::format("/proc/{0}/task/{0}/children", pid));
+  std::vector<int> children;
+  for (int child = 0; list >> child;) children.push_back(child);
+  return children;
+}
+
+}  // namespace
 
 Server::Server(std::vector<std::string> args, const std::string& program) {
   args.insert(args.begin(), {program, "serve"});
@@ -41,6 +53,11 @@ Server::~Server() {
     waitpid(child_, nullptr, 0);
   }
   close(stderr_[0]);
+}
+
+std::vector<int> Server::ranks() const {
+  const std::vector<int> mpirun = children_of(child_);
+  return mpirun.empty() ? mpirun : children_of(mpirun[0]);
 }
 
 void Server::signal(int number) { kill(child_, number); }

@@ -21,6 +21,8 @@ class Server {
   // What has been read of its stderr.
   const std::string& said() const { return said_; }
   int pid() const { return child_; }
+  // The processes of its ranks, where it has started mpirun for them.
+  std::vector<int> ranks() const;
   void signal(int number);
   // Reads what it says until `text` is there or it has ended.
   void wait_for(const std::string& text);
