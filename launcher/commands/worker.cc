@@ -9,6 +9,7 @@
 #include "kernels/cpu/features.h"
 #include "launcher/commands/gpu_cache.h"
 #include "launcher/output.h"
+#include "runtime/engine/rehearsal.h"
 #include "runtime/model/weights/dummy_checkpoint.h"
 #include "runtime/model/weights/load_progress.h"
 
@@ -181,29 +182,62 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   return Status::ok_status();
 }
 
-// REQUIRES: this rank's weights are loaded.
-Result<uint64_t> cache_bytes(const EngineOptions& engine, const Worker& worker) {
-  if (worker.choice.kind == DeviceKind::kCpu) return engine.cpu_kv_cache_space;
-  if (engine.kv_cache_memory_bytes) return *engine.kv_cache_memory_bytes;
-  return gpu_cache_bytes(worker.device->memory(), engine.gpu_memory_utilization,
-                         worker.choice.ranks_on_gpu);
-}
-
-Status start_executor(const EngineOptions& engine, RankWorld& world, uint64_t bytes,
-                      const WorkerShape& shape, Worker& worker) {
+ExecutorOptions executor_options(const EngineOptions& engine, const WorkerShape& shape,
+                                 const Worker& worker) {
   ExecutorOptions options;
-  options.cache_bytes = bytes;
   options.tokens_max = worker.tokens_max;
   options.chunk_max = worker.chunk_max;
   options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
   options.prefixes = shape.prefixes;
   options.swap_bytes = shape.swap_bytes;
   options.record_steps = !engine.enforce_eager;
+  return options;
+}
+
+// What gpu_memory_utilization leaves for the cache, once steps have taken what they need beside it.
+int measure_gpu_cache(const EngineOptions& engine, RankWorld& world, const ExecutorOptions& options,
+                      Worker& worker, uint64_t& bytes) {
+  const auto left = [&](uint64_t executor_bytes) {
+    return gpu_cache_bytes(worker.device->memory(), engine.gpu_memory_utilization,
+                           worker.choice.ranks_on_gpu, executor_bytes);
+  };
+  const Result<uint64_t> most = left(0);
+  if (const int code = settle(world, most.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+  ExecutorOptions trial = options;
+  trial.cache_bytes = *most;
+  const Result<uint64_t> executor_bytes =
+      rehearse(*worker.device, *world.world, *worker.groups, *worker.model, trial);
+  if (const int code = settle(world, executor_bytes.status(), Doing::kLoadingModel);
+      code != kExitOk)
+    return code;
+  const Result<uint64_t> cache = left(*executor_bytes);
+  // Settling is also waiting: nobody takes its cache before all have measured.
+  if (const int code = settle(world, cache.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
+  bytes = *cache;
+  return kExitOk;
+}
+
+// REQUIRES: this rank's weights are loaded. Every rank calls it; sets worker.executor, returns the
+// exit code.
+int start_executor(const EngineOptions& engine, RankWorld& world, const WorkerShape& shape,
+                   Worker& worker) {
+  ExecutorOptions options = executor_options(engine, shape, worker);
+  options.cache_bytes = engine.cpu_kv_cache_space;
+  if (worker.choice.kind == DeviceKind::kCuda && engine.kv_cache_memory_bytes) {
+    options.cache_bytes = *engine.kv_cache_memory_bytes;
+  } else if (worker.choice.kind == DeviceKind::kCuda) {
+    if (const int code = measure_gpu_cache(engine, world, options, worker, options.cache_bytes);
+        code != kExitOk)
+      return code;
+  }
   Result<std::unique_ptr<Executor>> executor =
       Executor::make(*worker.device, *world.world, *worker.groups, *worker.model, options);
-  if (!executor.ok()) return executor.status();
+  if (const int code = settle(world, executor.status(), Doing::kLoadingModel); code != kExitOk)
+    return code;
   worker.executor = executor.take();
-  return Status::ok_status();
+  return kExitOk;
 }
 
 }  // namespace
@@ -231,11 +265,7 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   worker.groups = std::make_unique<Groups>(groups.take());
   const Status loaded = load_model(deployment, files, world, rows_max, worker);
   if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
-  const Result<uint64_t> bytes = cache_bytes(engine, worker);
-  if (const int code = settle(world, bytes.status(), Doing::kLoadingModel); code != kExitOk)
-    return code;
-  const Status started = start_executor(engine, world, *bytes, shape, worker);
-  if (const int code = settle(world, started, Doing::kLoadingModel); code != kExitOk) return code;
+  if (const int code = start_executor(engine, world, shape, worker); code != kExitOk) return code;
   worker.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return kExitOk;
 }

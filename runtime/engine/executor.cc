@@ -94,18 +94,19 @@ void Executor::copy_block(size_t slot_class, BlockId from, BlockId to) {
   if (bytes > 0) device_.copy(store_.block(slot_class, to), store_.block(slot_class, from), bytes);
 }
 
-void Executor::prepare(std::span<const SequenceRun> runs) {
-  padded_size_ = padded_size(runs);
+void Executor::prepare(std::span<const SequenceRun> runs, int32_t rows_min) {
+  padded_size_ = padded_size(runs, rows_min);
   prepared_ = builder_->build(runs, padded_size_);
 }
 
-int32_t Executor::padded_size(std::span<const SequenceRun> runs) const {
+int32_t Executor::padded_size(std::span<const SequenceRun> runs, int32_t rows_min) const {
   if (recorded_ == nullptr || runs.empty() || static_cast<int64_t>(runs.size()) > padded_max_)
     return 0;
   for (const SequenceRun& run : runs) {
     if (run.tokens.size() != 1 || run.logits == SequenceRun::Logits::kNone) return 0;
   }
-  return recorded_size(static_cast<int32_t>(runs.size()), static_cast<int32_t>(padded_max_));
+  return recorded_size(std::max(static_cast<int32_t>(runs.size()), rows_min),
+                       static_cast<int32_t>(padded_max_));
 }
 
 Status Executor::compute(LogitsUser* user, const Meanwhile& meanwhile) {

@@ -46,7 +46,8 @@ class Executor {
   // user of the logits gave it, means that this worker can no longer serve. No user: nobody here
   // looks at logits. `meanwhile`, if there is one, is called once, when the host has least to wait
   // for: a device that computes aside has all of the step by then, another one begins afterwards.
-  void prepare(std::span<const SequenceRun> runs);
+  // A step that is padded to be recorded has `rows_min` rows at least.
+  void prepare(std::span<const SequenceRun> runs, int32_t rows_min = 1);
   int32_t rows() const { return builder_->rows(); }
   using Meanwhile = std::function<void()>;
   Status compute(LogitsUser* user, const Meanwhile& meanwhile = {});
@@ -70,8 +71,12 @@ class Executor {
   const CacheLayout& layout() const { return model_.layout(); }
   std::span<const uint32_t> blocks_total() const { return blocks_total_; }
   uint64_t cache_bytes() const { return store_.bytes(); }
-  // Of the device's memory, besides cache and model: logits.
-  uint64_t workspace_bytes() const { return logits_.bytes(); }
+  // Of the device's memory, besides cache and model: logits, and what steps bring there.
+  uint64_t workspace_bytes() const { return logits_.bytes() + builder_->workspace_bytes(); }
+  // The most sequences of a step that is recorded; 0: none is.
+  int32_t recorded_max() const {
+    return recorded_ == nullptr ? 0 : static_cast<int32_t>(padded_max_);
+  }
   const Model& model() const { return model_; }
   DeviceSampler* sampler() const { return device_.sampler(); }
   std::string device_name() const { return std::string(device_.name()); }
@@ -87,7 +92,7 @@ class Executor {
       : device_(device), groups_(groups), model_(model) {}
   Status allocate_logits();
   // The size that a step of these runs is padded to, to be recorded; 0: it is not.
-  int32_t padded_size(std::span<const SequenceRun> runs) const;
+  int32_t padded_size(std::span<const SequenceRun> runs, int32_t rows_min) const;
   Carry without_padding(const Carry& carry) const;
   Status receive(const Carry& carry);
   Status send(const Carry& carry);

@@ -52,6 +52,8 @@ class StagedArea {
     return Status::ok_status();
   }
 
+  size_t bytes() const { return bytes_; }
+
   // From here on the host may write. What earlier steps wrote is not there again.
   Status begin() {
     if (on_device_.data() == nullptr) return Status::ok_status();

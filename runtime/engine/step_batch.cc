@@ -68,6 +68,15 @@ Status BatchBuilder::allocate_ropes() {
   return device_.synchronize();
 }
 
+uint64_t BatchBuilder::workspace_bytes() const {
+  uint64_t bytes = area_.bytes();
+  for (const Rows* rows : {&all_, &logits_}) {
+    for (const Buffer& buffer : rows->rope_buffers) bytes += buffer.bytes();
+  }
+  for (const Buffer& buffer : frequencies_) bytes += buffer.bytes();
+  return bytes;
+}
+
 void BatchBuilder::make_states(DType cache_dtype, int shard, int shard_count) {
   states_.resize(spec_.sublayers.size());
   size_t store = 0;

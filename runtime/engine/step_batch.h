@@ -44,6 +44,9 @@ class BatchBuilder {
   // Queues what all sublayers need of the positions: before them.
   void compute_ropes();
 
+  // Of the device's memory.
+  uint64_t workspace_bytes() const;
+
   // At the same addresses for every step, and of the same shape where padded alike.
   const DecoderBatch& batch() const { return batch_; }
   std::span<const StateView> states() const { return states_; }  // by sublayer of the whole model

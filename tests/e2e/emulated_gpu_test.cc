@@ -54,10 +54,13 @@ class EmulatedGpu : public testing::Test {
   // The same greedy words on CPU and GPU; returns what the GPU's run said of itself.
   std::string expect_words_of_the_cpu(const std::string& model, const Words& more,
                                       const std::string& prompt = "The old man") const {
+    // A rehearsal runs a step of all the rows that there may be.
+    const Words small = {"--set", "engine.max_num_batched_tokens=24", "--set",
+                         "engine.max_num_seqs=4"};
     const Words args =
         Words{"generate", "-m",      demo(model),     "-p", prompt,      "--max-tokens",
               "8",        "--stats", "--temperature", "0",  "--threads", "1"} +
-        more;
+        small + more;
     const Ended cpu = installed_.run(args + Words{"--device", "cpu"});
     EXPECT_EQ(cpu.code, kExitOk) << cpu.error;
     EXPECT_GT(cpu.out.size(), prompt.size() + 8) << cpu.out;
@@ -280,7 +283,7 @@ TEST_F(EmulatedGpuServe, ACrowdAtFourRanksOverNccl) {
 TEST_F(EmulatedGpuServe, ARankThatIsLostEndsThoseThatWaitForIt) {
   have_gpus_with_nccl();
   Server server({demo("gqa"), "--device", "cuda", "--tensor-parallel-size", "2", "--max-model-len",
-                 "1024", "--threads", "1"},
+                 "1024", "--threads", "1", "--set", "engine.kv_cache_memory_bytes=2MiB"},
                 installed_.program());
   ASSERT_NE(server.port(), 0) << server.said();
   HttpConnection client(server.port());
@@ -389,9 +392,27 @@ TEST_F(EmulatedGpuServe, LogProbabilities) {
       {demo("rwkv7")}, +[](uint16_t port) { return Near{log_probabilities(port)}; });
 }
 
+// Steps have taken what they need when the cache takes all the rest.
+TEST_F(EmulatedGpuServe, WithAllMemoryOfTheGpu) {
+  Server server(
+      {demo("gqa"), "--device", "cuda", "--max-model-len", "128", "--threads", "1", "--set",
+       "engine.max_num_batched_tokens=48", "--max-num-seqs", "4", "--gpu-memory-utilization", "1"},
+      installed_.program());
+  ASSERT_NE(server.port(), 0) << server.said();
+  for (int i = 0; i < 2; ++i) {
+    posted(server.port(), fmt::format(R"({{"prompt": "{}", "max_tokens": 4, "n": 2,
+                                          "repetition_penalty": 1.2}})",
+                                      kLongPrompt));
+  }
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.exit_code(), kExitOk) << server.said();
+}
+
 // A client that goes away frees its place; the next signal finds nobody.
 TEST_F(EmulatedGpuServe, AClientThatGoesAway) {
-  Server server({demo("gqa"), "--device", "cuda", "--max-model-len", "1024"}, installed_.program());
+  Server server({demo("gqa"), "--device", "cuda", "--max-model-len", "1024", "--set",
+                 "engine.kv_cache_memory_bytes=2MiB"},
+                installed_.program());
   ASSERT_NE(server.port(), 0) << server.said();
   {
     HttpConnection client(server.port());

@@ -336,13 +336,14 @@ __device__ __forceinline__ void each_of_bin(const Last& w, F f) {
 __device__ uint64_t end_by_list(Last& w) {
   Shared& s = w.s;
   const int32_t listed = w.state.listed;
-  int32_t room = kThreads;  // a thread has a few that follow one another
+  int32_t room = kWarpSize;
   while (room < listed) room *= 2;
   const int32_t* list = w.c.lists + int64_t{blockIdx.y} * kSampleListMax;
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < room; i += kThreads)
     s.listed[i] = i < listed ? place_of(w.row.logits[list[i]], list[i]) : ~uint64_t{0};
   sort_shared(s.listed, room);
-  const int32_t each = room / kThreads;
+  // A thread has a few that follow one another.
+  const int32_t each = room <= kThreads ? 1 : room / kThreads;
   const int32_t first = static_cast<int32_t>(threadIdx.x) * each;
   const auto value = [&](int32_t i) -> unsigned long long {
     if (i >= listed) return 0;
