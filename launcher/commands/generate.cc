@@ -225,8 +225,7 @@ int generate(const Deployment& deployment, const GenerateFlags& flags, const Mod
     if (needs_text) sink = std::make_unique<TextSink>(*files.tokenizer, deployment.sampling);
   }
   GeneratorOptions options;
-  options.budget = {static_cast<uint32_t>(deployment.engine.max_num_batched_tokens),
-                    static_cast<uint32_t>(deployment.engine.max_num_seqs), worker.chunk_max, true};
+  options.budget = {worker.limits.rows, worker.limits.sequences, worker.chunk_max, true};
   options.tokens_max = worker.tokens_max;
   options.eos_token_ids = files.spec.eos_token_ids;
   Generator generator(*worker.executor, *world.world, *worker.groups, requests, options);
@@ -285,6 +284,8 @@ int run_generate(const Deployment& deployment, const GenerateFlags& flags, RankW
     return code;
 
   Worker worker;
+  if (const int code = place_worker(deployment, *files, world, worker); code != kExitOk)
+    return code;
   const int code =
       load_worker(deployment, *files, world, {longest(*requests, *limit), 0, {}}, worker);
   if (code != kExitOk) return code;

@@ -165,6 +165,8 @@ int run_score(const Deployment& deployment, const ScoreFlags& flags, RankWorld& 
     return code;
 
   Worker worker;
+  if (const int code = place_worker(deployment, *files, world, worker); code != kExitOk)
+    return code;
   if (const int code = load_worker(deployment, *files, world,
                                    {static_cast<uint32_t>(tokens->size()), 0, {}}, worker);
       code != kExitOk)

@@ -135,7 +135,10 @@ int run_serve(const Deployment& said, RankWorld& world) {
   if (world.rank == 0) front = Front::start(deployment, *files, places.take());
   if (const int code = settle(world, front.status(), Doing::kRunning); code != kExitOk) return code;
 
-  const StepBudget budget = step_budget(deployment.engine, *costs);
+  Worker worker;
+  if (const int code = place_worker(deployment, *files, world, worker); code != kExitOk)
+    return code;
+  const StepBudget budget = step_budget(deployment.engine, worker.limits, *costs);
   WorkerShape shape{*tokens_max, budget.tokens_max, {}, 0};
   if (deployment.engine.preemption != PreemptionKind::kRecompute)
     shape.swap_bytes = deployment.engine.swap_space;
@@ -143,7 +146,6 @@ int run_serve(const Deployment& said, RankWorld& world) {
     const BlockCacheOptions cache = cache_options(deployment.engine, "");
     shape.prefixes = {true, ruler_snapshots(*tokens_max, cache.granule, cache.ruler_keep)};
   }
-  Worker worker;
   if (const int code = load_worker(deployment, *files, world, shape, worker); code != kExitOk)
     return code;
   StepRunnerOptions runner_options;

@@ -27,15 +27,15 @@ Result<RowCosts> row_costs(const ModelSpec& spec) {
   return costs;
 }
 
-StepBudget step_budget(const EngineOptions& engine, const RowCosts& costs) {
+StepBudget step_budget(const EngineOptions& engine, const StepLimits& limits,
+                       const RowCosts& costs) {
   StepBudget budget;
-  const auto full_rows = static_cast<uint32_t>(engine.max_num_batched_tokens);
-  budget.cost_max = uint64_t{full_rows} * 1000;
+  budget.cost_max = uint64_t{limits.rows} * 1000;
   budget.row_cost = costs.row;
   budget.logit_row_cost = costs.logit_row;
   budget.tokens_max = static_cast<uint32_t>(budget.cost_max / costs.row);
   // A row of a decode step wants logits and so costs a full one.
-  budget.sequences_max = std::min(static_cast<uint32_t>(engine.max_num_seqs), full_rows);
+  budget.sequences_max = std::min(limits.sequences, limits.rows);
   budget.prefill_chunk_max =
       engine.prefill_chunk > 0
           ? std::min(static_cast<uint32_t>(engine.prefill_chunk), budget.tokens_max)

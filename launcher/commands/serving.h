@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/commands/step_limits.h"
 #include "runtime/config/deployment.h"
 #include "runtime/engine/engine.h"
 #include "runtime/gateway/gateway.h"
@@ -22,9 +23,10 @@ struct RowCosts {
 };
 Result<RowCosts> row_costs(const ModelSpec& spec);
 
-// What one step may spend. Its cost is that of max_num_batched_tokens full rows, so that a model
+// What one step may spend. Its cost is that of limits.rows full rows, so that a model
 // whose prompts leave early takes more rows of them.
-StepBudget step_budget(const EngineOptions& engine, const RowCosts& costs);
+StepBudget step_budget(const EngineOptions& engine, const StepLimits& limits,
+                       const RowCosts& costs);
 
 // `tokens_max`: the longest sequence.
 ServingOptions serving_options(const EngineOptions& engine, const ModelSpec& spec,

@@ -164,8 +164,8 @@ Status load_model(const Deployment& deployment, const ModelFiles& files, const R
   load.block_tokens = static_cast<uint32_t>(deployment.engine.block_size);
   // On a GPU a step waits once for all its logits, and only such a step is recorded.
   if (worker.choice.kind == DeviceKind::kCuda) {
-    load.logit_rows_max = std::max<int64_t>(
-        load.logit_rows_max, std::min<int64_t>(rows_max, deployment.engine.max_num_seqs));
+    load.logit_rows_max = std::max<int64_t>(load.logit_rows_max,
+                                            std::min<int64_t>(rows_max, worker.limits.sequences));
   }
   const Result<uint64_t> bytes = weight_bytes(files.spec, files.checkpoint.get(),
                                               load.weights.choice, world.mesh, worker.groups->here);
@@ -187,7 +187,7 @@ ExecutorOptions executor_options(const EngineOptions& engine, const WorkerShape&
   ExecutorOptions options;
   options.tokens_max = worker.tokens_max;
   options.chunk_max = worker.chunk_max;
-  options.sequences_max = static_cast<uint32_t>(engine.max_num_seqs);
+  options.sequences_max = worker.limits.sequences;
   options.prefixes = shape.prefixes;
   options.swap_bytes = shape.swap_bytes;
   options.record_steps = !engine.enforce_eager;
@@ -242,6 +242,20 @@ int start_executor(const EngineOptions& engine, RankWorld& world, const WorkerSh
 
 }  // namespace
 
+int place_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
+                 Worker& worker) {
+  const Status fits = check_mesh(files.spec, world.mesh);
+  if (const int code = settle(world, fits, Doing::kConfiguring); code != kExitOk) return code;
+  // Before the groups: what moves their tensors depends on where these lie.
+  if (const int code = open_device(deployment.engine, world, worker); code != kExitOk) return code;
+  worker.limits = step_limits(deployment.engine, worker.choice.kind);
+  Communicator& ranks = worker.device_world != nullptr ? *worker.device_world : *world.world;
+  Result<Groups> groups = make_groups(ranks, world.mesh);
+  if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
+  worker.groups = std::make_unique<Groups>(groups.take());
+  return kExitOk;
+}
+
 int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
                 const WorkerShape& shape, Worker& worker) {
   const Clock::time_point start = Clock::now();
@@ -249,20 +263,10 @@ int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld
   worker.spec = &files.spec;
   worker.weights = describe_weights(deployment, files);
   worker.tokens_max = shape.tokens_max;
-  worker.chunk_max =
-      shape.rows_max > 0 ? shape.rows_max : static_cast<uint32_t>(engine.max_num_batched_tokens);
-  const uint32_t rows_max = worker.chunk_max;
+  const uint32_t rows_max = shape.rows_max > 0 ? shape.rows_max : worker.limits.rows;
+  worker.chunk_max = rows_max;
   if (engine.prefill_chunk > 0)
     worker.chunk_max = std::min(worker.chunk_max, static_cast<uint32_t>(engine.prefill_chunk));
-
-  const Status fits = check_mesh(files.spec, world.mesh);
-  if (const int code = settle(world, fits, Doing::kConfiguring); code != kExitOk) return code;
-  // Before the groups: what moves their tensors depends on where these lie.
-  if (const int code = open_device(engine, world, worker); code != kExitOk) return code;
-  Communicator& ranks = worker.device_world != nullptr ? *worker.device_world : *world.world;
-  Result<Groups> groups = make_groups(ranks, world.mesh);
-  if (!groups.ok()) return fail(world, groups.status(), Doing::kRunning);
-  worker.groups = std::make_unique<Groups>(groups.take());
   const Status loaded = load_model(deployment, files, world, rows_max, worker);
   if (const int code = settle(world, loaded, Doing::kLoadingModel); code != kExitOk) return code;
   if (const int code = start_executor(engine, world, shape, worker); code != kExitOk) return code;

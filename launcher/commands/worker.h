@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "launcher/commands/step_limits.h"
 #include "launcher/device_choice.h"
 #include "launcher/world.h"
 #include "runtime/config/deployment.h"
@@ -41,6 +42,7 @@ struct Worker {
   std::unique_ptr<Groups> groups;
   std::unique_ptr<Model> model;
   std::unique_ptr<Executor> executor;
+  StepLimits limits;
   uint32_t tokens_max = 0;
   uint32_t chunk_max = 0;
   std::string weights;  // describe_weights()
@@ -50,13 +52,16 @@ struct Worker {
 // What a worker is made for.
 struct WorkerShape {
   uint32_t tokens_max = 0;  // the longest sequence that will be run
-  uint32_t rows_max = 0;    // of one step; 0: max_num_batched_tokens
+  uint32_t rows_max = 0;    // of one step; 0: limits.rows
   PrefixRoom prefixes;      // what its cache holds besides sequences
   uint64_t swap_bytes = 0;  // host memory for sequences that yield, on each rank
 };
 
-// Every rank calls it. Returns kExitOk, or the exit code after one rank has said why; ranks settle
-// after each part that can fail on one of them alone.
+// Every rank calls both, one after the other: where the ranks compute and what follows from that,
+// then what lies there. Each returns kExitOk, or the exit code after one rank has said why; ranks
+// settle after each part that can fail on one of them alone.
+int place_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
+                 Worker& worker);
 int load_worker(const Deployment& deployment, const ModelFiles& files, RankWorld& world,
                 const WorkerShape& shape, Worker& worker);
 

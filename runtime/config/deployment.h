@@ -55,8 +55,8 @@ struct EngineOptions {
   std::optional<int32_t> tensor_parallel_size;    // nullopt = not given: chosen from the world
   std::optional<int32_t> pipeline_parallel_size;  // nullopt = not given: 1
   int32_t threads = 0;                            // per rank; 0 = the host's cores over its ranks
-  int32_t max_num_batched_tokens = 512;           // tokens of one step
-  int32_t max_num_seqs = 64;  // of one step, or max_num_batched_tokens if that is less
+  // Of one step: tokens; sequences, or as many as tokens if that is less. nullopt = by the device.
+  std::optional<int32_t> max_num_batched_tokens, max_num_seqs;
   int32_t prefill_chunk = 0;  // most prompt tokens of one sequence in one step; 0 = no own limit
   int32_t block_size = 32;    // tokens of one cache block
   std::optional<DType> kv_cache_dtype;              // nullopt = the engine chooses

@@ -64,9 +64,11 @@ std::vector<ConfigKey> engine_keys() {
       key("engine.threads", integer(s, &E::threads, 0, 4096), "0",
           "threads of each rank; 0 = the host's cores divided by its ranks"),
       key("engine.max_num_batched_tokens", integer(s, &E::max_num_batched_tokens, 1, 1 << 20),
-          "512", "most tokens that one step computes"),
-      key("engine.max_num_seqs", integer(s, &E::max_num_seqs, 1, 1 << 16), "64",
-          "most sequences in one step, each with at least one token"),
+          "null", "most tokens that one step computes; null = 512 on the CPU, 2048 on a GPU"),
+      key("engine.max_num_seqs", integer(s, &E::max_num_seqs, 1, 1 << 16), "null",
+          "most sequences in one step, each with at least one token; null = 64 on the CPU, 256 on "
+          "a "
+          "GPU"),
       key("engine.prefill_chunk", integer(s, &E::prefill_chunk, 0, 1 << 20), "0",
           "most prompt tokens of one sequence in one step; 0 = max_num_batched_tokens"),
       key("engine.block_size", integer(s, &E::block_size, 1, 4096), "32",

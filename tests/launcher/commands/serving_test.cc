@@ -23,7 +23,7 @@ TEST(Serving, EngineKeysReachTheEngine) {
       "version: 1\nengine: {max_num_seqs: 3, max_num_batched_tokens: 40, prefill_chunk: 8,\n"
       "  admission: optimistic, preemption: spill, swap_space: 1MiB, max_queue: 5,\n"
       "  priority_aging: 2s, step_timeout: 3s, scheduling_policy: priority, prefix_granule: 16}\n");
-  const StepBudget budget = step_budget(d.engine, {});
+  const StepBudget budget = step_budget(d.engine, step_limits(d.engine, DeviceKind::kCpu), {});
   EXPECT_EQ(budget.sequences_max, 3u);
   EXPECT_EQ(budget.cost_max, 40'000u);
   EXPECT_EQ(budget.tokens_max, 40u);
@@ -44,12 +44,26 @@ TEST(Serving, EngineKeysReachTheEngine) {
 
 // A row of YOCO that leaves after half of the model costs half, and so twice as many fit.
 TEST(Serving, AStepCostsWhatItsRowsCost) {
-  EngineOptions engine;
-  engine.max_num_batched_tokens = 100;
-  engine.max_num_seqs = 1000;
-  const StepBudget budget = step_budget(engine, {.row = 500, .logit_row = 500});
+  const StepBudget budget = step_budget(EngineOptions{}, {.rows = 100, .sequences = 1000},
+                                        {.row = 500, .logit_row = 500});
   EXPECT_EQ(budget.tokens_max, 200u);
   EXPECT_EQ(budget.sequences_max, 100u);
+}
+
+TEST(Serving, StepsAreLargerOnAGpuUnlessTheDeploymentSaysHowLarge) {
+  EngineOptions engine;
+  const StepLimits cpu = step_limits(engine, DeviceKind::kCpu);
+  const StepLimits gpu = step_limits(engine, DeviceKind::kCuda);
+  EXPECT_EQ(cpu.rows, 512u);
+  EXPECT_EQ(cpu.sequences, 64u);
+  EXPECT_EQ(gpu.rows, 2048u);
+  EXPECT_EQ(gpu.sequences, 256u);
+  engine.max_num_batched_tokens = 7;
+  engine.max_num_seqs = 3;
+  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) {
+    EXPECT_EQ(step_limits(engine, kind).rows, 7u);
+    EXPECT_EQ(step_limits(engine, kind).sequences, 3u);
+  }
 }
 
 TEST(Serving, OpenAddressesAreWarnedOf) {
