@@ -1,5 +1,7 @@
 // A device's sampler against sample(): the same token for the same row, whatever the parameters,
 // with logits that tie, that are far apart, and that are forbidden.
+#include "kernels/device_sampler.h"
+
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -7,13 +9,11 @@
 #include <gtest/gtest.h>
 
 #include "kernels/base/random.h"
-#include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/emulator/emulator.h"
-#include "kernels/device.h"
 #include "runtime/sample/device_batch.h"
 #include "runtime/sample/sampler.h"
+#include "tests/contract/ops_support.h"
 
-namespace trireme {
+namespace trireme::contract {
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
@@ -25,10 +25,8 @@ struct Row {
   std::vector<uint32_t> allowed;
 };
 
-class DeviceSamplerTest : public testing::TestWithParam<uint64_t> {
+class DeviceSamplerTest : public testing::TestWithParam<DeviceCase> {
  protected:
-  DeviceSamplerTest() { emulator::set_schedule(GetParam()); }
-
   // The device's tokens of the rows, choice 3 at position 100 + index.
   std::vector<int32_t> choose(const std::vector<Row>& rows) {
     const auto vocab = static_cast<int64_t>(rows.front().logits.size());
@@ -63,10 +61,24 @@ class DeviceSamplerTest : public testing::TestWithParam<uint64_t> {
   }
 
   const std::vector<int32_t> kEos = {7, 11};
-  std::unique_ptr<Device> device_ = make_cuda_device({}).take();
+  std::unique_ptr<Device> device_ = make_device(GetParam());
 };
 
-INSTANTIATE_TEST_SUITE_P(Orders, DeviceSamplerTest, testing::Values(0, 20261127));
+std::vector<DeviceCase> cases_with_a_sampler() {
+  std::vector<DeviceCase> cases;
+  for (const DeviceCase& device : device_cases()) {
+    if (device.tensor_cores()) cases.push_back(device);
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceSamplerTest, testing::ValuesIn(cases_with_a_sampler()),
+                         case_name);
+
+TEST(DeviceSamplers, AreThoseOfCudaDevices) {
+  for (const DeviceCase& device : device_cases())
+    EXPECT_EQ(make_device(device)->sampler() != nullptr, device.tensor_cores()) << device.name();
+}
 
 class Draws {
  public:
@@ -209,4 +221,4 @@ TEST_P(DeviceSamplerTest, RowsThatTheHostMustLookAt) {
 }
 
 }  // namespace
-}  // namespace trireme
+}  // namespace trireme::contract
