@@ -443,6 +443,13 @@ __device__ void draw(Last& w, unsigned long long total) {
   w.state.chosen = 1;
 }
 
+// The weight of the block's part, from that of each thread, for the last block.
+__device__ __forceinline__ void leave_weight(const SampleCall& c, Shared& s,
+                                             unsigned long long mine) {
+  const unsigned long long sum = sum_of_all(s.sums, mine);
+  if (threadIdx.x == 0) c.part[int64_t{blockIdx.y} * c.parts + blockIdx.x].weight = sum;
+}
+
 __global__ void __launch_bounds__(kThreads)
     weigh_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
                  unsigned* counters) {
@@ -454,7 +461,6 @@ __global__ void __launch_bounds__(kThreads)
   Shared& s = *shared<Shared>();
   const RowOfLogits row(logits_of(c, how), c.vocab, how, state);
   Last last{c, how, state, s, row};
-  unsigned long long sum = 0;
   if (is_limited(how)) {
     for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kThreads)
       s.by_part.bins.clear(b);
@@ -471,11 +477,11 @@ __global__ void __launch_bounds__(kThreads)
     if (last_block(counters + blockIdx.y, c.parts, &s.flag)) first_limit(last);
     return;
   }
+  unsigned long long sum = 0;
   each_of_part(row.logits, c.vocab, s.by_part.staged, [&](int32_t token, float l) {
     if (row.holds(token, l)) sum += row.weight(l);
   });
-  sum = sum_of_all(s.sums, sum);
-  if (threadIdx.x == 0) c.part[int64_t{blockIdx.y} * c.parts + blockIdx.x].weight = sum;
+  leave_weight(c, s, sum);
   if (last_block(counters + blockIdx.y, c.parts, &s.flag)) draw(last, weigh_all(last));
 }
 
@@ -502,8 +508,7 @@ __global__ void __launch_bounds__(kThreads)
       if (at < kSampleListMax) list[at] = token;
     }
   });
-  sum = sum_of_all(s.sums, sum);
-  if (threadIdx.x == 0) c.part[int64_t{blockIdx.y} * c.parts + blockIdx.x].weight = sum;
+  leave_weight(c, s, sum);
   if (!last_block(counters + blockIdx.y, c.parts, &s.flag)) return;
 
   Last last{c, how, state, s, row};
