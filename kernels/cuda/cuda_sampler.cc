@@ -41,8 +41,7 @@ Status CudaSampler::sample(ConstTensorView logits, const SampleBatch& batch) {
   }
   const auto vocab = static_cast<size_t>(logits.cols);
   const size_t parts = (vocab + kSamplePart - 1) / kSamplePart;
-  const bool edited = std::any_of(batch.rows.begin(), batch.rows.end(),
-                                  [](const SampleRow& r) { return r.edits > 0 || r.mask >= 0; });
+  const bool edited = std::any_of(batch.rows.begin(), batch.rows.end(), is_edited);
   for (Status s : {reserve(edited_, edited ? count_ * vocab * sizeof(float) : 0, false),
                    reserve(parts_, count_ * parts * sizeof(SamplePart), false),
                    reserve(states_, count_ * sizeof(SampleState), false),

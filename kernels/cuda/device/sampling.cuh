@@ -69,7 +69,7 @@ __device__ __forceinline__ void set_bins(SampleState& s, float min, float temper
 }
 
 // The sum of the values of the threads before this one, and that of all. `sums`: room for one each
-// warp and one more. All threads of the block.
+// warp. All threads of the block.
 __device__ __forceinline__ unsigned long long scan(unsigned long long* sums,
                                                    unsigned long long value,
                                                    unsigned long long& total) {

@@ -22,11 +22,8 @@ namespace {
 
 constexpr float kMax = 3.402823466e38f;
 
-struct Best {
-  float max = -INFINITY, min = INFINITY;
-  int32_t token = -1;
-  int32_t broken = 0;
-
+struct Best : SampleBest {
+  __device__ Best() : SampleBest{-INFINITY, INFINITY, -1, 0} {}
   __device__ void add(int32_t at, float l) {
     if (!(l < INFINITY)) broken = 1;
     if (!(l > -INFINITY)) return;
@@ -36,7 +33,7 @@ struct Best {
     }
     min = fminf(min, l);
   }
-  __device__ void add(const Best& b) {
+  __device__ void add(const SampleBest& b) {
     const bool better =
         b.token >= 0 && (token < 0 || b.max > max || (b.max == max && b.token < token));
     if (better) {
@@ -112,28 +109,23 @@ __global__ void __launch_bounds__(kSampleThreads)
   each_of_part(logits_of(c, how), c.vocab, [&](int32_t token, float l) { mine.add(token, l); });
   mine = best_of_all(mine, shared_area.of_warps);
   SamplePart* parts = c.part + int64_t{blockIdx.y} * c.parts;
-  if (threadIdx.x == 0) parts[blockIdx.x] = {mine.max, mine.min, mine.token, mine.broken, 0};
+  if (threadIdx.x == 0) parts[blockIdx.x] = {mine, 0};
   if (!last_block(counters + blockIdx.y, c.parts, &shared_area.flag)) return;
   Best all;
-  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < c.parts; p += kSampleThreads) {
-    Best part;
-    part.max = parts[p].max;
-    part.min = parts[p].min;
-    part.token = parts[p].best;
-    part.broken = parts[p].broken;
-    all.add(part);
-  }
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < c.parts; p += kSampleThreads)
+    all.add(parts[p].best);
   all = best_of_all(all, shared_area.of_warps);
   if (threadIdx.x != 0) return;
   SampleState state{};
   state.best = all.broken != 0 ? -1 : all.token;
-  state.chosen = state.best < 0 || !(how.temperature > 0.0f) ? 1 : 0;
+  state.chosen = state.best < 0 || !is_drawn(how) ? 1 : 0;
   state.max = all.max;
   set_bins(state, all.min, how.temperature);
   state.bin = kNoBin;
   c.state[blockIdx.y] = state;
   if (state.chosen != 0) c.tokens[blockIdx.y] = state.best;
 }
+
 __global__ void __launch_bounds__(kSampleThreads)
     weigh_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
                  unsigned* counters) {
@@ -141,7 +133,7 @@ __global__ void __launch_bounds__(kSampleThreads)
   previous_done();
   if (c.state[blockIdx.y].chosen != 0) return;
   OpenRow w(c, few);
-  if (!is_limited(w.how)) {
+  if (!has_top_k(w.how) && !has_top_p(w.how)) {
     unsigned long long sum = 0;
     w.each_candidate([&](int32_t, float l) { sum += w.row.weight(l); });
     w.leave_weight(sum);
@@ -185,7 +177,7 @@ __global__ void __launch_bounds__(kSampleThreads)
   if (limit_bin != kNoBin)
     w.row.limit = w.state.listed <= kSampleListMax ? end_by_list(w) : end_by_halves(w);
   const unsigned long long total = weigh_all(w);
-  const bool nucleus_next = limit_bin != kNoBin && w.state.by_weight == 0 && w.how.top_p < 1.0f;
+  const bool nucleus_next = limit_bin != kNoBin && w.state.by_weight == 0 && has_top_p(w.how);
   if (!nucleus_next) {
     draw(w, total);
     for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kSampleThreads) {
@@ -194,8 +186,7 @@ __global__ void __launch_bounds__(kSampleThreads)
     }
     return;
   }
-  // Of what top_k leaves; so it is reached within that, and the histogram of all tokens shows
-  // where.
+  // Of what top_k leaves: it is reached within that, so the histogram of all tokens shows where.
   unsigned long long goal = nucleus(w.how.top_p, total);
   const int32_t bin = find_bin(
       w.s, [&](int b) { return w.weights()[b]; }, goal);
@@ -211,11 +202,10 @@ __global__ void __launch_bounds__(kSampleThreads)
 void queue_sample(Context& context, SampleCall call, std::span<const SampleRow> rows) {
   bool drawn = false, limited = false, twice = false;
   for (const SampleRow& r : rows) {
-    if (!(r.temperature > 0.0f)) continue;
-    const bool by_count = r.top_k >= 1, by_weight = r.top_p < 1.0f;
+    if (!is_drawn(r)) continue;
     drawn = true;
-    limited = limited || by_count || by_weight;
-    twice = twice || (by_count && by_weight);
+    limited = limited || has_top_k(r) || has_top_p(r);
+    twice = twice || (has_top_k(r) && has_top_p(r));
   }
   unsigned* counters = context.counters(rows.size());
   if (counters == nullptr) return;  // the context holds the error

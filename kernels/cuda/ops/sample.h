@@ -13,11 +13,22 @@ inline constexpr int32_t kSamplePart = 4096;  // tokens of one block
 inline constexpr int kSampleBins = 1024;      // of a row's logits
 inline constexpr int kSampleListMax = 4096;   // tokens of one bin that are put in order at once
 
+// How a row is chosen from: what edits it, whether chance decides, among how many.
+constexpr bool is_edited(const SampleRow& how) { return how.edits > 0 || how.mask >= 0; }
+constexpr bool is_drawn(const SampleRow& how) { return how.temperature > 0.0f; }
+constexpr bool has_top_k(const SampleRow& how) { return how.top_k >= 1; }
+constexpr bool has_top_p(const SampleRow& how) { return how.top_p < 1.0f; }
+
+// The largest of some logits.
+struct SampleBest {
+  float max, min;  // of what may come at all
+  int32_t token;   // of the largest, of equals the lowest; -1: none may come
+  int32_t broken;  // whether there was a NaN or +inf
+};
+
 // What one block has found in its part of a row.
 struct SamplePart {
-  float max, min;             // of what may come at all
-  int32_t best;               // the token of the largest, of equals the lowest; -1: none may come
-  int32_t broken;             // whether there was a NaN or +inf
+  SampleBest best;
   unsigned long long weight;  // of the candidates that are surely kept
 };
 

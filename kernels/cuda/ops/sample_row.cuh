@@ -15,12 +15,6 @@ inline constexpr int kBinsEach = kSampleBins / kSampleThreads;
 __device__ __forceinline__ const SampleRow& row_of(const SampleCall& c, const SampleRows& few) {
   return c.rows == nullptr ? few.row[blockIdx.y] : c.rows[blockIdx.y];
 }
-__device__ __forceinline__ bool is_edited(const SampleRow& how) {
-  return how.edits > 0 || how.mask >= 0;
-}
-__device__ __forceinline__ bool is_limited(const SampleRow& how) {
-  return how.top_k >= 1 || how.top_p < 1.0f;
-}
 __device__ __forceinline__ const float* logits_of(const SampleCall& c, const SampleRow& how) {
   return is_edited(how) ? c.edited + int64_t{blockIdx.y} * c.vocab
                         : c.logits + int64_t{how.row} * c.stride;
@@ -190,11 +184,11 @@ __device__ inline void first_limit(OpenRow& w) {
   unsigned long long goal = 0;
   int32_t bin = kNoBin;
   bool by_weight = false;
-  if (w.how.top_k >= 1 && static_cast<unsigned long long>(w.how.top_k) < count) {
+  if (has_top_k(w.how) && static_cast<unsigned long long>(w.how.top_k) < count) {
     goal = static_cast<unsigned long long>(w.how.top_k);
     bin = find_bin(
         w.s, [&](int b) -> unsigned long long { return w.counts()[b]; }, goal);
-  } else if (w.how.top_p < 1.0f) {
+  } else if (has_top_p(w.how)) {
     unsigned long long weight = 0;
 #pragma unroll
     for (int i = 0; i < kBinsEach; ++i) weight += w.weights()[first + i];
