@@ -74,6 +74,13 @@ uint32_t blocks_peak(const SlotClass& c, uint32_t tokens_max, uint32_t chunk_max
   return static_cast<uint32_t>(std::min<uint64_t>(whole, touched));
 }
 
+uint64_t bytes_peak(const CacheLayout& layout, uint32_t tokens_max, uint32_t chunk_max) {
+  uint64_t bytes = 0;
+  for (const SlotClass& c : layout.classes)
+    bytes += c.block_bytes * blocks_peak(c, tokens_max, chunk_max);
+  return bytes;
+}
+
 uint32_t ruler_snapshots(uint32_t tokens_max, uint32_t granule, uint32_t keep) {
   CHECK(granule > 0);
   constexpr uint32_t kEndsOfTurns = 4, kMost = 64;

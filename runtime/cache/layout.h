@@ -54,6 +54,8 @@ uint32_t blocks_needed(const SlotClass& c, uint32_t begin, uint32_t end);
 // The most blocks of class `c` that a sequence of at most `tokens_max` tokens holds at a time when
 // at most `chunk_max` of them are computed per step.
 uint32_t blocks_peak(const SlotClass& c, uint32_t tokens_max, uint32_t chunk_max);
+// The bytes of those blocks, of all classes.
+uint64_t bytes_peak(const CacheLayout& layout, uint32_t tokens_max, uint32_t chunk_max);
 
 // What a pool holds besides sequences: prefixes that are remembered.
 struct PrefixRoom {

@@ -90,7 +90,6 @@ class Engine final : public EngineClient, public EngineMonitor {
   void handle(DrainCommand&& command) { drained_.push_back(std::move(command.done)); }
   void handle(ResetCacheCommand&&);
   void handle(TraceCommand&& command) { traces_.push_back(std::move(command)); }
-  void tell_clients();
   Status answer_pings();
   void answer_drained();
   Status answer_traces();

@@ -40,7 +40,7 @@ Status Engine::run() {
 Status Engine::serve() {
   while (!inbox_.closed()) {
     const bool nothing_to_do = in_flight_.empty() && !views_.any_runnable();
-    if (nothing_to_do) tell_clients();
+    if (nothing_to_do) book_.flush();
     answer_drained();  // before a wait that nothing would end
     const Clock::time_point before = Clock::now();
     take_commands(nothing_to_do);
@@ -54,7 +54,7 @@ Status Engine::serve() {
       if (!any.ok()) return any.status();
       launched = *any;
     }
-    if (!launched) tell_clients();
+    if (!launched) book_.flush();
     const bool full = in_flight_.size() >= options_.pipeline_depth;
     if (!in_flight_.empty() && (full || !launched)) {
       if (Status s = collect(); !s.ok()) return s;
@@ -67,19 +67,12 @@ Status Engine::serve() {
   return {};
 }
 
-// What has happened to requests. With many clients it takes a good part of a millisecond: where a
-// device computes aside it is done while the next step computes, if there is one.
-void Engine::tell_clients() {
-  if (stats_stale_) update_stats();  // whoever is told of an end finds it counted
-  book_.flush();
-}
-
 // Whoever still waits for something is told that nothing more will come.
 void Engine::end(const Status& why) {
   inbox_.close(why);
   take_commands(false);
   book_.fail_all(why);
-  tell_clients();
+  book_.flush();
   for (const auto& answer : pings_) answer(why);
   pings_.clear();
   for (const TraceCommand& command : traces_) command.done(why);
@@ -275,9 +268,10 @@ Status Engine::run_step(const std::vector<StepPlan::Run>& runs) {
   runner_.commit(step_);
   ++step_;
   StepResult result;
+  // With many clients, telling them takes a good part of a millisecond.
   const auto meanwhile = [&] {
     plan_ahead(message.runs);
-    tell_clients();
+    book_.flush();
   };
   if (Status s = runner_.compute(result, meanwhile); !s.ok()) return s;
   if (runner_.samples()) flight.result = std::move(result);
@@ -331,9 +325,9 @@ Status Engine::collect() {
   log_prompt_chunks(flight);
   span.set_value(static_cast<uint32_t>(flight.result->sampled.size()));
   book_.accept(*flight.result);
-  update_stats();
+  update_stats();  // whoever is told of an end finds it counted
   // Those who write to clients need a core: better while this thread plans than while all compute.
-  if (!runner_.executor().computes_aside()) tell_clients();
+  if (!runner_.executor().computes_aside()) book_.flush();
   trace_counters(flight.rows);
   runner_.check_in_debug();
   return {};

@@ -161,7 +161,7 @@ void Executor::fetch(const std::vector<uint8_t>& wanted) {
 }
 
 Status Executor::hand_out(int64_t first, int64_t count, LogitsUser* user) {
-  const bool far = device_.place() != Place::kHost;
+  const bool far = computes_aside();
   const auto vocab = model_.spec().vocab;
   wanted_.assign(static_cast<size_t>(count), user != nullptr ? 1 : 0);
   if (far && user != nullptr) {

@@ -44,8 +44,8 @@ class Executor {
   // A step in two halves. prepare() writes down rows and block tables: afterwards the caller may
   // change what its sequences hold. compute() does the rest. A Status that is not ok, unless the
   // user of the logits gave it, means that this worker can no longer serve. No user: nobody here
-  // looks at logits. `meanwhile`, if there is one, is called once, when the host has least to wait
-  // for: a device that computes aside has all of the step by then, another one begins afterwards.
+  // looks at logits. `meanwhile`, if there is one, is called once, where the host would only
+  // wait: a device that computes aside has all of the step by then, another one begins afterwards.
   // A step that is padded to be recorded has `rows_min` rows at least.
   void prepare(std::span<const SequenceRun> runs, int32_t rows_min = 1);
   int32_t rows() const { return builder_->rows(); }

@@ -75,12 +75,6 @@ class Made {
   SequenceRun decode_;
 };
 
-uint64_t bytes_of_sequence(const CacheLayout& layout, uint32_t tokens, uint32_t chunk) {
-  uint64_t bytes = 0;
-  for (const SlotClass& c : layout.classes) bytes += c.block_bytes * blocks_peak(c, tokens, chunk);
-  return bytes;
-}
-
 uint64_t used(const Device& device) {
   const DeviceMemory memory = device.memory();
   return memory.bytes_total - memory.bytes_free;
@@ -117,9 +111,8 @@ Result<uint64_t> rehearse(Device& device, Communicator& world, const Groups& gro
   trial.chunk_max = tokens;
   trial.prefixes = {};
   trial.swap_bytes = 0;
-  trial.cache_bytes =
-      std::min(options.cache_bytes,
-               sequences * bytes_of_sequence(model.layout(), options.tokens_max, tokens));
+  trial.cache_bytes = std::min(options.cache_bytes,
+                               sequences * bytes_peak(model.layout(), options.tokens_max, tokens));
   Result<std::unique_ptr<Executor>> made_executor =
       Executor::make(device, world, groups, model, trial);
   if (!made_executor.ok()) return made_executor.status();

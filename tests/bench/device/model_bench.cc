@@ -25,15 +25,6 @@ constexpr uint64_t kSpareBytes = uint64_t{2} << 30;
 // Of a device that does not know its memory, which is the host's.
 constexpr uint64_t kHostBytes = uint64_t{8} << 30;
 
-uint64_t bytes_of_sequence(const CacheLayout& layout, int64_t tokens, int64_t chunk) {
-  uint64_t bytes = 0;
-  for (const SlotClass& c : layout.classes) {
-    bytes +=
-        c.block_bytes * blocks_peak(c, static_cast<uint32_t>(tokens), static_cast<uint32_t>(chunk));
-  }
-  return bytes;
-}
-
 bool grows_with_context(const CacheLayout& layout) {
   return std::any_of(layout.classes.begin(), layout.classes.end(), [](const SlotClass& c) {
     return c.growth == StateSpec::Growth::kPerToken && c.window_tokens == 0;
@@ -221,7 +212,8 @@ class ModelBench {
     options.chunk_max = static_cast<uint32_t>(chunk);
     options.sequences_max = static_cast<uint32_t>(sequences);
     options.cache_bytes =
-        bytes_of_sequence(model_->layout(), tokens, chunk) * static_cast<uint64_t>(sequences);
+        bytes_peak(model_->layout(), static_cast<uint32_t>(tokens), static_cast<uint32_t>(chunk)) *
+        static_cast<uint64_t>(sequences);
     const DeviceMemory before = device_.memory();
     Result<std::unique_ptr<Executor>> executor =
         Executor::make(device_, world_, *groups_, *model_, options);
@@ -259,7 +251,7 @@ class ModelBench {
   }
 
   Status decodes(int64_t context) {
-    const uint64_t each = bytes_of_sequence(model_->layout(), context + 1, 1);
+    const uint64_t each = bytes_peak(model_->layout(), static_cast<uint32_t>(context + 1), 1);
     const Result<uint64_t> budget_now = budget();
     if (!budget_now.ok()) return budget_now.status();
     const uint64_t free = *budget_now;

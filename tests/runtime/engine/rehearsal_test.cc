@@ -94,6 +94,15 @@ void run(Executor& executor, size_t sequences, uint32_t tokens) {
   }
 }
 
+ExecutorOptions ten_sequences(uint32_t tokens, uint32_t chunk) {
+  ExecutorOptions options;
+  options.tokens_max = tokens;
+  options.chunk_max = chunk;
+  options.sequences_max = 10;
+  options.cache_bytes = uint64_t{32} << 20;
+  return options;
+}
+
 class Rehearsal : public testing::TestWithParam<const char*> {};
 
 INSTANTIATE_TEST_SUITE_P(Families, Rehearsal,
@@ -107,11 +116,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Rehearsal,
 
 TEST_P(Rehearsal, AfterItNoStepTakesMore) {
   Loaded rank(GetParam(), 40);
-  ExecutorOptions options;
-  options.tokens_max = 50;
-  options.chunk_max = 24;
-  options.sequences_max = 10;
-  options.cache_bytes = uint64_t{32} << 20;
+  const ExecutorOptions options = ten_sequences(50, 24);
   const uint64_t before = rank.used();
   const Result<uint64_t> beside = rank.rehearse(options);
   ASSERT_TRUE(beside.ok()) << beside.status().message();
@@ -130,10 +135,7 @@ TEST_P(Rehearsal, AfterItNoStepTakesMore) {
 
 TEST(RehearsalShapes, SequencesThatAreShorterThanAStep) {
   Loaded rank("llama-gqa", 40);
-  ExecutorOptions options;
-  options.tokens_max = options.chunk_max = 15;
-  options.sequences_max = 10;
-  options.cache_bytes = uint64_t{32} << 20;
+  const ExecutorOptions options = ten_sequences(15, 15);
   ASSERT_TRUE(rank.rehearse(options).ok());
   const std::unique_ptr<Executor> executor = rank.make_executor(options);
   const uint64_t made = rank.used();
