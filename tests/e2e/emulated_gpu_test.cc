@@ -214,6 +214,13 @@ double metric(uint16_t port, const std::string& name) {
   return at == std::string::npos ? -1 : std::atof(page.c_str() + page.find('}', at) + 1);
 }
 
+// Returns when its first words have come.
+void begin_long_answer(HttpConnection& client) {
+  client.request("POST", "/v1/completions",
+                 R"({"prompt": "And", "max_tokens": 900, "ignore_eos": true, "stream": true})");
+  EXPECT_TRUE(has(client.read_until("data: "), "200 OK"));
+}
+
 // Six clients at a time, greedy and not, every other one as a stream.
 Words answers_to_a_crowd(uint16_t port) {
   Words answers(6);
@@ -287,9 +294,7 @@ TEST_F(EmulatedGpuServe, ARankThatIsLostEndsThoseThatWaitForIt) {
                 installed_.program());
   ASSERT_NE(server.port(), 0) << server.said();
   HttpConnection client(server.port());
-  client.request("POST", "/v1/completions",
-                 R"({"prompt": "And", "max_tokens": 900, "ignore_eos": true, "stream": true})");
-  EXPECT_TRUE(has(client.read_until("data: "), "200 OK"));
+  begin_long_answer(client);
   const std::vector<int> ranks = server.ranks();
   ASSERT_EQ(ranks.size(), 2u);
   kill(ranks[1], SIGKILL);
@@ -416,9 +421,7 @@ TEST_F(EmulatedGpuServe, AClientThatGoesAway) {
   ASSERT_NE(server.port(), 0) << server.said();
   {
     HttpConnection client(server.port());
-    client.request("POST", "/v1/completions",
-                   R"({"prompt": "And", "max_tokens": 900, "ignore_eos": true, "stream": true})");
-    EXPECT_TRUE(has(client.read_until("data: "), "200 OK"));
+    begin_long_answer(client);
   }
   while (metric(server.port(), "vllm:num_requests_running") > 0) std::this_thread::yield();
   server.signal(SIGTERM);

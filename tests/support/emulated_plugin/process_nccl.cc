@@ -1,12 +1,9 @@
 #include "tests/support/emulated_plugin/process_nccl.h"
 
-#include <array>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -15,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "comm/nccl/nccl_rank.h"
 #include "kernels/base/check.h"
 
 namespace trireme {
@@ -84,13 +82,8 @@ struct NcclComm {
   bool meet() {
     shared->ranks[rank].steps.store(++steps);
     for (int r = 0; r < size; ++r) {
-      for (int spins = 0; shared->ranks[r].steps.load() < steps; ++spins) {
+      for (Pause pause; shared->ranks[r].steps.load() < steps; pause()) {
         if (aborted.load()) return false;
-        if (spins < 100) {
-          std::this_thread::yield();
-        } else {
-          std::this_thread::sleep_for(std::chrono::microseconds(50));
-        }
       }
     }
     return true;
