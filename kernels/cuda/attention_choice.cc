@@ -86,7 +86,7 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
   // Tiles of prefill have too many lines for one block, and f32 caches are not worth the code.
   t.joins = kernel == AttentionKernel::kDecode && t.parts > 1 &&
-            lines_of_tile(s, order, lines) * t.parts <= kJoinedLinesMax;
+            int64_t{lines_of_tile(s, order, lines)} * t.parts * s.head_dim <= kJoinedMax;
   return launch;
 }
 

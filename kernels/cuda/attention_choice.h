@@ -48,9 +48,9 @@ struct Tiling {
 // Parts begin at multiples of this after the first position that a tile sees.
 inline constexpr int32_t kPartGrain = 64;
 
-// A tile's last block joins at most so many partial results of a line: one multiprocessor reads
-// them, 5 us for so many heads of 128, where attend_merge has all of them and costs 3.
-inline constexpr int32_t kJoinedLinesMax = 512;
+// A tile's last block joins partial results of at most so many numbers: one multiprocessor reads
+// them, in 5 us, where attend_merge has all of them and costs 3.
+inline constexpr int64_t kJoinedMax = int64_t{512} * 128;
 
 struct AttentionLaunch {
   AttentionKernel kernel = AttentionKernel::kPlain;

@@ -182,7 +182,10 @@ ModelPlan whole_model(const std::string& name, std::optional<WeightType> weights
 ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
   if (!arguments.prefills.empty()) plan.prefills = arguments.prefills;
   if (!arguments.contexts.empty()) plan.contexts = arguments.contexts;
-  if (!arguments.batches.empty()) plan.batches = arguments.batches;
+  if (!arguments.batches.empty()) {
+    plan.batches = arguments.batches;
+    plan.serves.clear();  // which have batches of their own
+  }
   if (arguments.cuda.warp_groups) plan.variant += ", warp groups";
   if (!arguments.cuda.chains) plan.variant += ", no chains";
   return plan;

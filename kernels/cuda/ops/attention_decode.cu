@@ -153,16 +153,9 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
     const int64_t first = partial_index(args, tiling, tile, line, kv_head, 0);
     const float* sums = partials.sums + first * D + lane * kVector;           // [parts][D]
     const float* largest_and_total = partials.largest_and_total + first * 2;  // [parts][2]
-    float largest = kNoScore;
-    for (int part = lane; part < parts; part += kWarpSize)
-      largest = fmaxf(largest, largest_and_total[part * 2]);
-    largest = warp_max(largest);
-
-    float sum[kEach][kVector] = {}, total = 0.0f;
-#pragma unroll 1
-    for (int part = 0; part < parts; part += kAtOnce) {
-      Vector x[kAtOnce][kEach];
-      Pack<float, 2> pair[kAtOnce];
+    Vector x[kAtOnce][kEach];
+    Pack<float, 2> pair[kAtOnce];
+    const auto ask = [&](int part) {
 #pragma unroll
       for (int p = 0; p < kAtOnce; ++p) {
         const int from = min(part + p, parts - 1);
@@ -173,6 +166,17 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
             x[p][i] = load<kVector>(sums + int64_t{from} * D + i * kAcross);
         }
       }
+    };
+    ask(0);  // the first parts are under way together with all scores
+    float largest = kNoScore;
+    for (int part = lane; part < parts; part += kWarpSize)
+      largest = fmaxf(largest, largest_and_total[part * 2]);
+    largest = warp_max(largest);
+
+    float sum[kEach][kVector] = {}, total = 0.0f;
+#pragma unroll 1
+    for (int part = 0; part < parts; part += kAtOnce) {
+      if (part > 0) ask(part);
 #pragma unroll
       for (int p = 0; p < kAtOnce; ++p) {
         if (part + p < parts) {
@@ -200,7 +204,7 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
 }
 
 // The rotated key of the tile's row and its value, rounded, to shared memory, and by the first tile
-// of the row to the cache.
+// of the row to the cache. By the block's upper half: the first warps have the queries meanwhile.
 template <class T, int D>
 __device__ __forceinline__ void make_newest(const AttendArgs& args, const LineTile& tile,
                                             int kv_head, T* newest) {
@@ -211,7 +215,10 @@ __device__ __forceinline__ void make_newest(const AttendArgs& args, const LineTi
   const bool stores = tile.first_line == quotient(tile.first_line, args.group) * args.group;
   const SequenceCache cache = sequence_cache(args.cache, tile.sequence);
   T* to = cache.key<T>(tile.first_position, kv_head);
-  for (int d = static_cast<int>(threadIdx.x); d < D; d += kWarps * kWarpSize) {
+  constexpr int kHalf = kWarps / 2 * kWarpSize;
+  if (threadIdx.x < unsigned{kHalf}) return;
+#pragma unroll
+  for (int d = static_cast<int>(threadIdx.x) - kHalf; d < D; d += kHalf) {
     const T key = from_float<T>(k[d]), value = from_float<T>(v[d]);
     newest[d] = key;
     newest[D + d] = value;
