@@ -3,9 +3,9 @@
 //
 // Expected on an H200 (4.3 TB/s), RWKV-7 7.2B (4096 columns, 6 mixes): a row of shift_mix moves
 // 16 KB in and 96 KB out, one of wkv7_prepare 96 to 112 KB, one of wkv7_finish 96 KB: 0.026 us
-// each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. In decode each is one launch.
-// wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
-// free.
+// each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. wkv7_norm_finish moves what
+// wkv7_finish does: the norm before it, 32 KB a row and a launch, is free. In decode shift_mix is a
+// launch, and the rest part of another (wkv7_decode.cu).
 //
 // nvcc 13.0: at most 52 registers (sm_80: 54), no spills.
 #include "kernels/cuda/cuda_ops.h"

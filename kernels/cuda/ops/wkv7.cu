@@ -1,6 +1,7 @@
 // RWKV-7's recurrence: a matrix of keys and values per head. Heads of 64, which all released models
-// have, whose rows are aligned: short runs and decode here, long runs in wkv7_chunks.cuh. All
-// others take the plain kernel, which the others are checked against.
+// have, whose rows are aligned: short runs here, long runs in wkv7_chunks.cuh, steps of decode,
+// with what stands before and after, in wkv7_decode.cu. All others take the plain kernel, which the
+// others are checked against.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
