@@ -64,14 +64,31 @@ void CheckedOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, con
   ops_->rope_attend(args, rows, cache, out);
 }
 
-void CheckedOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
-                                  TensorView y) {
+void CheckedOps::check_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                                   const TensorView& y) const {
   check_norm(y, norm_args, y);
   check_finish(args, y);
   CHECK(int64_t{norm_args.groups} * args.head_dim == y.cols)
       << "wkv7_norm_finish: " << norm_args.groups << " groups of " << args.head_dim << " in "
       << y.cols << " columns";
+}
+
+void CheckedOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                                  TensorView y) {
+  check_norm_finish(norm_args, args, y);
   ops_->wkv7_norm_finish(norm_args, args, y);
+}
+
+void CheckedOps::wkv7_mix(const Wkv7MixArgs& args, const Ragged& rows, const StateRows& states,
+                          TensorView y) {
+  const Wkv7PrepareArgs& p = args.prepare;
+  check_prepare(p);
+  check_wkv7(args.recurrence(), rows, states, y);
+  check_norm_finish(args.norm, args.finish(), y);
+  for (const TensorView& x : {p.w, p.a, p.b, p.k, p.v})
+    check_disjoint("wkv7_mix", x, {args.r, args.g});
+  check_disjoint("wkv7_mix", y, {p.v_gate, p.v_first, p.k_k, p.k_a});
+  ops_->wkv7_mix(args, rows, states, y);
 }
 
 }  // namespace trireme

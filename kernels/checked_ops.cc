@@ -302,7 +302,7 @@ void CheckedOps::wkv4(const Wkv4Args& args, const Ragged& rows, const StateRows&
   ops_->wkv4(args, rows, states, out);
 }
 
-void CheckedOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
+void CheckedOps::check_prepare(const Wkv7PrepareArgs& args) const {
   const int64_t rows = args.w.rows, cols = args.w.cols;
   CHECK(args.head_dim > 0 && cols % args.head_dim == 0)
       << "wkv7_prepare: " << cols << " columns in heads of " << args.head_dim;
@@ -321,11 +321,15 @@ void CheckedOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
       if (&x != &other) check_disjoint("wkv7_prepare", x, {other});
     }
   }
+}
+
+void CheckedOps::wkv7_prepare(const Wkv7PrepareArgs& args) {
+  check_prepare(args);
   ops_->wkv7_prepare(args);
 }
 
-void CheckedOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
-                      TensorView out) {
+void CheckedOps::check_wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
+                            const TensorView& out) const {
   CHECK(args.heads > 0 && args.head_dim > 0) << "wkv7: " << args.heads << " heads";
   const int64_t cols = int64_t{args.heads} * args.head_dim;
   check_ragged("wkv7", rows, out.rows, true);
@@ -335,6 +339,11 @@ void CheckedOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows&
     check_matrix("wkv7: r, w, k, v, a, b or out", x, rows.rows, cols);
   }
   check_disjoint("wkv7", out, {args.r, args.w, args.k, args.v, args.a, args.b});
+}
+
+void CheckedOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
+                      TensorView out) {
+  check_wkv7(args, rows, states, out);
   ops_->wkv7(args, rows, states, out);
 }
 

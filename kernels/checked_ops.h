@@ -56,10 +56,17 @@ class CheckedOps final : public Ops {
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                         TensorView y) override;
+  void wkv7_mix(const Wkv7MixArgs& args, const Ragged& rows, const StateRows& states,
+                TensorView y) override;
 
  private:
   void check_norm(const ConstTensorView& x, const NormArgs& args, const TensorView& y) const;
+  void check_prepare(const Wkv7PrepareArgs& args) const;
+  void check_wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
+                  const TensorView& out) const;
   void check_finish(const Wkv7FinishArgs& args, const TensorView& y) const;
+  void check_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
+                         const TensorView& y) const;
   void check_linear(const ConstTensorView& x, const WeightView& w, const TensorView& y) const;
   void check_rope(const ConstTensorView& cos_sin, int32_t head_dim, const TensorView& x) const;
   void check_attend(const ConstTensorView& q, const Ragged& rows, const KvView& cache,

@@ -174,6 +174,20 @@ struct Wkv7FinishArgs {
   int32_t head_dim = 0;
 };
 
+// All three, wkv7_mix(): recurrence and finish take what prepare leaves.
+struct Wkv7MixArgs {
+  Wkv7PrepareArgs prepare;
+  ConstTensorView r, g;  // [rows, heads * head_dim]
+  ConstTensorView r_k;   // [1, heads * head_dim] f32
+  NormArgs norm;         // of each head: groups == heads
+
+  Wkv7Args recurrence() const {
+    const Wkv7PrepareArgs& p = prepare;
+    return {r, p.w, p.k, p.v, p.a, p.b, norm.groups, p.head_dim};
+  }
+  Wkv7FinishArgs finish() const { return {r, prepare.k, prepare.v, g, r_k, prepare.head_dim}; }
+};
+
 // Gated retention (YOCO, arXiv 2405.05254 section 3.2; unilm gate_recurrent.py). Per head:
 //   gamma = exp(logsigmoid(gate) / gate_normalizer)
 //   S = gamma S + (k * k_scale) v^T;   out = q^T S       S: [head_dim keys][head_dim values] f32
@@ -344,6 +358,17 @@ class Ops {
                                 TensorView y) {
     norm(y, norm_args, y);
     wkv7_finish(args, y);
+  }
+
+  // RWKV-7's time mixing between its products: wkv7_prepare(), wkv7(), wkv7_norm_finish(). What w,
+  // a, b and k hold afterwards is nobody's concern, nor what v holds where there is a v_first; v of
+  // the first layer stays as it is. REQUIRES: as those; r and g overlap nothing that prepare
+  // updates, y overlaps nothing.
+  virtual void wkv7_mix(const Wkv7MixArgs& args, const Ragged& rows, const StateRows& states,
+                        TensorView y) {
+    wkv7_prepare(args.prepare);
+    wkv7(args.recurrence(), rows, states, y);
+    wkv7_norm_finish(args.norm, args.finish(), y);
   }
 };
 

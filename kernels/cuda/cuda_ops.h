@@ -57,6 +57,8 @@ class CudaOps final : public Ops {
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                         TensorView y) override;
+  void wkv7_mix(const Wkv7MixArgs& args, const Ragged& rows, const StateRows& states,
+                TensorView y) override;
 
  private:
   // The rows of the newest op that stored to a cache. Such an op begins only when those of other

@@ -224,6 +224,19 @@ TEST_F(CheckedOpsDeathTest, Recurrences) {
   finish.r_k = one.view();
   finish.head_dim = 3;
   EXPECT_DEATH(ops_.wkv7_finish(finish, out.view()), "heads of 3");
+
+  Wkv7MixArgs mix;
+  prepare.b = b.view();
+  mix.prepare = prepare;
+  mix.r = mix.g = x.view(), mix.r_k = one.view();
+  mix.norm.groups = 2;
+  ops_.wkv7_mix(mix, batch.ragged(), states.rows(), out.view());
+  EXPECT_DEATH(ops_.wkv7_mix(mix, batch.ragged(), states.rows(), x.view()), "overlaps");
+  mix.norm.groups = 1;
+  EXPECT_DEATH(ops_.wkv7_mix(mix, batch.ragged(), states.rows(), out.view()), "wkv7: r");
+  mix.norm.groups = 2;
+  mix.g = k.view();
+  EXPECT_DEATH(ops_.wkv7_mix(mix, batch.ragged(), states.rows(), out.view()), "wkv7_mix");
 }
 
 }  // namespace

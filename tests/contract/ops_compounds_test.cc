@@ -176,6 +176,122 @@ TEST_P(CompoundOps, Wkv7NormFinish) {
   }
 }
 
+// Inputs of wkv7_mix() for some rows, twice: an op and its parts change them.
+struct MixInputs {
+  std::vector<Mat> rows;        // w, a, b, k, v, v_gate, v_first, r, g
+  std::vector<Mat> parameters;  // k_k, k_a, r_k, gain, bias
+
+  MixInputs(Device& device, Random& random, int64_t count, int64_t cols, int64_t norm_cols,
+            bool aligned) {
+    for (int m = 0; m < 9; ++m)
+      rows.push_back(Mat::random(device, random, count, cols, aligned ? 4 * m : m));
+    for (int m = 0; m < 5; ++m)
+      parameters.push_back(Mat::random(device, random, 1, m < 3 ? cols : norm_cols));
+  }
+  MixInputs(const MixInputs& other) {
+    for (const Mat& mat : other.rows) rows.push_back(mat.clone());
+    for (const Mat& mat : other.parameters) parameters.push_back(mat.clone());
+  }
+  Wkv7MixArgs args(NormKind kind, int32_t heads, int32_t dim, bool first_layer) const {
+    Wkv7MixArgs mix;
+    Wkv7PrepareArgs& p = mix.prepare;
+    p.w = rows[0].view(), p.a = rows[1].view(), p.b = rows[2].view();
+    p.k = rows[3].view(), p.v = rows[4].view();
+    if (!first_layer) p.v_gate = rows[5].view(), p.v_first = rows[6].view();
+    p.k_k = parameters[0].view(), p.k_a = parameters[1].view(), p.head_dim = dim;
+    mix.r = rows[7].view(), mix.g = rows[8].view(), mix.r_k = parameters[2].view();
+    mix.norm = {kind, 6.4e-4f, heads, {}, {}};
+    if (parameters[3].cols() > 0)
+      mix.norm.gain = parameters[3].view(), mix.norm.bias = parameters[4].view();
+    return mix;
+  }
+};
+
+// Decode and other steps over the same states, which begin as NaN: what each leaves shows in the
+// next. Devices that record get steps filled up with rows of no sequence, too.
+TEST_P(CompoundOps, Wkv7Mix) {
+  struct Shape {
+    int32_t heads, dim;
+    NormKind kind = NormKind::kLayer;
+    int norm_cols = 1;  // -1: as many as a head; 0: none
+    bool aligned = true;
+  };
+  struct Step {
+    std::vector<RunSpec> runs;
+    int32_t padding = 0;  // rows
+  };
+  const std::vector<Step> steps = {
+      {{{0, 1}, {0, 1}, {0, 0}, {0, 1}}},     // not decode by its rows
+      {{{1, 1}, {0, 1}, {0, 1}, {1, 1}}},     // decode, two sequences new
+      {{{2, 0}, {1, 1}, {1, 0}, {2, 1}}, 2},  // decode of a recorded step: two have ended
+      {{{2, 1}, {2, 2}, {1, 0}, {3, 1}}},     // as many rows as sequences, and two of one
+      {{{3, 3}, {4, 20}, {1, 1}, {4, 1}}},
+      {{{6, 1}, {24, 1}, {0, 1}, {5, 1}}},  // a state is taken over
+      {{{7, 0}, {25, 0}, {0, 4}, {6, 0}}},
+      {{{7, 0}, {25, 0}, {4, 0}, {6, 0}}, 4},
+  };
+  uint64_t seed = 1100;
+  for (const Shape& s : {Shape{3, 64},
+                         {2, 64, NormKind::kRms},
+                         {2, 64, NormKind::kLayer, 0},
+                         {2, 64, NormKind::kLayer, -1},
+                         {2, 64, NormKind::kLayer, 1, false},
+                         {2, 24},
+                         {1, 128}}) {
+    for (bool first_layer : {true, false}) {
+      Random random(++seed);
+      const int64_t cols = int64_t{s.heads} * s.dim;
+      const int64_t state_floats = wkv7_state_bytes(s.heads, s.dim) / 4;
+      const States states(*device_, 4, state_floats), want_states(*device_, 4, state_floats);
+      for (size_t i = 0; i < steps.size(); ++i) {
+        SCOPED_TRACE(testing::Message() << "seed " << seed << ", step " << i << ", heads of "
+                                        << s.dim << (first_layer ? ", first layer" : ""));
+        const Step& step = steps[i];
+        const int32_t padding = GetParam().tensor_cores() ? step.padding : 0;
+        std::vector<RunSpec> filled = step.runs;
+        filled.push_back({0, padding});
+        const Batch batch(*device_, filled);
+        Ragged rows = batch.ragged();
+        rows.sequences = 4;
+        const int64_t norm_cols = s.norm_cols < 0 ? s.dim : s.norm_cols * cols;
+        MixInputs in(*device_, random, rows.rows, cols, norm_cols, s.aligned);
+        const MixInputs parts(in);
+        Mat y(*device_, rows.rows, cols, 4), want = y.clone();
+        std::vector<std::vector<float>> before;
+        for (int32_t n = 0; n < 4; ++n) before.push_back(states.get(n));
+
+        const Wkv7MixArgs args = parts.args(s.kind, s.heads, s.dim, first_layer);
+        ops_.wkv7_prepare(args.prepare);
+        ops_.wkv7(args.recurrence(), rows, want_states.rows(), want.view());
+        ops_.wkv7_norm_finish(args.norm, args.finish(), want.view());
+        ops_.wkv7_mix(in.args(s.kind, s.heads, s.dim, first_layer), rows, states.rows(), y.view());
+
+        y.fetch();
+        want.fetch();
+        const auto real = static_cast<size_t>(batch.offset(4) * cols);
+        std::vector<float> got_rows = y.values(), want_rows = want.values();
+        got_rows.resize(real);
+        want_rows.resize(real);
+        expect_equal(got_rows, want_rows, 1e-5, "y");
+        for (int32_t n = 0; n < 4; ++n) {
+          const std::string what = "state " + std::to_string(n);
+          if (step.runs[static_cast<size_t>(n)].rows == 0) {
+            expect_same_bits(states.get(n), before[static_cast<size_t>(n)], what);
+          } else {
+            expect_equal(states.get(n), want_states.get(n), 1e-5, what);
+          }
+        }
+        if (first_layer) {
+          const std::vector<float> given = in.rows[4].values();
+          in.rows[4].fetch();
+          expect_same_bits(in.rows[4].values(), given, "v of the first layer");
+        }
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 // What was stored shows in what attention reads.
 TEST_P(CompoundOps, RopeStore) {
   struct Shape {

@@ -3,9 +3,9 @@
 //
 // Expected on an H200 (4.3 TB/s), RWKV-7 7.2B (4096 columns, 6 mixes): a row of shift_mix moves
 // 16 KB in and 96 KB out, one of wkv7_prepare 96 to 112 KB, one of wkv7_finish 96 KB: 0.026 us
-// each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. In decode each is one launch.
-// wkv7_norm_finish moves what wkv7_finish does: the norm before it, 32 KB a row and a launch, is
-// free.
+// each, so 8192 rows take 0.2 ms each of the 9 ms that a layer may. wkv7_norm_finish moves what
+// wkv7_finish does: the norm before it, 32 KB a row and a launch, is free. In decode shift_mix is a
+// launch, and the rest part of another (wkv7_decode.cu).
 //
 // nvcc 13.0: at most 52 registers (sm_80: 54), no spills.
 #include "kernels/cuda/cuda_ops.h"
@@ -13,6 +13,7 @@
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
+#include "kernels/cuda/device/wkv7.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -78,8 +79,6 @@ struct Prepare {
   int64_t heads;
 };
 
-constexpr float kDecay = 0.60653066f;  // exp(-1/2)
-
 // A thread has N channels of a head and kLanes threads the whole head, in registers: dim is
 // N * kLanes, or for N = 1 any, in pieces of kLanes.
 template <int N, int kLanes>
@@ -91,11 +90,6 @@ struct HeadOfRow {
     row = blockIdx.x;
     head = int64_t{blockIdx.y} * (blockDim.x / kLanes) + thread / kLanes;
     lane = thread % kLanes;
-  }
-  __device__ static float sum(float x) {
-#pragma unroll
-    for (int step = kLanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(kWholeWarp, x, step);
-    return x;
   }
 };
 
@@ -111,36 +105,25 @@ __global__ void wkv7_prepare4_kernel(Prepare p) {
   const Four k_k = load<4>(p.k_k + c), k_a = load<4>(p.k_a + c);
   previous_done();
   const Four k = load<4>(p.k.row(at.row) + c);
-  const Four a = load<4>(p.a.row(at.row) + c), w = load<4>(p.w.row(at.row) + c);
+  Four a = load<4>(p.a.row(at.row) + c), w = load<4>(p.w.row(at.row) + c);
   Four v{}, v_first{}, v_gate{};
   if (p.v_first.data != nullptr) {
     v = load<4>(p.v.row(at.row) + c);
     v_first = load<4>(p.v_first.row(at.row) + c);
     v_gate = load<4>(p.v_gate.row(at.row) + c);
   }
-  Four kk;
-  float squares = 0.0f;
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
-    kk.at[e] = k.at[e] * k_k.at[e];
-    squares = fmaf(kk.at[e], kk.at[e], squares);
+    w.at[e] = wkv7_decay(w.at[e]);
+    a.at[e] = sigmoid(a.at[e]);
+    v.at[e] = wkv7_value(v.at[e], v_first.at[e], v_gate.at[e]);
   }
-  const float inverse = 1.0f / fmaxf(sqrtf(at.sum(squares)), 1e-12f);
+  const Wkv7Keys keys = wkv7_keys<kLanes>(a, k, k_k, k_a);
   if (!mine) return;
-  Four new_w, new_a, new_b, new_k;
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const float al = sigmoid(a.at[e]), unit = kk.at[e] * inverse;
-    new_w.at[e] = expf(-kDecay * sigmoid(w.at[e]));
-    new_a.at[e] = -unit;
-    new_b.at[e] = unit * al;
-    new_k.at[e] = k.at[e] * fmaf(al - 1.0f, k_a.at[e], 1.0f);
-    v.at[e] = fmaf(v_first.at[e] - v.at[e], sigmoid(v_gate.at[e]), v.at[e]);
-  }
-  store_out<4>(p.w.row(at.row) + c, new_w);
-  store_out<4>(p.a.row(at.row) + c, new_a);
-  store_out<4>(p.b.row(at.row) + c, new_b);
-  store_out<4>(p.k.row(at.row) + c, new_k);
+  store_out<4>(p.w.row(at.row) + c, w);
+  store_out<4>(p.a.row(at.row) + c, keys.a);
+  store_out<4>(p.b.row(at.row) + c, keys.b);
+  store_out<4>(p.k.row(at.row) + c, keys.k);
   if (p.v_first.data != nullptr) store_out<4>(p.v.row(at.row) + c, v);
 }
 
@@ -156,17 +139,16 @@ __global__ void wkv7_prepare_kernel(Prepare p) {
     const float kk = p.k.row(row)[c] * p.k_k[c];
     squares = fmaf(kk, kk, squares);
   }
-  const float inverse = 1.0f / fmaxf(sqrtf(at.sum(squares)), 1e-12f);
+  const float inverse = wkv7_inverse_length(head_sum<kWarpSize>(squares));
   for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize) {
     const float k = p.k.row(row)[c];
     const float al = sigmoid(p.a.row(row)[c]), kk = k * p.k_k[c] * inverse;
-    p.w.row(row)[c] = expf(-kDecay * sigmoid(p.w.row(row)[c]));
+    p.w.row(row)[c] = wkv7_decay(p.w.row(row)[c]);
     p.b.row(row)[c] = kk * al;
     p.a.row(row)[c] = -kk;
     p.k.row(row)[c] = k * fmaf(al - 1.0f, p.k_a[c], 1.0f);
     if (p.v_first.data != nullptr) {
-      const float v = p.v.row(row)[c];
-      p.v.row(row)[c] = fmaf(p.v_first.row(row)[c] - v, sigmoid(p.v_gate.row(row)[c]), v);
+      p.v.row(row)[c] = wkv7_value(p.v.row(row)[c], p.v_first.row(row)[c], p.v_gate.row(row)[c]);
     }
   }
 }
@@ -180,12 +162,6 @@ struct Finish {
   LeftOut left;  // of y
 };
 
-// The norm of each head before that.
-struct HeadNorm {
-  bool layer;  // NormKind::kLayer
-  float epsilon;
-  const float *gain, *bias;  // [heads * head_dim], or null
-};
 // What a lane needs of gain and bias.
 struct HeadScales {
   Pack<float, 4> gain{{1.0f, 1.0f, 1.0f, 1.0f}}, bias{};
@@ -195,25 +171,6 @@ struct HeadScales {
     if (norm.bias != nullptr) bias = load<4>(norm.bias + c);
   }
 };
-
-// What a lane holds of y, normalised: it waits for two sums over the head, the first of which
-// NormKind::kRms does without.
-template <int kLanes>
-__device__ __forceinline__ void norm_head(const HeadOfRow<4, kLanes>& at, const HeadNorm& norm,
-                                          const HeadScales& scales, Pack<float, 4>& y) {
-  constexpr auto kDim = static_cast<float>(4 * kLanes);
-  float mean = 0.0f, squares = 0.0f;
-  if (norm.layer) mean = at.sum(y.at[0] + y.at[1] + y.at[2] + y.at[3]) / kDim;
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    y.at[e] -= mean;
-    squares = fmaf(y.at[e], y.at[e], squares);
-  }
-  const float inverse = 1.0f / sqrtf(at.sum(squares) / kDim + norm.epsilon);
-#pragma unroll
-  for (int e = 0; e < 4; ++e)
-    y.at[e] = fmaf(y.at[e] * inverse, scales.gain.at[e], scales.bias.at[e]);
-}
 
 template <int kLanes, bool kNorm>
 __global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
@@ -228,14 +185,16 @@ __global__ void wkv7_finish4_kernel(Finish p, HeadNorm norm) {
   const Four r = load<4>(p.r.row(at.row) + c), k = load<4>(p.k.row(at.row) + c);
   const Four v = load<4>(p.v.row(at.row) + c), g = load<4>(p.g.row(at.row) + c);
   Four y = load<4>(p.y.row(at.row) + c);
-  float bonus = 0.0f;
+  const float bonus = wkv7_bonus<kLanes>(r, k, r_k);
+  if constexpr (kNorm) {
+    const HeadMoments moments = moments_of_head<kLanes>(norm, y);
 #pragma unroll
-  for (int e = 0; e < 4; ++e) bonus = fmaf(r.at[e] * k.at[e], r_k.at[e], bonus);
-  bonus = at.sum(bonus);
-  if constexpr (kNorm) norm_head(at, norm, scales, y);
+    for (int e = 0; e < 4; ++e)
+      y.at[e] = moments.normalised(y.at[e], scales.gain.at[e], scales.bias.at[e]);
+  }
   if (!mine) return;
 #pragma unroll
-  for (int e = 0; e < 4; ++e) y.at[e] = fmaf(bonus, v.at[e], y.at[e]) * g.at[e];
+  for (int e = 0; e < 4; ++e) y.at[e] = wkv7_finished(y.at[e], bonus, v.at[e], g.at[e]);
   store_out<4>(p.y.row(at.row) + c, y);
   leave<4>(p.left, at.row, c, y);
 }
@@ -250,9 +209,9 @@ __global__ void wkv7_finish_kernel(Finish p) {
   float bonus = 0.0f;
   for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize)
     bonus = fmaf(p.r.row(row)[c] * p.k.row(row)[c], p.r_k[c], bonus);
-  bonus = at.sum(bonus);
+  bonus = head_sum<kWarpSize>(bonus);
   for (int64_t c = first + at.lane; c < first + p.head_dim; c += kWarpSize)
-    p.y.row(row)[c] = fmaf(bonus, p.v.row(row)[c], p.y.row(row)[c]) * p.g.row(row)[c];
+    p.y.row(row)[c] = wkv7_finished(p.y.row(row)[c], bonus, p.v.row(row)[c], p.g.row(row)[c]);
 }
 
 // Of a block: few where all threads together are few, so that more multiprocessors take part.
@@ -371,24 +330,15 @@ void CudaOps::wkv7_finish(const Wkv7FinishArgs& args, TensorView y) {
 
 void CudaOps::wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                                TensorView y) {
-  const auto each_head_has_its_own = [&](const ConstTensorView& parameter) {
-    return parameter.empty() || (parameter.cols == y.cols && all_aligned4(parameter));
-  };
-  const bool fits = finish_aligned4(args, y) && each_head_has_its_own(norm_args.gain) &&
-                    each_head_has_its_own(norm_args.bias);
-  if (!fits || (args.head_dim != 64 && args.head_dim != 128))
+  const std::optional<HeadNorm> norm = norm_of_heads(norm_args, y.cols);
+  if (!norm || !finish_aligned4(args, y) || (args.head_dim != 64 && args.head_dim != 128))
     return Ops::wkv7_norm_finish(norm_args, args, y);
-  const auto floats = [](const ConstTensorView& parameter) {
-    return parameter.empty() ? nullptr : static_cast<const float*>(parameter.data);
-  };
-  const HeadNorm norm{norm_args.kind == NormKind::kLayer, norm_args.epsilon, floats(norm_args.gain),
-                      floats(norm_args.bias)};
   Finish p = finish_of(args, y);
   const LeftRows left = room_for_left(context_, y);
   p.left = left.out;
   const auto launch_of = [&](int lanes, auto kernel) {
     launch(context_, "wkv7_norm_finish", heads_grid(context_, y.rows, p.heads, lanes), kernel, p,
-           norm);
+           *norm);
   };
   if (args.head_dim == 64) {
     launch_of(16, wkv7_finish4_kernel<16, true>);

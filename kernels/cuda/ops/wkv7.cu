@@ -1,12 +1,13 @@
 // RWKV-7's recurrence: a matrix of keys and values per head. Heads of 64, which all released models
-// have, whose rows are aligned: short runs and decode here, long runs in wkv7_chunks.cuh. All
-// others take the plain kernel, which the others are checked against.
+// have, whose rows are aligned: short runs here, long runs in wkv7_chunks.cuh, steps of decode,
+// with what stands before and after, in wkv7_decode.cu. All others take the plain kernel, which the
+// others are checked against.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
-#include "kernels/cuda/device/fold.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
+#include "kernels/cuda/device/wkv7.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops/wkv7_chunks.cuh"
 
@@ -67,14 +68,16 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
   }
 }
 
+}  // namespace
+
 // ---- heads of 64, row by row ----
 //
 //   S = S diag(w) + (S a) b^T + v k^T;  out = S r
 //
 // Grid (sequences, heads, 2): a block of 2 warps takes 32 values of a head, a warp 16, a lane 4
-// keys of 8 of them, so that a state is read and written once, 256 bytes of a row at a time, and
-// each lane has 8 loads of 16 bytes in flight. Sums over keys are folds over 16 lanes: 8 shuffles
-// for S a, 8 to tell all lanes, 8 for S r. The vectors of the next row are on their way meanwhile.
+// keys of 8 of them (device/wkv7.cuh), so that a state is read and written once, 256 bytes of a row
+// at a time, and each lane has 8 loads of 16 bytes in flight. The vectors of the next row are on
+// their way meanwhile.
 //
 // Expected on an H200 (4.3 TB/s), 64 heads: one sequence has 1 MB of state, read and written in
 // 0.5 us, so that latency decides: all 128 blocks at once, with states in registers before the
@@ -88,16 +91,10 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
 // needs no row ahead, 12 blocks have their states under way.
 //
 // nvcc 13.0: 80 registers, with a row ahead 120 (sm_80: 122), no spills.
-namespace by_row {
+namespace wkv7_rows {
+namespace {
 
-using Four = Pack<float, 4>;
-
-constexpr int kDim = 64, kKeyLanes = kDim / 4, kValuesEach = 8;
 constexpr int kWarps = 2, kBlockValues = kWarps * 2 * kValuesEach;
-
-struct Row {
-  Four r, w, k, a, b, v[kValuesEach / 4];
-};
 
 __device__ __forceinline__ Row load_row(const Wkv7& p, int64_t row, int64_t key, int64_t value) {
   return {load<4>(p.r.row(row) + key),
@@ -106,33 +103,6 @@ __device__ __forceinline__ Row load_row(const Wkv7& p, int64_t row, int64_t key,
           load<4>(p.a.row(row) + key),
           load<4>(p.b.row(row) + key),
           {load<4>(p.v.row(row) + value), load<4>(p.v.row(row) + value + 4)}};
-}
-
-// One row: what S r is for value lane % 16 / 2 of this thread's 8.
-__device__ __forceinline__ float advance(const Row& x, int lane, Four (&state)[kValuesEach]) {
-  float sums[kValuesEach];
-#pragma unroll
-  for (int i = 0; i < kValuesEach; ++i) {
-    sums[i] = 0.0f;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) sums[i] = fmaf(state[i].at[e], x.a.at[e], sums[i]);
-  }
-  fold_sums<kKeyLanes, kValuesEach>(sums, lane);
-  const float mine = sums[0];
-#pragma unroll
-  for (int i = 0; i < kValuesEach; ++i) {
-    const float sa = __shfl_sync(kWholeWarp, mine, 2 * i, kKeyLanes);
-    const float v = x.v[i / 4].at[i % 4];
-    sums[i] = 0.0f;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      float& s = state[i].at[e];
-      s = fmaf(s, x.w.at[e], fmaf(sa, x.b.at[e], v * x.k.at[e]));
-      sums[i] = fmaf(s, x.r.at[e], sums[i]);
-    }
-  }
-  fold_sums<kKeyLanes, kValuesEach>(sums, lane);
-  return sums[0];
 }
 
 // kAhead: the next row is loaded while this one is worked on, for runs of more than one.
@@ -170,8 +140,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kAhead ? 8 : 12)
   for (int i = 0; i < kValuesEach; ++i) store<4>(bytes + i * kDim, state[i]);
 }
 
-}  // namespace by_row
 }  // namespace
+}  // namespace wkv7_rows
 
 void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
                    TensorView out) {
@@ -182,7 +152,7 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
     return dim3(static_cast<unsigned>(rows.sequences), static_cast<unsigned>(args.heads),
                 static_cast<unsigned>(ceil_div(args.head_dim, values_each)));
   };
-  if (args.head_dim != by_row::kDim ||
+  if (args.head_dim != wkv7_rows::kDim ||
       !all_aligned4(args.r, args.w, args.k, args.v, args.a, args.b, out)) {
     launch(context_, "wkv7", {blocks(kValuesPerBlock), dim3(kValuesPerBlock * kWarpSize), 0, true},
            wkv7_kernel, p, rows, states, matrix(out));
@@ -190,9 +160,9 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
   }
   const RunShares shares = share_runs(rows, kChunkRowsLeast);
   launch(context_, "wkv7 rows",
-         {blocks(by_row::kBlockValues), dim3(by_row::kWarps * kWarpSize), 0, true},
-         rows.rows == rows.sequences ? by_row::wkv7_rows_kernel<false>
-                                     : by_row::wkv7_rows_kernel<true>,
+         {blocks(wkv7_rows::kBlockValues), dim3(wkv7_rows::kWarps * kWarpSize), 0, true},
+         rows.rows == rows.sequences ? wkv7_rows::wkv7_rows_kernel<false>
+                                     : wkv7_rows::wkv7_rows_kernel<true>,
          p, rows, states, shares.by_row, matrix(out));
   if (!shares.chunks) return;
   launch(context_, "wkv7 chunks",

@@ -146,7 +146,8 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
   ops_->linears({downs, 3 + count});
   ops_->linears({ups, count});
 
-  Wkv7PrepareArgs prepare;
+  Wkv7MixArgs mix;
+  Wkv7PrepareArgs& prepare = mix.prepare;
   prepare.w = w;
   prepare.a = a;
   prepare.b = b;
@@ -159,17 +160,16 @@ Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorVi
     prepare.v_gate = v_gate;
     prepare.v_first = step.carry.side;
   }
-  ops_->wkv7_prepare(prepare);
-
-  const auto heads = static_cast<int32_t>(channels_ / head_dim_);
+  mix.r = r;
+  mix.g = g;
+  mix.r_k = float_rows(r_k_, 1, channels_);
+  mix.norm = NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_),
+                      static_cast<int32_t>(channels_ / head_dim_),
+                      float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)};
   StateRows recurrence = step.state.fixed;
   recurrence.offset += shift_state_bytes(dim_);
   const TensorView y = take();
-  ops_->wkv7(Wkv7Args{r, w, k, v, a, b, heads, head_dim_}, step.batch.rows, recurrence, y);
-  ops_->wkv7_norm_finish(
-      NormArgs{NormKind::kLayer, group_norm_epsilon(head_dim_), heads,
-               float_rows(norm_gain_, 1, channels_), float_rows(norm_bias_, 1, channels_)},
-      Wkv7FinishArgs{r, k, v, g, float_rows(r_k_, 1, channels_), head_dim_}, y);
+  ops_->wkv7_mix(mix, step.batch.rows, recurrence, y);
   return output_.forward(y, delta);
 }
 

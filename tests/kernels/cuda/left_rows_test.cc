@@ -70,6 +70,31 @@ TEST_F(LeftRows, OfSomeColumnsToo) {
   EXPECT_EQ(left, second());
 }
 
+// A kernel that leaves numbers one by one.
+TEST_F(LeftRows, OfRwkvsTimeMixing) {
+  constexpr int32_t kHeads = 2, kDim = 64;
+  std::vector<Mat> in;  // w, a, b, k, v, r, g, out
+  for (int i = 0; i < 8; ++i) in.push_back(Mat::random(*device_, random_, kRows, kHeads * kDim));
+  const Mat parameters = Mat::random(*device_, random_, 1, kHeads * kDim);
+  const Batch batch(*device_, std::vector<RunSpec>(kRows, RunSpec{0, 1}));
+  const States states(*device_, kRows, kHeads * kDim * kDim);
+  const Weight narrow(*device_, random_, kOutputs, kHeads * kDim, DType::kBF16);
+  Wkv7MixArgs mix;
+  mix.prepare.w = in[0].view(), mix.prepare.a = in[1].view(), mix.prepare.b = in[2].view();
+  mix.prepare.k = in[3].view(), mix.prepare.v = in[4].view(), mix.prepare.head_dim = kDim;
+  mix.prepare.k_k = mix.prepare.k_a = mix.r_k = parameters.view();
+  mix.r = in[5].view(), mix.g = in[6].view(), mix.norm.groups = kHeads;
+  const TensorView y = in[7].view();
+  ops_.wkv7_mix(mix, batch.ragged(), states.rows(), y);
+  ops_.linear(y, narrow.matrix.view(), product_.view());
+  product_.fetch();
+  const std::vector<float> left = product_.values();
+  forget();
+  ops_.linear(y, narrow.matrix.view(), product_.view());
+  product_.fetch();
+  EXPECT_EQ(left, product_.values());
+}
+
 // Two products in one launch, whose last step of inputs goes beyond their columns.
 TEST_F(LeftRows, WhateverStandsBesideTheColumns) {
   const Batch batch(*device_, std::vector<RunSpec>{{0, kRows}});
