@@ -71,9 +71,7 @@ class Device {
   virtual DeviceSampler* sampler() { return nullptr; }
 
   // The queue that ops and copies go to, for communicators that put work of their own between
-  // them: a cudaStream_t, with all that was asked for until now. It is asked for again each time:
-  // ops may be kept back to be queued together. Null where calls have taken effect when they
-  // return.
+  // them: a cudaStream_t. Null where calls have taken effect when they return.
   virtual void* queue() { return nullptr; }
 
   // As the device says now; where its memory is the host's, not known.

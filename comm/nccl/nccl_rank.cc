@@ -124,7 +124,6 @@ Status NcclRank::settle(Lock& lock, NcclLink& link, const NcclWork& work, NcclRe
 
 Status NcclRank::watch_queue(const NcclWork& work) {
   CHECK(!recording());
-  (void)queue();
   Lock lock(mutex_);
   if (!failure_.ok()) return failure_;
   Status status = record_watch(lock, work);

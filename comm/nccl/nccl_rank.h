@@ -51,8 +51,7 @@ class NcclRank {
   const NcclApi& api() const { return api_; }
   Device& device() { return device_; }
   const NcclOptions& options() const { return options_; }
-  // Of the device, with all that was asked of its ops until now.
-  cudaStream_t queue() const { return static_cast<cudaStream_t>(device_.queue()); }
+  cudaStream_t queue() const { return queue_; }
   Clock::time_point now() const { return options_.now(); }
   bool recording() const;  // the queue's work goes into a graph
 

@@ -35,6 +35,7 @@ Result<Context> Context::make(const CudaOptions& options) {
   c.multiprocessors_ = properties.multiProcessorCount;
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
+  if (c.capability_ >= 90) c.read_ahead_ = ReadAhead(options.ahead_bytes);
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
       !s.ok())
@@ -60,7 +61,7 @@ Context::Context(Context&& other) noexcept
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),
-      chain_memory_(std::exchange(other.chain_memory_, {})),
+      read_ahead_(std::move(other.read_ahead_)),
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}
@@ -68,7 +69,7 @@ Context::Context(Context&& other) noexcept
 Context::~Context() {
   // Errors of work that nobody waited for are of no interest any more.
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
-  for (void* data : {scratch_.data, counters_.data, left_memory_.data, chain_memory_.data}) {
+  for (void* data : {scratch_.data, counters_.data, left_memory_.data}) {
     if (data != nullptr) (void)cudaFree(data);
   }
   for (void* data : kept_) (void)cudaFree(data);
@@ -86,16 +87,6 @@ unsigned* Context::counters(size_t count) {
     note(cudaMemsetAsync(counters_.data, 0, counters_.bytes, stream_), "clearing counters");
   }
   return static_cast<unsigned*>(counters_.data);
-}
-
-Context::ChainMemory Context::chain_memory() {
-  constexpr size_t kStashAt = 256;
-  if (chain_memory_.data == nullptr) {
-    if (!grow(chain_memory_, kStashAt + kStashFloats * sizeof(float))) return {};
-    note(cudaMemsetAsync(chain_memory_.data, 0, kStashAt, stream_), "clearing counters");
-  }
-  auto* bytes = static_cast<std::byte*>(chain_memory_.data);
-  return {reinterpret_cast<unsigned*>(bytes), reinterpret_cast<float*>(bytes + kStashAt)};
 }
 
 void* Context::left_memory(size_t bytes) {

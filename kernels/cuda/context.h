@@ -12,6 +12,7 @@
 #include "kernels/base/status.h"
 #include "kernels/cuda/left_rows.h"
 #include "kernels/cuda/plugin/plugin.h"
+#include "kernels/cuda/read_ahead.h"
 
 namespace trireme::cuda {
 
@@ -21,13 +22,6 @@ Status cuda_status(cudaError_t error, const char* what);
 // `bytes` that GPU `ordinal` could not give: how much is free, and how to mend it.
 Status no_memory(int ordinal, size_t bytes, cudaError_t error);
 
-// Work that ops have collected and not yet queued.
-class Collected {
- public:
-  virtual ~Collected() = default;
-  virtual void queue() = 0;
-};
-
 class Context {
  public:
   // The device of options.ordinal, which becomes the calling thread's current one.
@@ -36,20 +30,14 @@ class Context {
   Context& operator=(Context&&) = delete;
   ~Context();
 
-  // With all that ops have collected: whoever queues something gets the stream here, or waits for
-  // it, or records it.
-  cudaStream_t stream() {
-    if (collected_ != nullptr) collected_->queue();
-    return stream_;
-  }
-  void collect_in(Collected* collected) { collected_ = collected; }  // null: nowhere
+  cudaStream_t stream() const { return stream_; }
   int ordinal() const { return options_.ordinal; }
   int multiprocessors() const { return multiprocessors_; }
   int capability() const { return capability_; }  // 10 * major + minor
   // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
   bool warp_groups() const;
-  bool chains() const { return options_.chains; }                // CudaOptions
-  size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
+  bool skinny_singles() const { return options_.skinny_singles; }  // CudaOptions
+  size_t shared_bytes_max() const { return shared_bytes_max_; }    // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
   // Grows at first use, which waits for the device and cannot be recorded; null after an error.
@@ -57,18 +45,12 @@ class Context {
   // Zeros for kernels that count in them and set them back to zero before they end: unlike scratch
   // memory they stay from op to op. Grow as scratch() does; null after an error.
   unsigned* counters(size_t count);
-  // What chains of products of one row keep from launch to launch (ops/stream.h): how many blocks
-  // have arrived, and room for a row. Null after an error.
-  static constexpr int64_t kStashFloats = 8192;
-  struct ChainMemory {
-    unsigned* arrivals = nullptr;
-    float* stash = nullptr;
-  };
-  ChainMemory chain_memory();
   // What the last op has left for products that come next: see left_rows.h. Whether it is wanted is
   // what the last products that wrote rows down said.
   const LeftRows& left() const { return left_; }
   void leave(const LeftRows& rows) { left_ = rows; }
+  // What products of one row are told of each other: read_ahead.h.
+  ReadAhead& read_ahead() { return read_ahead_; }
   void want_left(bool wanted) { wants_left_ = wanted; }
   bool wants_left() const { return wants_left_; }
   // Null where it is too small and a recording goes on, or after an error.
@@ -99,9 +81,9 @@ class Context {
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  Memory scratch_, counters_, left_memory_, chain_memory_;
-  Collected* collected_ = nullptr;
+  Memory scratch_, counters_, left_memory_;
   LeftRows left_;
+  ReadAhead read_ahead_;
   bool wants_left_ = false;
   bool keeps_scratch_ = false;
   std::vector<void*> kept_;

@@ -8,7 +8,6 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/formats.h"
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/row_chain.h"
 #include "kernels/ops.h"
 
 namespace trireme::cuda {
@@ -16,7 +15,7 @@ namespace trireme::cuda {
 class CudaOps final : public Ops {
  public:
   // `context` and `gemm` outlive it.
-  CudaOps(Context& context, Gemm& gemm) : context_(context), gemm_(gemm), chain_(context) {}
+  CudaOps(Context& context, Gemm& gemm) : context_(context), gemm_(gemm) {}
 
   void embed(const WeightView& table, const int32_t* ids, int32_t count, int32_t first_id,
              float scale, TensorView y) override;
@@ -81,7 +80,6 @@ class CudaOps final : public Ops {
 
   Context& context_;
   Gemm& gemm_;
-  RowChain chain_;
   StoredRows last_stored_;
 };
 

@@ -169,8 +169,11 @@ def models(context):
 # What nobody gets unasked until it has been seen and measured on a GPU (CudaOptions), beside figures of the usual ways.
 TRIALS = (
     ["ops", "--warp-groups", "--only", "attend by warp groups 1 x 8192"],
-    ["model", "llama-3-8b", "--warp-groups", "--no-chains", "--prefills", "8192", "--batches", "1", "--contexts", "1024"],
-    ["model", "rwkv7-7.2b", "--no-chains", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--warp-groups", "--ahead", "24", "--prefills", "8192", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--ahead", "12", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--ahead", "36", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
+    ["model", "llama-3-8b", "--skinny-singles", "--prefills", "64", "--batches", "16,64", "--contexts", "1024"],
+    ["model", "rwkv7-7.2b", "--ahead", "24", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
 )
 
 

@@ -106,25 +106,6 @@ __device__ __forceinline__ Pack<T, N> load_once(const T* address) {
   return load<N>(address);
 #endif
 }
-// The same of what other blocks of this launch may have written: from L2, since L1 does not know of
-// it. REQUIRES: 16 bytes.
-template <int N, class T>
-__device__ __forceinline__ Pack<T, N> load_fresh(const T* address) {
-  static_assert(sizeof(T) * N == 16);
-#ifdef __CUDA_ARCH__
-  union {
-    uint4 words;
-    Pack<T, N> pack;
-  } value;
-  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.words.x), "=r"(value.words.y), "=r"(value.words.z), "=r"(value.words.w)
-               : "l"(address)
-               : "memory");
-  return value.pack;
-#else
-  return load<N>(address);
-#endif
-}
 template <int N, class T>
 __device__ __forceinline__ void store(T* address, const Pack<T, N>& value) {
 #ifndef __CUDACC__

@@ -52,10 +52,6 @@ size_t dynamic_shared_bytes();
 // Gives way until `condition` holds, which some other thread of the block brings about.
 void wait_until(std::function<bool()> condition);
 
-// The same of some other block of the grid. Blocks that wait must all have room on the GPU, one on
-// each multiprocessor.
-void wait_for_another_block(std::function<bool()> condition);
-
 // Gives way until nothing else in the block can go on: what ends late, as late as can be.
 void wait_for_stillness();
 
@@ -73,10 +69,9 @@ NamedBarrier& named_barrier(int id);
 // Where in the block's shared memory `pointer` points to, in bytes.
 unsigned shared_offset(const void* pointer);
 
-// Runs all blocks of a grid, one after the other but where they wait for each other, of which
-// `at_once` may at a time. `seed` 0 runs blocks and threads in ascending order, others in an order
-// of their own.
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed, int at_once,
+// Runs all blocks of a grid, one after the other. `seed` 0 runs blocks and threads in ascending
+// order, others in an order of their own.
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
               const std::function<void()>& kernel);
 
 }  // namespace trireme::emulator

@@ -18,7 +18,6 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __maxnreg__(...)
 #define __grid_constant__
 #define __restrict__ __restrict
 

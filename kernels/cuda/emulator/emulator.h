@@ -10,9 +10,6 @@ namespace trireme::emulator {
 // The order of threads in kernels that are launched from now on by this host thread; 0: ascending.
 void set_schedule(uint64_t seed);
 
-// How many kernels this host thread has launched, or recorded.
-uint64_t launches();
-
 // The size of the device's memory, for allocations from now on. Default 8 GiB.
 void set_device_bytes(size_t bytes);
 

@@ -61,7 +61,6 @@ thread_local uint64_t schedule_seed = 0;
 thread_local bool streams_run_by_themselves = false;
 std::atomic<int> device_count{2};
 std::atomic<int> multiprocessors{4};
-thread_local uint64_t launch_count = 0;
 
 // Streams that exist, for cudaDeviceSynchronize; those of this host thread.
 thread_local std::vector<cudaStream_t> streams;
@@ -169,7 +168,6 @@ constexpr int kSharedBytesMax = 227 << 10;
 namespace trireme::emulator {
 
 void set_schedule(uint64_t seed) { schedule_seed = seed; }
-uint64_t launches() { return launch_count; }
 void set_device_count(int count) { device_count = count; }
 void set_multiprocessors(int count) { multiprocessors = count; }
 void set_streams_run_by_themselves(bool on) { streams_run_by_themselves = on; }
@@ -198,11 +196,9 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
   // A thread that has not chosen the GPU of its stream: each has GPU 0 until it does.
   if (config.stream != nullptr && config.stream->device != current_device)
     return note(cudaErrorInvalidResourceHandle);
-  ++launch_count;
-  return enqueue(config.stream, [g, b, bytes = config.dynamicSmemBytes, seed = schedule_seed,
-                                 at_once = multiprocessors.load(), run_one = std::move(body)] {
-    run_grid(g, b, bytes, seed, at_once, run_one);
-  });
+  return enqueue(config.stream,
+                 [g, b, bytes = config.dynamicSmemBytes, seed = schedule_seed,
+                  run_one = std::move(body)] { run_grid(g, b, bytes, seed, run_one); });
 }
 
 }  // namespace trireme::emulator

@@ -29,20 +29,10 @@ void activate(Call& call, Activation activation) {
 }
 
 // Of 2 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
-// parameters at batch 16 and 64 by 10 and 16 %), our kernel for several that go in one launch, most
-// of them small (RWKV-7 7.2B, by 16 and 3 %).
-bool skinny(DType dtype, int64_t rows, size_t calls) {
-  return rows <= kSkinnyRows && dtype != DType::kF32 && calls > 1;
-}
-
-// Of one row: those that no chain takes go in a launch of their own.
-void row_products(Context& context, RowChain& chain, DType dtype, std::span<const Call> calls) {
-  Call wide[kCallsMax], narrow[kCallsMax];
-  size_t wide_count = 0, narrow_count = 0;
-  for (const Call& c : calls)
-    (can_stream(context, dtype, c.w_stride) ? wide[wide_count++] : narrow[narrow_count++]) = c;
-  if (wide_count > 0) chain.products(dtype, {wide, wide_count});
-  if (narrow_count > 0) stream_short_rows(context, dtype, {narrow, narrow_count});
+// parameters at batch 16 and 64 by 12 and 8 %), our kernel for several that go in one launch, most
+// of them small (RWKV-7 7.2B, by 16 and 3 %). That was before its blocks had equal shares.
+bool skinny(const Context& context, DType dtype, int64_t rows, size_t calls) {
+  return rows <= kSkinnyRows && dtype != DType::kF32 && (calls > 1 || context.skinny_singles());
 }
 
 // With quantized weights, 64 rows take as long as reading them or, of 4 bits, twice as long. A few
@@ -53,16 +43,15 @@ bool in_registers(const Context& context, WeightFormat format, int64_t rows) {
 }
 
 // REQUIRES: at least one row, and the same number in all calls.
-void products(Context& context, Gemm& gemm, RowChain& chain, WeightFormat format,
-              std::span<const Call> calls) {
+void products(Context& context, Gemm& gemm, WeightFormat format, std::span<const Call> calls) {
   if (format.quantized()) {
     if (in_registers(context, format, calls.front().rows))
       return quantized_products(context, format, calls);
     return written_out_products(context, gemm, format, calls);
   }
   const DType dtype = format.dtype();
-  if (calls.front().rows == 1) return row_products(context, chain, dtype, calls);
-  if (skinny(dtype, calls.front().rows, calls.size()))
+  if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
+  if (skinny(context, dtype, calls.front().rows, calls.size()))
     return skinny_products(context, dtype, calls);
   library_products(context, gemm, dtype, calls);
 }
@@ -89,7 +78,7 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
       if (call.activation) cuda::activate(group[count], *call.activation);
       ++count;
     }
-    if (count > 0) products(context_, gemm_, chain_, format, {group, count});
+    if (count > 0) products(context_, gemm_, format, {group, count});
   }
 }
 
@@ -107,7 +96,7 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   if (both_bf16 && x.rows > kSkinnyRows && first.outputs > 0 && second.outputs > 0 &&
       library_feed_forward(context_, gemm_, kind, first, second))
     return;
-  if (x.rows <= (up.format.quantized() ? kGatedRows : 1)) {
+  if (x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
     if (gated) {
       first.epilogue = Epilogue::kSwiglu;
       first.outputs /= 2;
@@ -117,8 +106,8 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }
-  if (first.outputs > 0) products(context_, gemm_, chain_, up.format, {&first, 1});
-  if (second.outputs > 0) products(context_, gemm_, chain_, down.format, {&second, 1});
+  if (first.outputs > 0) products(context_, gemm_, up.format, {&first, 1});
+  if (second.outputs > 0) products(context_, gemm_, down.format, {&second, 1});
 }
 
 }  // namespace trireme::cuda

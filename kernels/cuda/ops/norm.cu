@@ -174,15 +174,10 @@ constexpr int64_t kWarpColsMax = 512;     // 16 numbers a lane
 constexpr int64_t kBlockColsMax = 16384;  // 16 numbers a thread of 1024
 constexpr int64_t kEarlyColsMax = 8192;   // 16 numbers a thread of 512
 
-// Whether rows and what they are multiplied by can be read four numbers at a time.
-bool is_wide(const NormCall& c) {
-  return aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
-         aligned4(c.delta.data, c.delta.stride) && aligned4(c.gain, c.gain_stride) &&
-         aligned4(c.bias, c.bias_stride) && c.cols % 4 == 0;
-}
-
 void queue_norm(Context& context, NormCall c, const TensorView& y) {
-  const bool wide = is_wide(c);
+  const bool wide = aligned4(c.x.data, c.x.stride) && aligned4(c.y.data, c.y.stride) &&
+                    aligned4(c.delta.data, c.delta.stride) && aligned4(c.gain, c.gain_stride) &&
+                    aligned4(c.bias, c.bias_stride) && c.cols % 4 == 0;
   const auto launch_of = [&](auto kernel, int64_t blocks, int64_t threads) {
     launch(context, "norm",
            {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
@@ -234,27 +229,19 @@ NormCall call_of(const TensorView& x, const NormArgs& args, const TensorView& y)
   return call;
 }
 
-// The products that read a row take its norm along, if there are any.
-void collect_norm(Context& context, RowChain& chain, const NormCall& c, const TensorView& y) {
-  const auto alone = [&context, c, y] { queue_norm(context, c, y); };
-  const bool whole_row = c.units == 1 && c.groups == 1 && is_wide(c);
-  const RowNorm norm{c.x.data, c.delta.data, c.y.data, c.cols, c.layer, c.epsilon, c.gain, c.bias};
-  if (!whole_row || !chain.norm(norm, alone)) alone();
-}
-
 }  // namespace
 
 void CudaOps::norm(ConstTensorView x, const NormArgs& args, TensorView y) {
   TensorView read_only = y;  // without a delta x is only read
   read_only.data = const_cast<void*>(x.data);
   read_only.row_stride = x.row_stride;
-  collect_norm(context_, chain_, call_of(read_only, args, y), y);
+  queue_norm(context_, call_of(read_only, args, y), y);
 }
 
 void CudaOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
   NormCall call = call_of(x, args, y);
   call.delta = matrix(delta);
-  collect_norm(context_, chain_, call, y);
+  queue_norm(context_, call, y);
 }
 
 }  // namespace trireme::cuda

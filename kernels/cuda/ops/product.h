@@ -1,4 +1,4 @@
-// A matrix product as the kernels of this folder take it, and the ways to do it: stream.h and
+// A matrix product as the kernels of this folder take it, and the ways to do it: stream.cu and
 // stream_short.cu, skinny.cu, library.cu and tiled.cu, and with quantized weights quantized.cu and
 // written_out.cu. linear.cc chooses.
 #pragma once
@@ -38,10 +38,15 @@ struct Call {
 
 inline constexpr int kCallsMax = 8;  // of one launch
 
-// One row, whose weights are read past it: in chains (stream.h), or all calls in one launch where
-// their inputs are few, or more than a chain takes. Of two rows tensor cores win: measured on an
-// H200, a step of 8B parameters at batch 2 took 5.7 ms streamed and 4.9 by the library. REQUIRES:
-// at most kCallsMax calls of one row, with weights of `dtype` and no prologue.
+// Up to so many rows of x, one, the weights are streamed past it. Beyond, tensor cores win:
+// measured on an H200, a step of 8B parameters at batch 2 took 5.7 ms streamed and 4.9 by the
+// library.
+inline constexpr int64_t kStreamedRows = 1;
+
+// All calls in one launch or two. REQUIRES: at most kCallsMax calls of one row, with weights of
+// `dtype` and no prologue.
+void stream_products(Context& context, DType dtype, std::span<const Call> calls);
+// Those with few inputs; stream_products sends them here.
 void stream_short_rows(Context& context, DType dtype, std::span<const Call> calls);
 
 // Up to so many rows, products with 16-bit weights go to tensor cores by a kernel of this folder.

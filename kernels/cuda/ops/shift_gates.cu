@@ -245,16 +245,14 @@ bool finish_aligned4(const Wkv7FinishArgs& args, const TensorView& y) {
 
 }  // namespace
 
-namespace {
-
-void queue_shift_mix(Context& context, ConstTensorView x, const Ragged& rows,
-                     const StateRows& states, ConstTensorView mix, TensorView out) {
+void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
+                        ConstTensorView mix, TensorView out) {
   const bool wide = all_aligned4(x, mix, out);
-  const LeftRows left = wide ? room_for_left(context, out) : LeftRows{};
+  const LeftRows left = wide ? room_for_left(context_, out) : LeftRows{};
   const auto launch_of = [&](int width, auto kernel) {
     const int64_t words = ceil_div(x.cols, width);
-    const unsigned threads = block_threads(context, x.rows * words, 256, 64);
-    launch(context, "shift_mix",
+    const unsigned threads = block_threads(context_, x.rows * words, 256, 64);
+    launch(context_, "shift_mix",
            {dim3(static_cast<unsigned>(rows.rows),
                  static_cast<unsigned>(ceil_div(words, static_cast<int64_t>(threads)))),
             dim3(threads), 0, true},
@@ -265,24 +263,7 @@ void queue_shift_mix(Context& context, ConstTensorView x, const Ragged& rows,
   } else {
     launch_of(1, shift_mix_kernel<1>);
   }
-  context.leave(left);
-}
-
-}  // namespace
-
-// Of one row, the products that read it take the shift along with the norm before it.
-void CudaOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
-                        ConstTensorView mix, TensorView out) {
-  const auto alone = [this, x, rows, states, mix, out] {
-    queue_shift_mix(context_, x, rows, states, mix, out);
-  };
-  const RowShift shift{rows,
-                       states,
-                       static_cast<const float*>(mix.data),
-                       mix.row_stride,
-                       static_cast<int32_t>(mix.rows),
-                       static_cast<float*>(out.data)};
-  if (rows.rows != 1 || !all_aligned4(x, mix, out) || !chain_.shift(x.data, shift, alone)) alone();
+  context_.leave(left);
 }
 
 void CudaOps::wkv7_prepare(const Wkv7PrepareArgs& args) {

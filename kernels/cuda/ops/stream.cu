@@ -1,52 +1,50 @@
 // Products of one row: the weights are read once, straight into fused multiply-adds, and the time
 // is that of reading them.
 //
-// What such products lose is what is between them: memory idles while the last sums are added up,
-// while a norm computes, while the next kernel begins. So products that follow one another, with
-// the norms between them, are stages of one launch. Each multiprocessor has one block, which reads
-// its share of the rows of each product; a stage waits for the one before it at a barrier of all
-// blocks (device/grid_barrier.cuh), but weights wait for nothing: a ring of 112 KB of shared memory
-// is asked for ahead, across stages. At 4.24 TB/s that is 3.6 us of reading, where the barrier, the
-// row's way and a norm take some 3.
-//
-// The norm is every block's own work: the row is 16 KB in L2 and what each thread multiplies by is
-// in its registers afterwards. What it writes, the row and the sum before it, is shared out among
-// the blocks; where it stands is still read by others, it is written after the next barrier.
+// Each multiprocessor has one block, and each block reads whole rows of one call. What such a
+// product loses is its ends: memory idles while the last kernels' results are added up, while
+// blocks begin, while x is waited for. So a block asks for its first 96 KB of weights as soon as it
+// is there, which may be several kernels early (device/overlap.cuh). It takes no more than half of
+// a multiprocessor's registers and shared memory, so that there is room for the next one beside it.
 //
 // Within a block, threads stand beside each other on inputs, 16 bytes of each row a piece: a thread
-// keeps its inputs of x in registers for all rows, copies its own pieces into the ring and
-// multiplies them itself, so that nobody waits for anybody. Its pieces of four rows are a bundle.
-// Sums of a warp go to shared memory, where those of a unit are added in the order of the warps.
+// keeps its inputs of x in registers for all rows, copies its own pieces into a ring in shared
+// memory and multiplies them itself, so that nobody waits for anybody. Its pieces of four rows are
+// a bundle. Sums of a warp go to shared memory, where a unit's are added in the order of the warps.
 //
-// The block has more than half of a multiprocessor's shared memory, so that no two meet on one
-// while another has none: with rings of 96 KB they did, as attention between them left no room
-// here and there, and a step of 8B parameters took 5.8 ms where it takes 4.8 (measured on an H200,
-// 192 tokens of context). Attention of heads of 128 has room beside it.
+// Which block computes a unit of rows is decided as they go (`take_unit`): blocks that found their
+// multiprocessor taken by another kernel's begin late or share it, and take fewer. Where each had
+// an equal share, the unlucky ones kept all waiting: with a ring of 64 KB, of which three kernels
+// find room, a product that takes 58 us alone took 95 in a decode step. The bits do not depend on
+// it.
 //
-// Measured on one H200, of 4.24 TB/s to copy, as launches of their own with equal shares: 14336 x
-// 4096 in bf16 29.0 us, 96 %; 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. As launches of
-// a step of 8B parameters, with rings of 96 KB that filled while the kernel before ran, a layer
-// took 141 us of the 104 that its bytes need: products 121, attention 12, norms 7. Expected now:
-// products and norms 107.
+// Measured on one H200, of 4.24 TB/s to copy, with equal shares, alone: 14336 x 4096 in bf16
+// 29.0 us, 96 %; 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. A version that read weights
+// into registers (64 of them, four blocks of 8 warps on a multiprocessor, two rows a warp): 86, 73
+// and 65 %. In a decode step of 8B parameters, whose kernels begin early, the four products of a
+// layer take 121 us of the 104 that their bytes need, and the layer 141: nothing is under way while
+// a norm or attention computes.
 //
-// Ruled out by measuring: weights read into registers (64 of them, four blocks of 8 warps on a
-// multiprocessor, two rows a warp): 86, 73 and 65 %; asking L2 for weights, as a block begins (0.1
-// ms a step longer for each 12 MB) or as it has asked for all of its own (12 MB: nothing; 24 MB:
-// 3 % longer; 36 MB: 10 %); a ring of 64 KB (4.88 ms a step, not 4.72); two rows at once (5.7 ms a
-// step, where tensor cores take 4.7).
+// So a block that has asked for all of its own weights asks the L2 cache for some of the next
+// product's, where the device was made to (read_ahead.h, CudaOptions::ahead_bytes). By count, of 12
+// us of attention and 2 x 3.5 us of norms a layer the ring fills 3 + 3 + 3: up to 10 of 141 us are
+// due, and the ends of products beside. Not measured.
+//
+// Ruled out by measuring: asking L2 for more as a block begins (a step took 0.1 ms longer for each
+// 12 MB, for they come while the product before still reads); a ring of 64 KB (4.88 ms a step, not
+// 4.72); two rows at once (5.7 ms a step, where tensor cores take 4.7).
+//
+// Products that do not wait for each other go in one launch, each with its share of the blocks.
 #include <algorithm>
 
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/fold.cuh"
-#include "kernels/cuda/device/grid_barrier.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/product.cuh"
-#include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/formats.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ops/stream.h"
 
 namespace trireme::cuda {
 namespace {
@@ -54,118 +52,127 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kTogether = 4;  // rows of w of a bundle
-constexpr int kBundles = 7;
-constexpr int kChunksMax = 16;  // of a row
-constexpr int kNormChunksMax = 4;
-constexpr int kRegisters = 184;  // with which decode attention of heads of 128 has room beside it
+constexpr int kBundles = 6;
+constexpr int kUnitGroupsMost = kBundles;
+constexpr int64_t kWideBytes = 2048;  // of a row: half of the threads have a piece of it
 
 template <class W>
 constexpr int kWide = 16 / static_cast<int>(sizeof(W));  // numbers of a piece
 template <class W>
 constexpr int kChunk = kThreads* kWide<W>;  // inputs of a piece of each thread
 
-constexpr int kPartials = kBundles * kTogether * kWarps;  // sums that a unit leaves at most
-constexpr size_t kSharedBytes =
-    size_t{kBundles} * kTogether * kThreads * 16 + (2 * kPartials + 2 * kWarpSize) * sizeof(float);
-
-struct Chain {
-  Stream stream;
-  // What a call costs: its groups times its chunks. Of each call, what those before it in its stage
-  // cost, and what the stage does.
-  int32_t cost_before[kStreamCallsMax], cost_of_stage[kStreamCallsMax];
-  unsigned* arrivals;
-  float* stash;  // of a row: sums of add_norm() until they may be written
+struct Calls {
+  Call each[kCallsMax];
+  int32_t first_block[kCallsMax + 1];  // of each, and of all together
+  int32_t unit_groups[kCallsMax];
+  int32_t count;
+  bool aligned;       // rows of x, to 16 bytes
+  unsigned* tickets;  // of each call: how many units were handed out beyond the first two of blocks
+  Ahead ahead;        // what the next product will read
 };
 
-template <class W>
-__device__ __forceinline__ int chunks_of(const Call& c) {
-  return static_cast<int>((c.w_stride + kChunk<W> - 1) / kChunk<W>);
-}
-// Rows of w; with kSwiglu gate and value of an output follow each other.
-__device__ __forceinline__ int rows_of_call(const Call& c) {
-  return static_cast<int>(c.epilogue == Epilogue::kSwiglu ? 2 * c.outputs : c.outputs);
-}
+// What a block has of a call: some of its units, of unit_groups groups of kTogether rows of w. With
+// kSwiglu gate and value of an output follow each other. Block b begins with units b and b +
+// blocks; further ones are handed out.
+struct Share {
+  int block, blocks;
+  int rows;         // of w
+  int unit_groups;  // the last unit may have fewer
+  int groups, units;
+  int64_t odd;   // numbers from an even row to the next
+  int64_t pair;  // from an even row to the next even one
 
-// What a block has of a call: groups of kTogether rows.
-struct Groups {
-  int first, end;
-};
-template <class W>
-__device__ __forceinline__ Groups groups_of_block(const Chain& chain, int call) {
-  const Call& c = chain.stream.each[call];
-  const int chunks = chunks_of<W>(c), groups = (rows_of_call(c) + kTogether - 1) / kTogether;
-  const int cost = chain.cost_of_stage[call], before = chain.cost_before[call];
-  const auto block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
-  const auto at = [&](int n) {
-    const int from = quotient(cost * n, blocks) - before;
-    return from <= 0 ? 0 : min(quotient(from + chunks - 1, chunks), groups);
-  };
-  return {at(block), at(block + 1)};
-}
-
-// The pieces that a thread has not asked for yet: of all calls in their order, its block's groups,
-// and of each the chunks.
-template <class W>
-struct Asking {
-  int call = 0;
-  int group = 0, end = 0, groups_rows = 0;
-  int chunk = 0, chunks = 0;
-  const W* at = nullptr;
-  int64_t odd = 0;   // numbers from an even row to the next
-  int64_t pair = 0;  // from an even row to the next even one
-
-  // To the first piece of `call` or of a later one; group is end where there is none.
-  __device__ __forceinline__ void seek(const Chain& chain, int own) {
-    group = end = 0;
-    for (; call < chain.stream.call_count; ++call) {
-      const Call& c = chain.stream.each[call];
-      const Groups groups = groups_of_block<W>(chain, call);
-      const int left = static_cast<int>(c.w_stride) - own;
-      if (groups.first >= groups.end || left <= 0) continue;
-      const bool gated = c.epilogue == Epilogue::kSwiglu;
-      group = groups.first;
-      end = groups.end;
-      groups_rows = rows_of_call(c);
-      chunk = 0;
-      chunks = (left + kChunk<W> - 1) / kChunk<W>;
-      odd = gated ? c.outputs * c.w_stride : c.w_stride;
-      pair = gated ? c.w_stride : 2 * c.w_stride;
-      at = static_cast<const W*>(c.w) + own + int64_t{kTogether / 2} * group * pair;
-      return;
-    }
+  __device__ __forceinline__ int groups_of(int unit) const {
+    return min(unit_groups, groups - unit * unit_groups);
   }
-  // Asks for the next bundle, if there is one. Where the matrix ends within a group, for the
-  // group's first row again.
-  __device__ __forceinline__ void ask(const Chain& chain, int own, W* slot) {
-    if (group < end) {
-      const int left = groups_rows - group * kTogether;
+};
+
+__device__ __forceinline__ Share share_of_block(const Call& c, int unit_groups, int block,
+                                                int blocks) {
+  const bool gated = c.epilogue == Epilogue::kSwiglu;
+  Share s;
+  s.block = block;
+  s.blocks = blocks;
+  s.rows = static_cast<int>(gated ? 2 * c.outputs : c.outputs);
+  s.odd = gated ? c.outputs * c.w_stride : c.w_stride;
+  s.pair = gated ? c.w_stride : 2 * c.w_stride;
+  s.unit_groups = unit_groups;
+  s.groups = (s.rows + kTogether - 1) / kTogether;
+  s.units = quotient(s.groups + unit_groups - 1, unit_groups);
+  return s;
+}
+
+// Where a thread is in its pieces: of a unit, slab after slab of the inputs, all groups of each.
+template <class W, int kChunks>
+struct Place {
+  const W* w;   // the thread's first piece of the matrix
+  const W* at;  // of the bundle
+  int stride;   // of w, less where the thread begins: pieces at or beyond it do not exist
+  int unit;
+  int slab = 0;               // its first input
+  int group = 0, groups = 0;  // of the unit
+  int chunk = 0;
+
+  __device__ __forceinline__ int chunks() const {
+    const int left = (stride - slab + kChunk<W> - 1) / kChunk<W>;
+    return left < kChunks ? left : kChunks;
+  }
+  __device__ __forceinline__ void begin(const Share& share, int next) {
+    unit = next;
+    slab = group = chunk = 0;
+    groups = stride > 0 && unit < share.units ? share.groups_of(unit) : 0;
+    at = w + int64_t{kTogether / 2} * share.unit_groups * unit * share.pair;
+  }
+  // To the next bundle of the unit; `group` is `groups` after the last.
+  __device__ __forceinline__ void advance(const Share& share) {
+    at += kChunk<W>;
+    if (++chunk < chunks()) return;
+    at += kTogether / 2 * share.pair - chunk * kChunk<W>;
+    chunk = 0;
+    if (++group < groups || slab + kChunks * kChunk<W> >= stride) return;
+    slab += kChunks * kChunk<W>;
+    at += kChunks * kChunk<W> - int64_t{kTogether / 2} * groups * share.pair;
+    group = 0;
+  }
+};
+
+// Asks for the thread's pieces of a bundle, if there is one; after those of its unit come those of
+// unit `upcoming`. Where the matrix ends within a group, for the group's first row again.
+template <class W, int kChunks>
+__device__ __forceinline__ void ask(Place<W, kChunks>& place, const Share& share, int upcoming,
+                                    W* slot) {
+  if (place.group >= place.groups && place.unit != upcoming) place.begin(share, upcoming);
+  if (place.group < place.groups) {
+    const int left = share.rows - (place.unit * share.unit_groups + place.group) * kTogether;
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const int64_t to_row = i < left ? i / 2 * pair + i % 2 * odd : 0;
-        copy_16_bytes_ahead(slot + i * kChunk<W>, at + to_row);
-      }
-      at += kChunk<W>;
-      if (++chunk == chunks) {
-        at += kTogether / 2 * pair - int64_t{chunks} * kChunk<W>;
-        chunk = 0;
-        if (++group == end) {
-          ++call;
-          seek(chain, own);
-        }
-      }
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t to_row = i < left ? i / 2 * share.pair + i % 2 * share.odd : 0;
+      copy_16_bytes_ahead(slot + i * kChunk<W>, place.at + to_row);
     }
-    copies_commit();
+    place.advance(share);
   }
-};
+  copies_commit();
+}
 
-// Stores the outputs of groups [first, end). partial: [rows of w][kWarps].
-__device__ __forceinline__ void finish_unit(const Call& c, int first, int end,
+// A unit beyond the first two of each block; units or more where there is none any more. A block
+// that has a second unit asks until that is the answer, so all together ask units - blocks times:
+// the last to ask leaves the ticket as it was. REQUIRES: kernels before this one have ended.
+__device__ __forceinline__ int take_unit(unsigned* ticket, const Share& share) {
+  const int first = 2 * share.blocks;
+  if (share.units <= first) return share.units;
+  const auto taken = static_cast<int>(atomicAdd(ticket, 1u));
+  if (taken == share.units - share.blocks - 1) *ticket = 0;
+  return first + taken;
+}
+
+// Stores the outputs of a unit. partial: [rows of w of the unit][kWarps].
+__device__ __forceinline__ void finish_unit(const Call& c, const Share& share, int unit,
                                             const float* partial) {
   const bool gated = c.epilogue == Epilogue::kSwiglu;
   const int each = gated ? 2 : 1;  // rows of w of an output
-  const int outputs = (end - first) * kTogether / each;
+  const int outputs = share.groups_of(unit) * kTogether / each;
   for (int o = static_cast<int>(threadIdx.x); o < outputs; o += kThreads) {
-    const int64_t output = int64_t{first} * (kTogether / each) + o;
+    const int64_t output = int64_t{unit} * share.unit_groups * (kTogether / each) + o;
     if (output >= c.outputs) continue;
     float sums[2] = {};
 #pragma unroll
@@ -183,345 +190,200 @@ __device__ __forceinline__ void finish_unit(const Call& c, int first, int end,
   }
 }
 
-// kWidth numbers from `at` on; `fresh`: which other blocks may have written.
-template <int kWidth, bool kFresh>
-__device__ __forceinline__ void read(const float* at, float (&to)[kWidth]) {
-#pragma unroll
-  for (int i = 0; i < kWidth; i += 4) {
-    const Pack<float, 4> four = kFresh ? load_fresh<4>(at + i) : load<4>(at + i);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) to[i + j] = four.at[j];
-  }
-}
-template <int kWidth>
-__device__ __forceinline__ void write(float* at, const float (&from)[kWidth]) {
-#pragma unroll
-  for (int i = 0; i < kWidth; i += 4) {
-    Pack<float, 4> four;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) four.at[j] = from[i + j];
-    store_out<4>(at + i, four);
+// A block's share of what the next product will read, by one warp.
+__device__ __forceinline__ void ask_l2(const Ahead& ahead, int lane) {
+#pragma unroll 1
+  for (int n = 0; n < ahead.count; ++n) {
+    const AheadRows& rows = ahead.each[n];
+    const auto* from = static_cast<const std::byte*>(rows.from);
+    for (int i = static_cast<int>(blockIdx.x) + lane * static_cast<int>(gridDim.x); i < rows.rows;
+         i += kWarpSize * static_cast<int>(gridDim.x)) {
+      const int piece = quotient(i, rows.rows_each), row = i - piece * rows.rows_each;
+      read_ahead(from + piece * rows.stride + int64_t{row} * rows.row_bytes, rows.row_bytes);
+    }
   }
 }
 
-// A thread's part of the row that a stage's norm makes, up to kNow chunks, and what it needs for it
-// that the launch does not write: on its way before the stages before have ended.
-template <class W, int kNow>
-struct Row {
-  static constexpr int kPiece = kWide<W>;
-  float now[kNow][kPiece];                       // what the norm made
-  float gain[kNow][kPiece], bias[kNow][kPiece];  // of the norm; then of a shift:
-  const float* state = nullptr;                  // the row before; null: zeros
+// How many sums a unit leaves at most.
+constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
 
-  // Which of the row's pieces this block writes for all.
-  static __device__ __forceinline__ bool mine(int chunk) {
-    return (static_cast<unsigned>(chunk) * kThreads + threadIdx.x) % gridDim.x == blockIdx.x;
-  }
-
-  __device__ __forceinline__ void read_constants(const StreamStage& stage, int own) {
-    const RowNorm& norm = stage.norm;
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      const int at = own + i * kChunk<W>;
-#pragma unroll
-      for (int e = 0; e < kPiece; ++e) gain[i][e] = 1.0f, bias[i][e] = 0.0f;
-      if (at >= norm.cols) continue;
-      if (norm.gain != nullptr) read<kPiece, false>(norm.gain + at, gain[i]);
-      if (norm.bias != nullptr) read<kPiece, false>(norm.bias + at, bias[i]);
-    }
-  }
-
-  // scratch: room for 2 kWarpSize floats that nothing else uses before the next barrier.
-  __device__ __forceinline__ void make(const Chain& chain, const StreamStage& stage, int own,
-                                       float* scratch) {
-    const RowNorm& norm = stage.norm;
-    float total = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      const int at = own + i * kChunk<W>;
-      if (at >= norm.cols) break;
-      read<kPiece, true>(norm.x + at, now[i]);
-    }
-    if (norm.delta != nullptr) {
-#pragma unroll
-      for (int i = 0; i < kNow; ++i) {
-        const int at = own + i * kChunk<W>;
-        if (at >= norm.cols) break;
-        float delta[kPiece];
-        read<kPiece, true>(norm.delta + at, delta);
-#pragma unroll
-        for (int e = 0; e < kPiece; ++e) now[i][e] += delta[e];
-        if (mine(i)) write<kPiece>(chain.stash + at, now[i]);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      if (own + i * kChunk<W> >= norm.cols) break;
-#pragma unroll
-      for (int e = 0; e < kPiece; ++e) total += now[i][e];
-    }
-    const auto count = static_cast<float>(norm.cols);
-    const float mean = norm.layer ? block_sum_once(total, scratch) / count : 0.0f;
-    float squares = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      if (own + i * kChunk<W> >= norm.cols) break;
-#pragma unroll
-      for (int e = 0; e < kPiece; ++e) {
-        now[i][e] -= mean;
-        squares = fmaf(now[i][e], now[i][e], squares);
-      }
-    }
-    const float inverse =
-        1.0f / sqrtf(block_sum_once(squares, scratch + kWarpSize) / count + norm.epsilon);
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      const int at = own + i * kChunk<W>;
-      if (at >= norm.cols) break;
-#pragma unroll
-      for (int e = 0; e < kPiece; ++e)
-        now[i][e] = fmaf(now[i][e] * inverse, gain[i][e], bias[i][e]);
-      if (mine(i)) write<kPiece>(norm.y + at, now[i]);
-    }
-    state = nullptr;
-    if (!stage.shifts) return;
-    const int sequence = sequence_of(stage.shift.rows, 0);
-    if (sequence >= 0 && !run_of(stage.shift.rows, sequence).fresh)
-      state = state_of(stage.shift.states, sequence);
-  }
-
-  // The row that mix `n` of the shift makes of it.
-  __device__ __forceinline__ void mixed(const StreamStage& stage, int n, int at, int chunk,
-                                        float (&to)[kPiece]) const {
-    float before[kPiece] = {}, mix[kPiece];
-    if (state != nullptr) read<kPiece, true>(state + at, before);
-    read<kPiece, false>(stage.shift.mix + n * stage.shift.mix_stride + at, mix);
-#pragma unroll
-    for (int e = 0; e < kPiece; ++e) to[e] = fmaf(before[e] - now[chunk][e], mix[e], now[chunk][e]);
-  }
-
-  // What shift_mix() leaves, once the products are done.
-  __device__ __forceinline__ void write_mixed(const StreamStage& stage, int own) const {
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      const int at = own + i * kChunk<W>;
-      if (at >= stage.norm.cols) break;
-      if (!mine(i)) continue;
-      for (int n = 0; n < stage.shift.mixes; ++n) {
-        float row[kPiece];
-        mixed(stage, n, at, i, row);
-        write<kPiece>(stage.shift.out + n * stage.norm.cols + at, row);
-      }
-    }
-  }
-
-  // What other blocks have read of a stage until all have arrived after it: sums, and a shift's
-  // state, which is the norm's row.
-  static __device__ __forceinline__ void settle(const Chain& chain, const StreamStage& stage,
-                                                int own) {
-    float* state = nullptr;
-    if (stage.shifts) {
-      const int sequence = sequence_of(stage.shift.rows, 0);
-      if (sequence >= 0) state = state_of(stage.shift.states, sequence);
-    }
-#pragma unroll
-    for (int i = 0; i < kNow; ++i) {
-      const int at = own + i * kChunk<W>;
-      if (at >= stage.norm.cols) break;
-      if (!mine(i)) continue;
-      float row[kPiece];
-      if (stage.norm.delta != nullptr) {
-        read<kPiece, true>(chain.stash + at, row);
-        write<kPiece>(stage.norm.x + at, row);
-      }
-      if (state != nullptr) {
-        read<kPiece, true>(stage.norm.y + at, row);
-        write<kPiece>(state + at, row);
-      }
-    }
-  }
-};
-
-__device__ __forceinline__ bool must_settle(const StreamStage& stage) {
-  return stage.shifts || (stage.norms && stage.norm.delta != nullptr);
-}
-
-// A thread's inputs of a call's row of x, zeros beyond its last.
-template <class W>
-__device__ __forceinline__ void read_inputs(const Call& c, int at, float (&to)[kWide<W>]) {
-  if (at + kWide<W> <= c.inputs && reinterpret_cast<uintptr_t>(c.x) % 16 == 0) {
-    read<kWide<W>, true>(c.x + at, to);
-    return;
-  }
-  const volatile float* x = c.x;  // fresh
-#pragma unroll
-  for (int i = 0; i < kWide<W>; ++i) to[i] = at + i < c.inputs ? x[at + i] : 0.0f;
-}
-
-// kChunks: of a row at most; kNow: of a norm's.
-template <class W, int kChunks, int kNow>
-__global__ void __maxnreg__(kNow == 2 ? kRegisters : 255) stream_kernel(const __grid_constant__ Chain chain) {
+template <class W, int kChunks>
+__global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_constant__ Calls calls) {
   next_may_start();
-  const Stream& stream = chain.stream;
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.first_block[i]; });
+  const Call& c = calls.each[index];
+  const int first_block = calls.first_block[index];
+  const Share share =
+      share_of_block(c, calls.unit_groups[index], static_cast<int>(blockIdx.x) - first_block,
+                     calls.first_block[index + 1] - first_block);
   const int warp = warp_of_block(), lane = lane_of_warp();
   const int own = static_cast<int>(threadIdx.x) * kWide<W>;
+  const int stride = static_cast<int>(c.w_stride);
   W* ring = shared<W>() + own;
   float* partials = reinterpret_cast<float*>(shared<W>() + kBundles * kTogether * kChunk<W>);
-  float* scratch = partials + 2 * kPartials;
+  int* mail = reinterpret_cast<int*>(partials + 2 * kPartials);  // [2]
 
-  Asking<W> asking;
-  asking.seek(chain, own);
+  int unit = share.block, upcoming = share.block + share.blocks;
+  Place<W, kChunks> next;
+  next.w = static_cast<const W*>(c.w) + own;
+  next.stride = stride - own;
+  next.begin(share, unit);
 #pragma unroll 1
-  for (int i = 0; i < kBundles; ++i) asking.ask(chain, own, ring + i * kTogether * kChunk<W>);
-  Row<W, kNow> row;
-  if (stream.stages[0].norms) row.read_constants(stream.stages[0], own);
+  for (int i = 0; i < kBundles; ++i) ask(next, share, upcoming, ring + i * kTogether * kChunk<W>);
   previous_done();
-  GridBarrier barrier(chain.arrivals);
 
-  int slot = 0, parity = 0;
-#pragma unroll 1
-  for (int n = 0; n < stream.stage_count; ++n) {
-    const StreamStage& stage = stream.stages[n];
-    const bool last = n + 1 == stream.stage_count;
-    if (n > 0) {
-      if (stage.norms) row.read_constants(stage, own);
-      barrier.wait();
-      if (must_settle(stream.stages[n - 1])) Row<W, kNow>::settle(chain, stream.stages[n - 1], own);
-    }
-    if (stage.norms) row.make(chain, stage, own, scratch);
-    // Nobody waits for the last stage's products, only for its reads.
-    if (last && must_settle(stage) && !stage.shifts) barrier.arrive();
-#pragma unroll 1
-    for (int call = stage.first_call; call < stage.first_call + stage.calls; ++call) {
-      const Call& c = stream.each[call];
-      const Groups groups = groups_of_block<W>(chain, call);
-      if (groups.first >= groups.end) continue;
-      const int left = static_cast<int>(c.w_stride) - own;
-      const int chunks = (left + kChunk<W> - 1) / kChunk<W>;
-      float x[kChunks][kWide<W>];
+  float x[kChunks][kWide<W>];
+  const auto load_slab = [&](int slab) {
 #pragma unroll
-      for (int i = 0; i < kChunks; ++i) {
-        if (i >= chunks) break;
-        const int at = own + i * kChunk<W>;
-        if (!stage.norms) {
-          read_inputs<W>(c, at, x[i]);
-        } else if (i < kNow) {
-          if (stage.shifts) {
-            row.mixed(stage, stream.mix_of[call], at, i, x[i]);
-          } else {
+    for (int i = 0; i < kChunks; ++i) inputs_at(c, slab + own + i * kChunk<W>, calls.aligned, x[i]);
+  };
+  constexpr int kSlab = kChunks * kChunk<W>;
+  load_slab(0);
+  int slot = 0;
+#pragma unroll 1
+  for (int parity = 0; unit < share.units; parity ^= 1) {
+    int further = share.units;
+    if (threadIdx.x == 0 && upcoming < share.units)
+      further = take_unit(calls.tickets + index, share);
+    // All that this block will read is in its ring or on the way there.
+    if (upcoming >= share.units && warp == 0) ask_l2(calls.ahead, lane);
+    float* partial = partials + parity * kPartials;
+    const int groups = share.groups_of(unit);
+#pragma unroll 1
+    for (int slab = 0; slab < stride; slab += kSlab) {
+      if (stride > kSlab) load_slab(slab);
+#pragma unroll 1
+      for (int group = 0; group < groups; ++group) {
+        float sums[kTogether] = {};
 #pragma unroll
-            for (int e = 0; e < kWide<W>; ++e) x[i][e] = row.now[i][e];
+        for (int i = 0; i < kChunks; ++i) {
+          if (slab + own + i * kChunk<W> >= stride) break;
+          copies_wait<kBundles - 1>();
+          W* bundle = ring + slot * kTogether * kChunk<W>;
+          Pack<W, kWide<W>> packs[kTogether];
+#pragma unroll
+          for (int t = 0; t < kTogether; ++t) packs[t] = load<kWide<W>>(bundle + t * kChunk<W>);
+#pragma unroll
+          for (int t = 0; t < kTogether; ++t) {
+            float numbers[kWide<W>];
+            to_floats(packs[t], numbers);
+#pragma unroll
+            for (int j = 0; j < kWide<W>; ++j) sums[t] = fmaf(numbers[j], x[i][j], sums[t]);
           }
+          ask(next, share, upcoming, bundle);
+          slot = slot + 1 < kBundles ? slot + 1 : 0;
+        }
+        fold_sums<kWarpSize, kTogether>(sums, lane);  // eight lanes have each
+        if (lane % 8 == 0) {
+          float* at = partial + (group * kTogether + lane / 8) * kWarps + warp;
+          *at = slab == 0 ? sums[0] : *at + sums[0];
         }
       }
-      // As many groups as the ring holds have one barrier.
-      const int unit_groups = quotient(kBundles + chunks_of<W>(c) - 1, chunks_of<W>(c));
-#pragma unroll 1
-      for (int first = groups.first; first < groups.end; first += unit_groups) {
-        const int end = min(first + unit_groups, groups.end);
-        float* partial = partials + parity * kPartials;
-        parity ^= 1;
-#pragma unroll 1
-        for (int group = first; group < end; ++group) {
-          float sums[kTogether] = {};
-#pragma unroll
-          for (int i = 0; i < kChunks; ++i) {
-            if (i >= chunks) break;
-            copies_wait<kBundles - 1>();
-            W* bundle = ring + slot * kTogether * kChunk<W>;
-            Pack<W, kWide<W>> packs[kTogether];
-#pragma unroll
-            for (int t = 0; t < kTogether; ++t) packs[t] = load<kWide<W>>(bundle + t * kChunk<W>);
-#pragma unroll
-            for (int t = 0; t < kTogether; ++t) {
-              float numbers[kWide<W>];
-              to_floats(packs[t], numbers);
-#pragma unroll
-              for (int j = 0; j < kWide<W>; ++j) sums[t] = fmaf(numbers[j], x[i][j], sums[t]);
-            }
-            asking.ask(chain, own, bundle);
-            slot = slot + 1 < kBundles ? slot + 1 : 0;
-          }
-          fold_sums<kWarpSize, kTogether>(sums, lane);  // eight lanes have each
-          if (lane % 8 == 0)
-            partial[((group - first) * kTogether + lane / 8) * kWarps + warp] = sums[0];
-        }
-        __syncthreads();
-        finish_unit(c, first, end, partial);
-      }
     }
-    if (stage.shifts) row.write_mixed(stage, own);
-    if (!last || stage.shifts) barrier.arrive();
+    if (threadIdx.x == 0) mail[parity] = further;
+    __syncthreads();
+    finish_unit(c, share, unit, partial);
+    unit = upcoming;
+    upcoming = mail[parity];
   }
-  const StreamStage& stage = stream.stages[stream.stage_count - 1];
-  if (!must_settle(stage)) return;
-  barrier.wait();
-  Row<W, kNow>::settle(chain, stage, own);
 }
 
-template <class W, int kChunks, int kNow>
-void launch_chain(Context& context, const Chain& chain) {
-  launch(
-      context, "linear",
-      {dim3(static_cast<unsigned>(context.multiprocessors())), dim3(kThreads), kSharedBytes, true},
-      stream_kernel<W, kChunks, kNow>, chain);
+int64_t rows_of(const Call& c) {
+  return c.epilogue == Epilogue::kSwiglu ? 2 * c.outputs : c.outputs;
 }
 
+// A unit's groups: as few as keep the ring busy with one unit, so that what comes after the next
+// is not asked for before it is known. A thread has a bundle of each group for each of its chunks.
 template <class W>
-void launch_typed(Context& context, const Stream& stream) {
-  Chain chain{};
-  chain.stream = stream;
-  const Context::ChainMemory memory = context.chain_memory();
-  if (memory.arrivals == nullptr) return;  // the context holds the error
-  chain.arrivals = memory.arrivals;
-  chain.stash = memory.stash;
-  int64_t chunks_most = 0, norm_most = 0;
-  for (int n = 0; n < stream.stage_count; ++n) {
-    const StreamStage& stage = stream.stages[n];
-    if (stage.norms) norm_most = std::max(norm_most, ceil_div(stage.norm.cols, kChunk<W>));
-    int64_t cost = 0;
-    for (int i = stage.first_call; i < stage.first_call + stage.calls; ++i) {
-      const Call& c = stream.each[i];
-      const int64_t rows = c.epilogue == Epilogue::kSwiglu ? 2 * c.outputs : c.outputs;
-      const int64_t chunks = ceil_div(c.w_stride, kChunk<W>);
-      chain.cost_before[i] = static_cast<int32_t>(cost);
-      cost += ceil_div(rows, kTogether) * chunks;
-      chunks_most = std::max(chunks_most, chunks);
+int unit_groups_of(const Call& c) {
+  const int64_t chunks = std::max(c.w_stride / kChunk<W>, int64_t{1});
+  return static_cast<int>(ceil_div(kBundles, chunks));
+}
+
+// What a product before this one may ask for: whole units of each call, every third from the first
+// on, while there is room for them. So what L2 gives, half as much as memory does, comes beside
+// what memory gives; more of it at a time would be more than L2 can give both, and units that come
+// late would be gone when their turn comes, since all that is read goes through L2. Of less than
+// three times the room, every second or each. Gates and values of a gated call lie apart, half a
+// unit of each.
+template <class W>
+Ahead ahead_of(const Calls& calls, int64_t bytes, int64_t bytes_most) {
+  Ahead ahead;
+  if (bytes_most == 0) return ahead;
+  const int64_t every = std::min(ceil_div(bytes, bytes_most), int64_t{3});
+  for (int i = 0; i < calls.count; ++i) {
+    const Call& c = calls.each[i];
+    const bool gated = c.epilogue == Epilogue::kSwiglu;
+    const int32_t rows_each = calls.unit_groups[i] * kTogether / (gated ? 2 : 1);
+    const int64_t row_bytes = c.w_stride * static_cast<int64_t>(sizeof(W));
+    const int64_t units = c.outputs / rows_each;
+    const int64_t pieces =
+        std::min(ceil_div(units, every), std::max(units * bytes_most / bytes, int64_t{1}));
+    for (int half = 0; half < (gated ? 2 : 1) && ahead.count < kAheadMost; ++half) {
+      ahead.each[ahead.count++] = {static_cast<const W*>(c.w) + half * c.outputs * c.w_stride,
+                                   every * rows_each * row_bytes, static_cast<int32_t>(row_bytes),
+                                   rows_each, static_cast<int32_t>(pieces) * rows_each};
     }
-    for (int i = stage.first_call; i < stage.first_call + stage.calls; ++i)
-      chain.cost_of_stage[i] = static_cast<int32_t>(cost);
   }
-  const bool narrow = norm_most <= 2;
-  if (chunks_most <= 4) {
-    narrow ? launch_chain<W, 4, 2>(context, chain) : launch_chain<W, 4, 4>(context, chain);
-  } else if (chunks_most <= 8) {
-    narrow ? launch_chain<W, 8, 2>(context, chain) : launch_chain<W, 8, 4>(context, chain);
-  } else {
-    launch_chain<W, kChunksMax, kNormChunksMax>(context, chain);
-  }
+  return ahead;
 }
 
-int64_t chunk_of(DType dtype) {
-  return int64_t{16} * kThreads / static_cast<int64_t>(dtype_bytes(dtype));
+template <class W, int kChunks>
+void launch_calls(Context& context, std::span<const Call> each) {
+  Calls calls{};
+  calls.count = static_cast<int32_t>(each.size());
+  calls.aligned = true;
+  calls.tickets = context.counters(kCallsMax);
+  if (calls.tickets == nullptr) return;  // the context holds the error
+  int64_t numbers = 0;
+  for (const Call& c : each) {
+    numbers += rows_of(c) * c.w_stride;
+    calls.aligned = calls.aligned && aligned4(c.x, c.x_stride);
+  }
+  int64_t blocks = 0;
+  for (size_t i = 0; i < each.size(); ++i) {
+    const Call& c = calls.each[i] = each[i];
+    calls.unit_groups[i] = unit_groups_of<W>(c);
+    const int64_t units = ceil_div(ceil_div(rows_of(c), kTogether), calls.unit_groups[i]);
+    blocks += std::clamp(context.multiprocessors() * rows_of(c) * c.w_stride / numbers, int64_t{1},
+                         units);
+    calls.first_block[i + 1] = static_cast<int32_t>(blocks);
+  }
+  ReadAhead& read_ahead = context.read_ahead();
+  const int64_t bytes = numbers * static_cast<int64_t>(sizeof(W));
+  calls.ahead = read_ahead.follow(each.front().w, ahead_of<W>(calls, bytes, read_ahead.bytes()));
+  constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
+                            2 * kPartials * sizeof(float) + 2 * sizeof(int);
+  launch(context, "linear", {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, true},
+         stream_kernel<W, kChunks>, calls);
 }
 
-constexpr int64_t kWideBytes = 2048;  // of a row: half of the threads have a piece of it
+// With as many registers for x as its inputs need: a slab is all of them up to 16384 of 16 bits.
+template <class W>
+void choose_width(Context& context, std::span<const Call> calls) {
+  int64_t inputs = 0;
+  for (const Call& c : calls) inputs = std::max(inputs, c.w_stride);
+  if (inputs <= 2 * kChunk<W>) return launch_calls<W, 2>(context, calls);
+  if (inputs <= 4 * kChunk<W>) return launch_calls<W, 4>(context, calls);
+  launch_calls<W, 8>(context, calls);
+}
 
 }  // namespace
 
-bool can_stream(const Context& context, DType dtype, int64_t w_stride) {
-  return context.shared_bytes_max() >= kSharedBytes &&
-         w_stride * static_cast<int64_t>(dtype_bytes(dtype)) >= kWideBytes &&
-         w_stride <= kChunksMax * chunk_of(dtype);
-}
-
-bool can_stream(DType dtype, const RowNorm& norm) {
-  return norm.cols % (16 / static_cast<int64_t>(dtype_bytes(dtype))) == 0 &&
-         norm.cols <= std::min(kNormChunksMax * chunk_of(dtype), Context::kStashFloats);
-}
-
-void launch_stream(Context& context, DType dtype, const Stream& stream) {
-  dispatch_floats(dtype, [&](auto zero) { launch_typed<decltype(zero)>(context, stream); });
+void stream_products(Context& context, DType dtype, std::span<const Call> calls) {
+  // Rows that leave most of a block without a piece go another way.
+  Call wide[kCallsMax], narrow[kCallsMax];
+  size_t wide_count = 0, narrow_count = 0;
+  for (const Call& c : calls) {
+    const bool is_wide = c.w_stride * static_cast<int64_t>(dtype_bytes(dtype)) >= kWideBytes;
+    (is_wide ? wide[wide_count++] : narrow[narrow_count++]) = c;
+  }
+  if (narrow_count > 0) stream_short_rows(context, dtype, {narrow, narrow_count});
+  if (wide_count == 0) return;
+  dispatch_floats(dtype, [&](auto zero) {
+    choose_width<decltype(zero)>(context, {wide, wide_count});
+  });
 }
 
 }  // namespace trireme::cuda

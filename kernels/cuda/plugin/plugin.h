@@ -26,9 +26,12 @@ struct CudaOptions {
   // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. They
   // have run on the emulator only, so that nobody gets them unasked.
   bool warp_groups = false;
-  // Products of one row that follow one another go in one launch (row_chain.h). False: each by
-  // itself, to see what that costs.
-  bool chains = true;
+  // How much of what the next product of one row will read the L2 cache is asked for
+  // (read_ahead.h), on sm_90. Its gain has not been measured.
+  int64_t ahead_bytes = 0;
+  // Single products of 2 to 64 rows go the way of groups of them (ops/skinny.cu), not to the
+  // library: since that kernel's blocks have equal shares nobody has measured which is faster.
+  bool skinny_singles = false;
 };
 
 class CudaPlugin {

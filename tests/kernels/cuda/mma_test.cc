@@ -33,7 +33,7 @@ Numbers<T> random_numbers(uint64_t seed) {
 }
 
 void run_warp(uint64_t seed, const std::function<void(int lane)>& body) {
-  emulator::run_grid({1}, {32}, 4096, seed, 1, [&] { body(static_cast<int>(threadIdx.x)); });
+  emulator::run_grid({1}, {32}, 4096, seed, [&] { body(static_cast<int>(threadIdx.x)); });
 }
 
 template <class T>
@@ -149,7 +149,7 @@ TYPED_TEST(Mma, ResultsBecomeOperands) {
 // Lane 0 copies 16 bytes for each group; what is looked at too early is NaN.
 TEST(AsyncCopies, ArriveWhenTheirGroupIsWaitedFor) {
   alignas(16) const float source[3][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}};
-  emulator::run_grid({1}, {1}, 48, 0, 1, [&] {
+  emulator::run_grid({1}, {1}, 48, 0, [&] {
     auto* to = static_cast<float*>(emulator::dynamic_shared());
     for (int i = 0; i < 3; ++i) {
       copy_16_bytes(to + 4 * i, source[i], i != 1);

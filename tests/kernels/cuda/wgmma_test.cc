@@ -26,7 +26,7 @@ std::vector<T> random_numbers(uint64_t seed, int count) {
 }
 
 void run_block(int threads, uint64_t seed, const std::function<void()>& body) {
-  emulator::run_grid({1}, {static_cast<unsigned>(threads)}, kSharedBytes, seed, 1, body);
+  emulator::run_grid({1}, {static_cast<unsigned>(threads)}, kSharedBytes, seed, body);
 }
 
 // All threads of the block put `rows` rows of `cols` numbers where products read them.
