@@ -70,7 +70,7 @@ int32_t part_grains(AttentionKernel kernel) {
 
 AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles order,
                           int32_t lines) {
-  AttentionLaunch launch{kernel, {}};
+  AttentionLaunch launch{kernel, {}, false};
   Tiling& t = launch.tiling;
   t.order = order;
   t.lines = lines;
@@ -84,6 +84,7 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   const bool prefill = kernel == AttentionKernel::kPrefill || kernel == AttentionKernel::kHopper;
   t.part_positions_min = part_grains(kernel) * kPartGrain;
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
+  launch.at_once = blocks * t.parts <= slots;
   // Tiles of prefill have too many lines for one block, and f32 caches are not worth the code.
   t.joins = kernel == AttentionKernel::kDecode && t.parts > 1 &&
             int64_t{lines_of_tile(s, order, lines)} * t.parts * s.head_dim <= kJoinedMax;

@@ -55,6 +55,7 @@ inline constexpr int64_t kJoinedMax = int64_t{512} * 128;
 struct AttentionLaunch {
   AttentionKernel kernel = AttentionKernel::kPlain;
   Tiling tiling;
+  bool at_once = false;  // the GPU holds all its blocks at a time, by their shared memory
 };
 
 struct AttentionShape {

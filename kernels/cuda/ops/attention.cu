@@ -108,6 +108,9 @@ void CudaOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cache,
   queue(context_, args, choose_attention(shape_of(context_, args)), out);
 }
 
+// Where blocks wait for others to end, each would take the time for its rows that one kernel takes
+// for all: measured on an H200, 64 sequences of 8B parameters at 1024 tokens took 87 us a layer, 76
+// without their rows.
 void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                           TensorView out) {
   if (rows.rows == 0 || rows.sequences == 0) return;
@@ -115,7 +118,7 @@ void CudaOps::rope_attend(const RopeAttendArgs& args, const Ragged& rows, const 
   const AttentionChoice choice = choose_attention(shape_of(context_, attend));
   const AttentionLaunch& only = choice.launches[0];
   if (choice.count > 1 || only.kernel != AttentionKernel::kDecode ||
-      only.tiling.order != Tiles::kOfRows) {
+      only.tiling.order != Tiles::kOfRows || !only.at_once) {
     return Ops::rope_attend(args, rows, cache, out);
   }
   const auto floats = [](const ConstTensorView& x) {
