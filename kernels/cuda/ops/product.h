@@ -52,8 +52,8 @@ void stream_short_rows(Context& context, DType dtype, std::span<const Call> call
 // Up to so many rows, products with 16-bit weights go to tensor cores by a kernel of this folder.
 inline constexpr int64_t kSkinnyRows = 64;
 
-// All calls in one launch, with their rows in the format of the weights; one more writes the rows
-// down. REQUIRES: at most kCallsMax calls of the same number of rows, from 1
+// All calls in one launch, with their rows in the format of the weights; two more write the rows
+// down and add parts of sums. REQUIRES: at most kCallsMax calls of the same number of rows, from 1
 // to kSkinnyRows, with weights of `dtype`, which has 16 bits, and no epilogue of kSwiglu.
 void skinny_products(Context& context, DType dtype, std::span<const Call> calls);
 

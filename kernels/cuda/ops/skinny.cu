@@ -3,8 +3,8 @@
 //
 // What 64 rows cost for each byte of 16-bit weights, at M = 4.2 TB/s from memory:
 //   64 flops                 270 Tflop/s, of some 600 that mma.sync reaches on Hopper
-//   1/2 byte of x from L2    6.4 TB/s out of L2 together with the weights: a tile has 128 rows of
-//                            w. With 64 it would be 8.5 TB/s, which L2 does not have
+//   1/2 byte of x from L2    6.4 TB/s out of L2 together with the weights: a block takes 128 rows
+//                            of w past x. With 64 it would be 8.5 TB/s, which L2 does not have
 //   4.5 bytes of shared memory: weights and x written (1 + 1/2), weights read once, x read twice
 //                            (a warp multiplies it by 32 outputs): 19 TB/s of 30
 // So a block has 8 warps: four groups of 32 outputs, and each group twice, for either half of the
@@ -12,22 +12,16 @@
 // 48 KB of weights on their way for a block, two blocks on a multiprocessor, where 30 KB cover the
 // memory's latency.
 //
-// Tiles are fewer than multiprocessors, or not a multiple of them: 4096 outputs have 32. So blocks
-// have equal shares of all steps of a launch (device/shares.cuh), two blocks on a multiprocessor,
-// which hide each other's barriers and latencies; one pipeline of copies runs through a share, from
-// tile to tile. The sums of a tile that is cut go through L2 in f32: of 64 rows, 32 KB for each
-// part, as much as two steps of weights.
+// Blocks must be as many as multiprocessors, and 4096 outputs have 32 tiles: the inputs are split
+// into parts, one for each block, whose sums in f32 go through L2 (32 KB for each block, as much as
+// two steps of weights) to a kernel that adds them in their order. A part has at least 16 steps,
+// fewer only where multiprocessors would be idle.
 //
-// By count: RWKV-7's r, k and v, 4096 x 4096 each, are 6144 steps, 23 or 24 for each of 264 blocks
-// and 47 at most for a multiprocessor; a tile has three parts or four. Before, tiles were cut into
-// two parts each, 192 blocks of 32 steps, and where two met, a multiprocessor had 64: measured on
-// an H200, 45 us, and 8 for a second kernel that added the parts; their bytes take 25. Expected
-// now: 33 us if a step takes a multiprocessor as long as it did, and some 3 for the joining: four
-// loads of 32 KB, one after another.
-//
-// 128 registers are all that two blocks leave a thread, and 64 rows take 124 (nvcc 13.0, sm_90; 115
-// on sm_80, where shared memory has room for one such block). So nothing is kept that can be
-// computed again.
+// Measured on an H200, 64 rows, RWKV-7 7.2B: the products of a layer's mixed rows 34 us and 4 for
+// their parts, where the bytes take 27; those of low rank 11 and 4. Ruled out by measuring: equal
+// shares of steps for all blocks (device/shares.cuh): 42 us for the former, whose last blocks add
+// up parts, and 36 for the latter, of which few blocks do many tiles; a step took 7.4 ms instead of
+// 6.6.
 //
 // The order of inputs within a product is free, as long as w and x agree: thread t of the four that
 // share a row takes inputs [8 t, 8 t + 8) of 32, one word of 16 bytes, as what it contributes to
@@ -37,12 +31,10 @@
 
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
-#include "kernels/cuda/device/last_block.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/parts.cuh"
 #include "kernels/cuda/device/product.cuh"
-#include "kernels/cuda/device/shares.cuh"
 #include "kernels/cuda/formats.h"
 #include "kernels/cuda/launch.h"
 
@@ -57,35 +49,22 @@ constexpr int kStepInputs = 64;
 constexpr int kStages = 4;  // a power of two
 constexpr int kPiece = 8;   // inputs in 16 bytes
 constexpr int kPieces = kStepInputs / kPiece;
-constexpr int kCopiedRows = kThreads / kPieces;  // by all threads at once
+constexpr int64_t kPartSteps = 16, kPartStepsLeast = 4;
 
-// A part's sums are 8 KB for each 16 rows of x, half a step's weights, which are written and read.
-// So tiles are cut for shares of so many steps at least, and not at all where a block would be
-// spared no more steps than its two parts cost.
-template <int kRowTiles>
-constexpr int64_t kShareSteps = std::max(4, 2 * kRowTiles);
-template <int kRowTiles>
-constexpr int64_t kCutSteps = 2 * kRowTiles;
-constexpr int64_t kTileParts = 16;  // 512 KB, of 64 rows, for one block to add up
-
-// Rows of 16-bit numbers. Their width is in whole pieces, with zeros beyond the inputs.
-struct Rows {
-  const void* data;
-  int32_t count, width, stride;
-};
-// One call, its rows in the format of the weights.
+// One call, its rows in the format of the weights, and its share of the grid.
 struct Skinny {
-  Rows w, x;
   Call call;
-  const float* scales;  // of x; may be null
+  const void* rows;
+  int64_t rows_stride;
+  const float* scales;  // may be null
+  int32_t parts;        // of the inputs; one: the sums are finished at once
+  int32_t first_block;  // block `parts * tile + part` of the call
+  int32_t first_tile;   // of the tiles that finish_kernel finishes
 };
-template <int kRowTiles>
-constexpr int kStage = (kTile + 16 * kRowTiles) * kStepInputs;  // numbers
 struct Skinnies {
   Skinny each[kCallsMax];
-  Shares shares;
-  float* slots;     // of sums: [2 kRowTiles][kThreads][4] each
-  unsigned* ended;  // of tiles that are cut, by their first block: how many parts are there
+  int32_t count;
+  float* partials;  // of each block: [2 kRowTiles][kThreads][4]
 };
 
 // Where a thread stands in its block's tile.
@@ -103,11 +82,11 @@ __device__ __forceinline__ int piece_at(int row, int piece) {
   return row * kStepInputs + (piece ^ (row & 1) << 2) * kPiece;
 }
 
-// Stores what a thread holds of 8 rows of x: fragment m, of rows [16 m, 16 m + 16) of its group.
-__device__ __forceinline__ void store_fragment(const Skinny& s, int64_t tile, int first_row,
-                                               const Place& at, int m, const FragmentC& sum) {
+// Stores what a thread holds of 8 rows of x: fragment m is of rows [16 m, 16 m + 16) of its group.
+__device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, int first_row,
+                                                const Place& at, const FragmentC (&sums)[2]) {
   const Call& c = s.call;
-  const int64_t first = tile * kTile + at.group * kGroupRows + 16 * m + at.g;
+  const int64_t first = tile * kTile + at.group * kGroupRows + at.g;
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     const int row = first_row + 2 * at.t + e;
@@ -116,40 +95,69 @@ __device__ __forceinline__ void store_fragment(const Skinny& s, int64_t tile, in
     float* y = c.y + row * c.y_stride;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int64_t output = first + 8 * h;
-      if (output >= c.outputs) continue;
-      const float bias = c.bias == nullptr ? 0.0f : c.bias[output];
-      y[output] = finished(c, sum.at[2 * h + e] * scale + bias);
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        const int64_t output = first + 16 * m + 8 * h;
+        if (output >= c.outputs) continue;
+        const float bias = c.bias == nullptr ? 0.0f : c.bias[output];
+        y[output] = finished(c, sums[m].at[2 * h + e] * scale + bias);
+      }
     }
   }
 }
 
-// Asks for a step of a matrix, kRows of its rows from `first` on: each thread for one piece of
-// every kCopiedRows-th. Beyond the matrix there are zeros. Where it begins is computed again for
-// each step: what would be kept for that does not fit into registers.
-template <int kRows, class W>
-__device__ __forceinline__ void copy_step(const Rows& rows, int first, int step, W* to) {
-  const int row = static_cast<int>(threadIdx.x / kPieces);
-  const int piece = static_cast<int>(threadIdx.x % kPieces);
-  const int k = step * kStepInputs + piece * kPiece;
-  const int left = k < rows.width ? rows.count - first - row : 0;
-  const W* from = static_cast<const W*>(rows.data) + (int64_t{first + row} * rows.stride + k);
-  to += piece_at(row, piece);
-#pragma unroll
-  for (int i = 0; i * kCopiedRows < kRows; ++i) {
-    if (kCopiedRows * (i + 1) > kRows && threadIdx.x >= unsigned{kThreads / 2}) break;
-    copy_16_bytes(to + i * kCopiedRows * kStepInputs, from, left > i * kCopiedRows);
-    from += kCopiedRows * rows.stride;
+// What a thread copies of each step: four pieces of w, and up to two of x.
+template <class W, int kRowTiles>
+struct Copies {
+  static constexpr int kRows = 16 * kRowTiles;
+  static constexpr int kStage = (kTile + kRows) * kStepInputs;  // numbers
+
+  const W *w, *x;      // the next step's piece of the first of its rows
+  int w_next, x_next;  // to the others
+  int w_rows, x_rows;  // how many of them there are
+  int whole;           // steps that have the piece; beyond them, zeros
+  int at;              // of the first row's piece in the tile of a step
+
+  __device__ __forceinline__ Copies(const Skinny& s, int64_t tile, int64_t step) {
+    const Call& c = s.call;
+    const int row = static_cast<int>(threadIdx.x / kPieces);
+    const int piece = static_cast<int>(threadIdx.x % kPieces);
+    const int64_t k = step * kStepInputs + piece * kPiece;
+    const int64_t output = tile * kTile + row;
+    w = static_cast<const W*>(c.w) + output * c.w_stride + k;
+    w_next = static_cast<int>(32 * c.w_stride);
+    w_rows = rows_of(c.outputs - output);
+    x = static_cast<const W*>(s.rows) + row * s.rows_stride + k;
+    x_next = static_cast<int>(32 * s.rows_stride);
+    x_rows = rows_of(c.rows - row);
+    whole = static_cast<int>(ceil_div(c.w_stride - k, kStepInputs));
+    at = piece_at(row, piece);
   }
-}
-template <class W>
-__device__ __forceinline__ void copy_weights(const Skinnies& calls, const StepPlace& at, W* stage) {
-  copy_step<kTile>(calls.each[at.call].w, at.tile * kTile, at.step, stage);
-}
-template <int kRowTiles, class W>
-__device__ __forceinline__ void copy_rows(const Skinnies& calls, const StepPlace& at, W* stage) {
-  copy_step<16 * kRowTiles>(calls.each[at.call].x, 0, at.step, stage + kTile * kStepInputs);
-}
+
+  // How many of 0, 32, 64, ... are below `rows`; of those that a tile can have.
+  static __device__ __forceinline__ int rows_of(int64_t rows) {
+    return rows <= 0 ? 0 : (static_cast<int>(rows < kTile ? rows : kTile) + 31) / 32;
+  }
+
+  __device__ __forceinline__ void weights(W* stage, int step) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      copy_16_bytes(stage + at + i * 32 * kStepInputs, w + int64_t{i} * w_next,
+                    step < whole && i < w_rows);
+    }
+    w += kStepInputs;
+  }
+
+  __device__ __forceinline__ void rows(W* stage, int step) {
+#pragma unroll
+    for (int i = 0; 32 * i < kRows; ++i) {
+      if (32 * (i + 1) > kRows && threadIdx.x >= unsigned{kThreads / 2}) break;
+      copy_16_bytes(stage + (kTile + i * 32) * kStepInputs + at, x + int64_t{i} * x_next,
+                    step < whole && i < x_rows);
+    }
+    x += kStepInputs;
+  }
+};
 
 // sums += the thread's part of a step.
 template <class W, int kRowTiles>
@@ -180,149 +188,173 @@ __device__ __forceinline__ void multiply_step(const W* stage, const Place& at,
   }
 }
 
-// Puts a part away: to y if it is a whole tile, else to its slot; the last block of the tile adds
-// up all slots. The halves of the inputs meet first: each of a pair of warps keeps half of the rows
-// of x and gives the other half to its partner, in two turns, since the stage that the last step
-// has left is not larger. `flag`: a word of shared memory.
+// Writes sums[first + j][m] down at (2 j + m) 4 kThreads.
 template <int kRowTiles>
-__device__ __forceinline__ void put_part(const Skinnies& calls, const StepPlace& tile,
-                                         const Place& at, const FragmentC (&sums)[2 * kRowTiles][2],
-                                         float* stage, int* flag) {
-  constexpr int kFragment = kThreads * 4;
-  constexpr int64_t kSlot = 2 * kRowTiles * kFragment;
-  const Skinny& s = calls.each[tile.call];
-  const TileBlocks blocks = blocks_of_tile(calls.shares, tile);
-  const bool cut = blocks.parts() > 1;
-  const int own = static_cast<int>(threadIdx.x) * 4;
-  const int first_row = 8 * at.half * kRowTiles;
-  float* slot = calls.slots + blocks.slot(static_cast<int32_t>(blockIdx.x)) * kSlot + own;
-  float* given = stage + own;
-  float* taken = stage + (own ^ kThreads / 2 * 4);
+__device__ __forceinline__ void give(const FragmentC (&sums)[2 * kRowTiles][2], int first,
+                                     float* to) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
-    __syncthreads();  // nobody reads the stage any more
+  for (int j = 0; j < kRowTiles; ++j) {
 #pragma unroll
-    for (int j = 0; j < kRowTiles; ++j) {
-      Pack<float, 4> give;
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        give.at[e] = at.half == 0 ? sums[kRowTiles + j][m].at[e] : sums[j][m].at[e];
-      store<4>(given + j * kFragment, give);
-    }
-    __syncthreads();
-#pragma unroll
-    for (int j = 0; j < kRowTiles; ++j) {
-      Pack<float, 4> both = load<4>(taken + j * kFragment);
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        both.at[e] += at.half == 0 ? sums[j][m].at[e] : sums[kRowTiles + j][m].at[e];
-      store<4>(cut ? slot + (2 * j + m) * kFragment : taken + j * kFragment, both);
-    }
-    if (cut) continue;
-#pragma unroll 1
-    for (int j = 0; j < kRowTiles; ++j) {
-      const Pack<float, 4> sum = load<4>(taken + j * kFragment);
-      store_fragment(s, tile.tile, first_row + 8 * j, at, m,
-                     {{sum.at[0], sum.at[1], sum.at[2], sum.at[3]}});
+    for (int m = 0; m < 2; ++m) {
+      const float(&from)[4] = sums[first + j][m].at;
+      store<4>(to + (2 * j + m) * kThreads * 4,
+               Pack<float, 4>{{from[0], from[1], from[2], from[3]}});
     }
   }
-  if (!cut || !last_block(calls.ended + blocks.first, blocks.parts(), flag)) return;
-  const float* slots = calls.slots + blocks.slot(blocks.first) * kSlot + own;
-#pragma unroll 1
-  for (int j = 0; j < kRowTiles; ++j) {
-    FragmentC all[2] = {};
-    add_parts(slots + 2 * j * kFragment, blocks.parts(), kSlot, kFragment, all);
+}
+// Adds them to what stands there.
+template <int kRowTiles>
+__device__ __forceinline__ void take(const FragmentC (&sums)[2 * kRowTiles][2], int first,
+                                     float* to) {
 #pragma unroll
-    for (int m = 0; m < 2; ++m) store_fragment(s, tile.tile, first_row + 8 * j, at, m, all[m]);
+  for (int j = 0; j < kRowTiles; ++j) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      Pack<float, 4> pack = load<4>(to + (2 * j + m) * kThreads * 4);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) pack.at[e] += sums[first + j][m].at[e];
+      store<4>(to + (2 * j + m) * kThreads * 4, pack);
+    }
   }
 }
 
 template <class W, int kRowTiles>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 1)
     skinny_kernel(const __grid_constant__ Skinnies calls) {
   next_may_start();
-  const Shares& shares = calls.shares;
-  W* stages = shared<W>();
-  const auto stage_of = [&](int i) { return stages + (i & (kStages - 1)) * kStage<kRowTiles>; };
-  int* flag = reinterpret_cast<int*>(stages + kStages * kStage<kRowTiles>);
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_block; });
+  const Skinny& s = calls.each[index];
+  const int32_t block = static_cast<int32_t>(blockIdx.x) - s.first_block;
+  const int32_t tile = quotient(block, s.parts), part = block - tile * s.parts;
+  const int64_t steps = ceil_div(s.call.inputs, kStepInputs);
+  const int64_t first = steps * part / s.parts;
+  const int count = static_cast<int>(steps * (part + 1) / s.parts - first);
 
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t first = first_step(shares, block);
-  const int count = first_step(shares, block + 1) - first;
-  StepPlace tile = place_of_step(shares, first);
-  StepPlace next = tile;  // the step to be copied next
-#pragma unroll 1
-  for (int i = 0; i < kStages - 1 && i < count; ++i) {
-    copy_weights(calls, next, stage_of(i));
-    next_step(shares, next);
+  using Copied = Copies<W, kRowTiles>;
+  W* stages = shared<W>();
+  Copied copies(s, tile, first);
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) {
+    if (i < count) copies.weights(stages + i * Copied::kStage, i);
   }
   previous_done();
-  next = tile;
-#pragma unroll 1
+#pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (i < count) {
-      copy_rows<kRowTiles>(calls, next, stage_of(i));
-      next_step(shares, next);
-    }
+    if (i < count) copies.rows(stages + i * Copied::kStage, i);
     copies_commit();  // the first group has all the weights
   }
   const Place at = place_of_thread();
+  FragmentC sums[2 * kRowTiles][2] = {};
 #pragma unroll 1
-  for (int i = 0; i < count; next_tile(shares, tile)) {
-    const int end = min(i + shares.tile_steps[tile.call] - tile.step, count);
-    FragmentC sums[2 * kRowTiles][2] = {};
-#pragma unroll 1
-    for (; i < end; ++i) {
-      copies_wait<kStages - 2>();
-      __syncthreads();  // step i is here, and step i - 1 has been used
-      if (i + kStages - 1 < count) {
-        W* stage = stage_of(i + kStages - 1);
-        copy_weights(calls, next, stage);
-        copy_rows<kRowTiles>(calls, next, stage);
-        next_step(shares, next);
-      }
-      copies_commit();
-      multiply_step<W, kRowTiles>(stage_of(i), at, sums);
+  for (int i = 0; i < count; ++i) {
+    copies_wait<kStages - 2>();
+    __syncthreads();  // step i is here, and step i - 1 has been used
+    const int ahead = i + kStages - 1;
+    if (ahead < count) {
+      W* stage = stages + (ahead & (kStages - 1)) * Copied::kStage;
+      copies.weights(stage, ahead);
+      copies.rows(stage, ahead);
     }
-    put_part<kRowTiles>(calls, tile, at, sums, reinterpret_cast<float*>(stage_of(end - 1)), flag);
+    copies_commit();
+    multiply_step<W, kRowTiles>(stages + (i & (kStages - 1)) * Copied::kStage, at, sums);
   }
+
+  // The two halves of the inputs: a warp gives half of its rows of x to its partner.
+  copies_wait<0>();
+  __syncthreads();
+  float* given = shared<float>() + static_cast<int>(threadIdx.x) * 4;
+  float* taken = shared<float>() + static_cast<int>(threadIdx.x ^ unsigned{kThreads / 2}) * 4;
+  if (at.half == 0) {
+    give<kRowTiles>(sums, kRowTiles, given);
+  } else {
+    give<kRowTiles>(sums, 0, given);
+  }
+  __syncthreads();
+  if (at.half == 0) {
+    take<kRowTiles>(sums, 0, taken);
+  } else {
+    take<kRowTiles>(sums, kRowTiles, taken);
+  }
+  float* partial = calls.partials + int64_t{blockIdx.x} * (2 * kRowTiles * kThreads * 4);
+#pragma unroll 1
+  for (int j = 0; j < kRowTiles; ++j) {
+    FragmentC both[2];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      const Pack<float, 4> pack = load<4>(taken + (2 * j + m) * kThreads * 4);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) both[m].at[e] = pack.at[e];
+      if (s.parts > 1)
+        store<4>(partial + ((2 * j + m) * kThreads + static_cast<int>(threadIdx.x)) * 4, pack);
+    }
+    if (s.parts == 1) store_fragments(s, tile, 8 * (at.half * kRowTiles + j), at, both);
+  }
+}
+
+// Adds the parts of 16 rows of x of a tile, in their order.
+template <int kRowTiles>
+__global__ void __launch_bounds__(kThreads)
+    finish_parts_kernel(const __grid_constant__ Skinnies calls) {
+  next_may_start();
+  previous_done();
+  const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
+                                  [&](int i) { return calls.each[i].first_tile; });
+  const Skinny& s = calls.each[index];
+  const int32_t tile = static_cast<int32_t>(blockIdx.x) - s.first_tile;
+  const int j = static_cast<int>(blockIdx.y);
+  constexpr int64_t kBlock = 2 * kRowTiles * kThreads * 4;
+  const float* partial = calls.partials + (s.first_block + int64_t{tile} * s.parts) * kBlock +
+                         (2 * j * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  FragmentC sums[2] = {};
+  add_parts(partial, s.parts, kBlock, kThreads * 4, sums);
+  const Place at = place_of_thread();
+  store_fragments(s, tile, 8 * (at.half * kRowTiles + j), at, sums);
+}
+
+// Into how many parts a call's inputs go, each of at least so many steps.
+int64_t parts_of(const Call& c, int64_t part_steps) {
+  const int64_t parts = ceil_div(c.inputs, kStepInputs) / part_steps;
+  return parts > 1 ? parts : 1;
 }
 
 template <class W, int kRowTiles>
 void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
-  constexpr size_t kStageBytes = kStage<kRowTiles> * sizeof(W);
-  constexpr size_t kSharedBytes = kStages * kStageBytes + sizeof(int);
-  constexpr size_t kSlotBytes = size_t{2} * kRowTiles * kThreads * 4 * sizeof(float);
-  static_assert(kSlotBytes / 2 <= kStageBytes);
-  CallTiles tiles[kCallsMax];
-  Narrow narrow[kCallsMax] = {};
-  for (size_t i = 0; i < each.size(); ++i) {
-    narrow[i].call = each[i];
-    tiles[i] = {ceil_div(each[i].outputs, kTile),
-                std::max(ceil_div(each[i].inputs, kStepInputs), int64_t{1})};
-  }
-  const ShareLimits limits{blocks_at_once(context, true, kSharedBytes), kShareSteps<kRowTiles>,
-                           kTileParts, kCutSteps<kRowTiles>};
+  int64_t steps = 0;
+  for (const Call& c : each) steps += ceil_div(c.outputs, kTile) * ceil_div(c.inputs, kStepInputs);
+  const int64_t blocks_best = context.multiprocessors();
+  const int64_t part_steps = std::max({ceil_div(steps, 2 * blocks_best), kPartStepsLeast,
+                                       std::min(kPartSteps, ceil_div(steps, blocks_best))});
   Skinnies calls{};
-  calls.shares = equal_shares({tiles, each.size()}, limits);
-  calls.ended = context.counters(static_cast<size_t>(calls.shares.blocks));
-  if (calls.ended == nullptr) return;  // the context holds the error
-  std::byte* slots = narrow_rows(context, dtype, {narrow, each.size()},
-                                 static_cast<size_t>(slots_of(calls.shares)) * kSlotBytes);
-  if (slots == nullptr) return;
-  calls.slots = reinterpret_cast<float*>(slots);
+  calls.count = static_cast<int32_t>(each.size());
+  int64_t blocks = 0, split_tiles = 0;
   for (size_t i = 0; i < each.size(); ++i) {
-    const Call& c = each[i];
-    const auto width = static_cast<int32_t>(c.w_stride);
-    calls.each[i] = {{c.w, static_cast<int32_t>(c.outputs), width, width},
-                     {narrow[i].rows, static_cast<int32_t>(c.rows), width,
-                      static_cast<int32_t>(narrow[i].stride)},
-                     c,
-                     narrow[i].scales};
+    Skinny& s = calls.each[i];
+    const int64_t tiles = ceil_div(each[i].outputs, kTile);
+    s.call = each[i];
+    s.parts = static_cast<int32_t>(parts_of(s.call, part_steps));
+    s.first_block = static_cast<int32_t>(blocks);
+    s.first_tile = static_cast<int32_t>(split_tiles);
+    blocks += tiles * s.parts;
+    if (s.parts > 1) split_tiles += tiles;
   }
-  const Grid grid{dim3(static_cast<unsigned>(calls.shares.blocks)), dim3(kThreads), kSharedBytes,
-                  true};
+  constexpr size_t kPartialBytes = size_t{2} * kRowTiles * kThreads * 4 * sizeof(float);
+  Narrow narrow[kCallsMax] = {};
+  for (size_t i = 0; i < each.size(); ++i) narrow[i].call = each[i];
+  std::byte* partials = narrow_rows(context, dtype, {narrow, each.size()},
+                                    split_tiles > 0 ? blocks * kPartialBytes : 0);
+  if (partials == nullptr) return;  // the context holds the error
+  for (size_t i = 0; i < each.size(); ++i) {
+    calls.each[i].rows = narrow[i].rows;
+    calls.each[i].rows_stride = narrow[i].stride;
+    calls.each[i].scales = narrow[i].scales;
+  }
+  calls.partials = reinterpret_cast<float*>(partials);
+  const Grid grid{dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
+                  kStages * Copies<W, kRowTiles>::kStage * sizeof(W), true};
   launch(context, "linear", grid, skinny_kernel<W, kRowTiles>, calls);
+  const Grid finish{dim3(static_cast<unsigned>(split_tiles), kRowTiles), dim3(kThreads), 0, true};
+  launch(context, "linear", finish, finish_parts_kernel<kRowTiles>, calls);
 }
 
 template <class W>
