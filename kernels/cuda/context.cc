@@ -35,7 +35,6 @@ Result<Context> Context::make(const CudaOptions& options) {
   c.multiprocessors_ = properties.multiProcessorCount;
   c.capability_ = properties.major * 10 + properties.minor;
   c.shared_bytes_max_ = properties.sharedMemPerBlockOptin;
-  if (c.capability_ >= 90) c.read_ahead_ = ReadAhead(options.ahead_bytes);
   if (Status s = cuda_status(cudaStreamCreateWithFlags(&c.stream_, cudaStreamNonBlocking),
                              "making a stream");
       !s.ok())
@@ -61,7 +60,6 @@ Context::Context(Context&& other) noexcept
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
       left_memory_(std::exchange(other.left_memory_, {})),
-      read_ahead_(std::move(other.read_ahead_)),
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}

@@ -12,7 +12,6 @@
 #include "kernels/base/status.h"
 #include "kernels/cuda/left_rows.h"
 #include "kernels/cuda/plugin/plugin.h"
-#include "kernels/cuda/read_ahead.h"
 
 namespace trireme::cuda {
 
@@ -36,8 +35,7 @@ class Context {
   int capability() const { return capability_; }  // 10 * major + minor
   // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
   bool warp_groups() const;
-  bool skinny_singles() const { return options_.skinny_singles; }  // CudaOptions
-  size_t shared_bytes_max() const { return shared_bytes_max_; }    // of one block
+  size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.
   // Grows at first use, which waits for the device and cannot be recorded; null after an error.
@@ -49,8 +47,6 @@ class Context {
   // what the last products that wrote rows down said.
   const LeftRows& left() const { return left_; }
   void leave(const LeftRows& rows) { left_ = rows; }
-  // What products of one row are told of each other: read_ahead.h.
-  ReadAhead& read_ahead() { return read_ahead_; }
   void want_left(bool wanted) { wants_left_ = wanted; }
   bool wants_left() const { return wants_left_; }
   // Null where it is too small and a recording goes on, or after an error.
@@ -83,7 +79,6 @@ class Context {
   size_t shared_bytes_max_ = 0;
   Memory scratch_, counters_, left_memory_;
   LeftRows left_;
-  ReadAhead read_ahead_;
   bool wants_left_ = false;
   bool keeps_scratch_ = false;
   std::vector<void*> kept_;

@@ -72,12 +72,7 @@ class CudaDevice final : public Device {
         error != cudaSuccess)
       return cuda::no_memory(context_.ordinal(), bytes, error);
     Buffer buffer(
-        data, bytes,
-        [](void* memory, size_t) {
-          cuda::memory_was_freed();
-          (void)cudaFree(memory);
-        },
-        Place::kCuda);
+        data, bytes, [](void* memory, size_t) { (void)cudaFree(memory); }, Place::kCuda);
     if (Status s =
             cuda_status(cudaMemsetAsync(data, 0, bytes, context_.stream()), "clearing memory");
         !s.ok())
@@ -98,7 +93,6 @@ class CudaDevice final : public Device {
   void copy(void* target, const void* source, size_t bytes) override {
     if (bytes == 0) return;
     context_.leave({});
-    context_.read_ahead().step_ends();
     context_.note(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, context_.stream()),
                   "copying memory");
   }

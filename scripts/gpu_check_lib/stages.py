@@ -109,8 +109,8 @@ def _tests(context, program, only, what, env=None):
     return f"{passed} {what} passed"
 
 
-# Of the ops contract: a GPU, and one with the kernels for Hopper that are not the usual ones yet.
-GPU_CASES = "*/cuda_1:*/cuda_warp_groups_1"
+# Of the ops contract: a GPU, and a Hopper with attention's kernels for older ones.
+GPU_CASES = "*/cuda_1:*/cuda_no_warp_groups_1"
 
 
 def contract(context):
@@ -164,31 +164,6 @@ def models(context):
     if wrong:
         raise Failure("; ".join(wrong))
     return f"{len(context.report.figures('decode'))} decodes, {len(context.report.figures('prefill'))} prefills"
-
-
-# What nobody gets unasked until it has been seen and measured on a GPU (CudaOptions), beside figures of the usual ways.
-TRIALS = (
-    ["ops", "--warp-groups", "--only", "attend by warp groups 1 x 8192"],
-    ["model", "llama-3-8b", "--warp-groups", "--ahead", "24", "--prefills", "8192", "--batches", "1", "--contexts", "1024"],
-    ["model", "llama-3-8b", "--ahead", "12", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
-    ["model", "llama-3-8b", "--ahead", "36", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
-    ["model", "llama-3-8b", "--skinny-singles", "--prefills", "64", "--batches", "16,64", "--contexts", "1024"],
-    ["model", "rwkv7-7.2b", "--ahead", "24", "--prefills", "64", "--batches", "1", "--contexts", "1024"],
-)
-
-
-def trials(context):
-    context.need_gpu()
-    before = len(context.report.data["figures"])
-    wrong = []
-    for i, arguments in enumerate(TRIALS):
-        seconds = context.runner.left() / (len(TRIALS) - i)
-        ended = _bench(context, [*arguments, f"--seconds={max(1, seconds - 2):.0f}"], seconds)
-        if ended.code != 0:
-            wrong.append(f"{' '.join(arguments[:2])}: {'its time was over' if ended.timed_out else ended.last()}")
-    if wrong:
-        raise Failure("; ".join(wrong))
-    return f"{len(context.report.data['figures']) - before} figures"
 
 
 def quantized(context):

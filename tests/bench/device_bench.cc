@@ -4,7 +4,7 @@
 //   bench_device --device cpu|cuda quantized [--seconds N]      products with quantized weights
 //   bench_device --device cpu|cuda model NAME [--weights int4|int8|fp8] [--seconds N]
 //                                                              a folder of tests/bench/models
-//       ... [--warp-groups] [--ahead MB] [--skinny-singles]    what nobody gets unasked yet
+//       ... [--no-warp-groups]    kernels of older GPUs on a Hopper
 //       (CudaOptions)
 //       ... [--prefills 8192,1024] [--contexts 1024] [--batches 1,64]    only these
 //   bench_device --device cpu|emulated --smoke                  all of it, small: shows that it
@@ -59,7 +59,7 @@ int usage() {
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
       "[--seconds N]\n"
       "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n"
-      "       of one device: [--warp-groups] [--ahead MB] [--skinny-singles]\n",
+      "       of one device: [--no-warp-groups]\n",
       stderr);
   return 2;
 }
@@ -100,12 +100,8 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       const auto found = kQuantized.find(words[++i]);
       if (found == kQuantized.end()) return false;
       arguments.weights = found->second;
-    } else if (words[i] == "--warp-groups") {
-      arguments.cuda.warp_groups = true;
-    } else if (words[i] == "--skinny-singles") {
-      arguments.cuda.skinny_singles = true;
-    } else if (words[i] == "--ahead" && more) {
-      arguments.cuda.ahead_bytes = std::atoll(words[++i].c_str()) << 20;
+    } else if (words[i] == "--no-warp-groups") {
+      arguments.cuda.warp_groups = false;
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {
@@ -188,10 +184,7 @@ ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
     plan.batches = arguments.batches;
     plan.serves.clear();  // which have batches of their own
   }
-  if (arguments.cuda.warp_groups) plan.variant += ", warp groups";
-  if (arguments.cuda.skinny_singles) plan.variant += ", skinny singles";
-  if (arguments.cuda.ahead_bytes > 0)
-    plan.variant += fmt::format(", {} MB ahead", arguments.cuda.ahead_bytes >> 20);
+  if (!arguments.cuda.warp_groups) plan.variant += ", no warp groups";
   return plan;
 }
 

@@ -30,7 +30,7 @@ std::vector<std::string> isas() {
 }  // namespace
 
 std::string DeviceCase::name() const {
-  return isa + (warp_groups ? "_warp_groups_" : "_") + std::to_string(threads);
+  return isa + (warp_groups ? "_" : "_no_warp_groups_") + std::to_string(threads);
 }
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
@@ -47,7 +47,7 @@ std::vector<DeviceCase> attention_cases() {
   std::vector<DeviceCase> cases = device_cases();
   for (DeviceCase device : device_cases()) {
     if (!device.tensor_cores()) continue;
-    device.warp_groups = true;
+    device.warp_groups = false;
     cases.push_back(device);
   }
   return cases;

@@ -21,7 +21,7 @@ struct DeviceCase {
   // "ref", "emulated" (a CUDA device on the host), "cuda" (a GPU), or what CpuOptions::isa takes
   std::string isa;
   int threads = 1;           // "emulated": in which of two orders a block's threads run
-  bool warp_groups = false;  // CudaOptions::warp_groups
+  bool warp_groups = true;  // CudaOptions::warp_groups
   std::string name() const;
   // Products of many rows with 16-bit weights may round their rows to the weights' format first.
   bool tensor_cores() const { return isa == "emulated" || isa == "cuda"; }
@@ -31,7 +31,7 @@ void PrintTo(const DeviceCase& device, std::ostream* stream);
 std::vector<DeviceCase> device_cases();  // all: the reference, every instruction set of the
                                          // machine, the kernels of a CUDA device in two orders of
                                          // threads, and on a GPU where there is one
-std::vector<DeviceCase> attention_cases();  // and CUDA devices with warp groups, which it uses
+std::vector<DeviceCase> attention_cases();  // and CUDA devices without warp groups, which it uses
 std::vector<DeviceCase> cpu_cases();  // those that promise the Row law, with 1, 2 and 3 threads
 std::string case_name(const testing::TestParamInfo<DeviceCase>& info);
 std::unique_ptr<Device> make_device(const DeviceCase& device);  // wrapped in the checks

@@ -145,21 +145,6 @@ class Stages(unittest.TestCase):
             stages.sanitizer(context)
         context.runner.log.close()
 
-    def test_trials_are_all_run_whatever_becomes_of_one(self):
-        ran = []
-        with tempfile.TemporaryDirectory() as folder:
-            context = FakeContext(["out of memory"], 1)
-            context.report = report.Report(folder)
-            context.runner = runner.Runner(os.devnull)
-            context.runner.box(60)
-            context.run = lambda command, *_arguments, **_words: (ran.append(command[3:-1]), context.ended)[1]
-            with self.assertRaisesRegex(stages.Failure, "model rwkv7-7.2b: out of memory"):
-                stages.trials(context)
-            context.ended = runner.Ended(0, [])
-            self.assertEqual(stages.trials(context), "0 figures")
-            context.runner.log.close()
-        self.assertEqual(ran, 2 * list(stages.TRIALS))
-
     def test_nccl_needs_two_gpus_and_its_library(self):
         context = FakeContext(["[       OK ] Gpus/NcclContract.Holds/2_sums (3 ms)"], 0)
         for gpus, library, part in ((1, "/lib/libnccl.so.2", "this machine has one"), (2, "", "there is no libnccl")):

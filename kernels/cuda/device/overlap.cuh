@@ -32,18 +32,6 @@ __device__ __forceinline__ void previous_done() {
 #endif
 }
 
-// Asks the L2 cache for what will be read soon. REQUIRES: address and bytes are multiples of 16.
-__device__ __forceinline__ void read_ahead(const void* address, int bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile(
-      "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)),
-      "r"(bytes)
-      : "memory");
-#elif !defined(__CUDACC__)
-  emulator::touch(address, bytes);
-#endif
-}
-
 // Instead of it in a block that ends because it has nothing to do: if all blocks of a launch ended
 // so, it would end before its predecessor, and the next kernel would wait for less than it thinks.
 __device__ __forceinline__ void nothing_to_do() {

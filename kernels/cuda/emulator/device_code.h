@@ -45,16 +45,6 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
       mask, [](void* const*) {}, &nothing);
 }
 inline void __threadfence() {}
-namespace trireme::emulator {
-// Fails where there is no such memory.
-inline void touch(const void* address, int bytes) {
-  CHECK(reinterpret_cast<uintptr_t>(address) % 16 == 0 && bytes % 16 == 0 && bytes > 0)
-      << "what is read ahead is not aligned";
-  const auto* first = static_cast<const volatile std::byte*>(address);
-  (void)first[0];
-  (void)first[bytes - 1];
-}
-}  // namespace trireme::emulator
 [[noreturn]] inline void __trap() {
   CHECK(false) << "a kernel runs where it must not";
   std::abort();

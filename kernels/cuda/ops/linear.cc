@@ -29,10 +29,10 @@ void activate(Call& call, Activation activation) {
 }
 
 // Of 2 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
-// parameters at batch 16 and 64 by 12 and 8 %), our kernel for several that go in one launch, most
-// of them small (RWKV-7 7.2B, by 16 and 3 %). That was before its blocks had equal shares.
-bool skinny(const Context& context, DType dtype, int64_t rows, size_t calls) {
-  return rows <= kSkinnyRows && dtype != DType::kF32 && (calls > 1 || context.skinny_singles());
+// parameters at batch 16 and 64 by 10 and 15 %), our kernel for several that go in one launch, most
+// of them small (RWKV-7 7.2B, by 16 and 3 %).
+bool skinny(DType dtype, int64_t rows, size_t calls) {
+  return rows <= kSkinnyRows && dtype != DType::kF32 && calls > 1;
 }
 
 // With quantized weights, 64 rows take as long as reading them or, of 4 bits, twice as long. A few
@@ -51,7 +51,7 @@ void products(Context& context, Gemm& gemm, WeightFormat format, std::span<const
   }
   const DType dtype = format.dtype();
   if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
-  if (skinny(context, dtype, calls.front().rows, calls.size()))
+  if (skinny(dtype, calls.front().rows, calls.size()))
     return skinny_products(context, dtype, calls);
   library_products(context, gemm, dtype, calls);
 }

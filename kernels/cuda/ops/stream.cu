@@ -3,36 +3,36 @@
 //
 // Each multiprocessor has one block, and each block reads whole rows of one call. What such a
 // product loses is its ends: memory idles while the last kernels' results are added up, while
-// blocks begin, while x is waited for. So a block asks for its first 96 KB of weights as soon as it
-// is there, which may be several kernels early (device/overlap.cuh). It takes no more than half of
-// a multiprocessor's registers and shared memory, so that there is room for the next one beside it.
+// blocks begin, while x is waited for. So a block asks for its first 112 KB of weights as soon as
+// it is there, which may be several kernels early (device/overlap.cuh): 3.6 us of reading.
+//
+// That is more than half of a multiprocessor's shared memory, so that no two blocks meet on one
+// while another has none: with rings of 96 KB they did, as attention left no room here and there,
+// and a step of 8B parameters took 5.8 ms where it takes 4.8 otherwise (on an H200, 192 tokens of
+// context). Decode attention of heads of 128 has room beside a block.
 //
 // Within a block, threads stand beside each other on inputs, 16 bytes of each row a piece: a thread
 // keeps its inputs of x in registers for all rows, copies its own pieces into a ring in shared
 // memory and multiplies them itself, so that nobody waits for anybody. Its pieces of four rows are
 // a bundle. Sums of a warp go to shared memory, where a unit's are added in the order of the warps.
 //
-// Which block computes a unit of rows is decided as they go (`take_unit`): blocks that found their
-// multiprocessor taken by another kernel's begin late or share it, and take fewer. Where each had
-// an equal share, the unlucky ones kept all waiting: with a ring of 64 KB, of which three kernels
-// find room, a product that takes 58 us alone took 95 in a decode step. The bits do not depend on
-// it.
+// Which block computes a unit of rows is decided as they go (`take_unit`): of equal shares the last
+// block is done 13 of 60 us after the first, and blocks that found their multiprocessor taken by
+// another kernel's begin late. The bits do not depend on it.
 //
-// Measured on one H200, of 4.24 TB/s to copy, with equal shares, alone: 14336 x 4096 in bf16
-// 29.0 us, 96 %; 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %. A version that read weights
-// into registers (64 of them, four blocks of 8 warps on a multiprocessor, two rows a warp): 86, 73
-// and 65 %. In a decode step of 8B parameters, whose kernels begin early, the four products of a
-// layer take 121 us of the 104 that their bytes need, and the layer 141: nothing is under way while
-// a norm or attention computes.
+// Measured on one H200, of 4.24 TB/s to copy, with equal shares and rings of 96 KB, alone: 14336 x
+// 4096 in bf16 29.0 us, 96 %; 4096 x 14336 29.6 us, 94 %; 4096 x 4096 9.5 us, 83 %.
 //
-// So a block that has asked for all of its own weights asks the L2 cache for some of the next
-// product's, where the device was made to (read_ahead.h, CudaOptions::ahead_bytes). By count, of 12
-// us of attention and 2 x 3.5 us of norms a layer the ring fills 3 + 3 + 3: up to 10 of 141 us are
-// due, and the ends of products beside. Not measured.
-//
-// Ruled out by measuring: asking L2 for more as a block begins (a step took 0.1 ms longer for each
-// 12 MB, for they come while the product before still reads); a ring of 64 KB (4.88 ms a step, not
-// 4.72); two rows at once (5.7 ms a step, where tensor cores take 4.7).
+// Ruled out by measuring: weights read into registers (64 of them, four blocks of 8 warps on a
+// multiprocessor, two rows a warp): 86, 73 and 65 %; asking L2 for weights ahead, as a block begins
+// (0.1 ms a step longer for each 12 MB) or as it has asked for all of its own (12 MB: nothing; 24
+// MB: 3 % longer; 36 MB: 10 %); rings of 64 KB (4.88 ms a step of 8B, 4.72 with 96); two rows at
+// once (5.7 ms a step, where tensor cores take 4.7). And all products from one attention to the
+// next as stages of one launch, which meet at a barrier of the grid, with the norms made by each
+// block and weights asked for across stages: 4.43 ms a step of 8B parameters and 4.41 of RWKV-7
+// 7.2B, where launches took 4.36 and 4.07 (1.1B: 0.95 and 0.99). What follows a barrier, a row's
+// way from L2, its norm and the first bundles, took 5 to 8 us; rings of 192 KB and L2 asked for
+// more changed nothing, units of half the size were slower.
 //
 // Products that do not wait for each other go in one launch, each with its share of the blocks.
 #include <algorithm>
@@ -52,7 +52,7 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kTogether = 4;  // rows of w of a bundle
-constexpr int kBundles = 6;
+constexpr int kBundles = 7;
 constexpr int kUnitGroupsMost = kBundles;
 constexpr int64_t kWideBytes = 2048;  // of a row: half of the threads have a piece of it
 
@@ -68,7 +68,6 @@ struct Calls {
   int32_t count;
   bool aligned;       // rows of x, to 16 bytes
   unsigned* tickets;  // of each call: how many units were handed out beyond the first two of blocks
-  Ahead ahead;        // what the next product will read
 };
 
 // What a block has of a call: some of its units, of unit_groups groups of kTogether rows of w. With
@@ -147,7 +146,7 @@ __device__ __forceinline__ void ask(Place<W, kChunks>& place, const Share& share
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int64_t to_row = i < left ? i / 2 * share.pair + i % 2 * share.odd : 0;
-      copy_16_bytes_ahead(slot + i * kChunk<W>, place.at + to_row);
+      copy_16_bytes_once(slot + i * kChunk<W>, place.at + to_row);
     }
     place.advance(share);
   }
@@ -190,22 +189,10 @@ __device__ __forceinline__ void finish_unit(const Call& c, const Share& share, i
   }
 }
 
-// A block's share of what the next product will read, by one warp.
-__device__ __forceinline__ void ask_l2(const Ahead& ahead, int lane) {
-#pragma unroll 1
-  for (int n = 0; n < ahead.count; ++n) {
-    const AheadRows& rows = ahead.each[n];
-    const auto* from = static_cast<const std::byte*>(rows.from);
-    for (int i = static_cast<int>(blockIdx.x) + lane * static_cast<int>(gridDim.x); i < rows.rows;
-         i += kWarpSize * static_cast<int>(gridDim.x)) {
-      const int piece = quotient(i, rows.rows_each), row = i - piece * rows.rows_each;
-      read_ahead(from + piece * rows.stride + int64_t{row} * rows.row_bytes, rows.row_bytes);
-    }
-  }
-}
-
 // How many sums a unit leaves at most.
 constexpr int kPartials = kUnitGroupsMost * kTogether * kWarps;
+constexpr size_t kSharedBytes =
+    size_t{kBundles} * kTogether * kThreads * 16 + 2 * kPartials * sizeof(float) + 2 * sizeof(int);
 
 template <class W, int kChunks>
 __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_constant__ Calls calls) {
@@ -246,8 +233,6 @@ __global__ void __launch_bounds__(kThreads, 2) stream_kernel(const __grid_consta
     int further = share.units;
     if (threadIdx.x == 0 && upcoming < share.units)
       further = take_unit(calls.tickets + index, share);
-    // All that this block will read is in its ring or on the way there.
-    if (upcoming >= share.units && warp == 0) ask_l2(calls.ahead, lane);
     float* partial = partials + parity * kPartials;
     const int groups = share.groups_of(unit);
 #pragma unroll 1
@@ -301,34 +286,6 @@ int unit_groups_of(const Call& c) {
   return static_cast<int>(ceil_div(kBundles, chunks));
 }
 
-// What a product before this one may ask for: whole units of each call, every third from the first
-// on, while there is room for them. So what L2 gives, half as much as memory does, comes beside
-// what memory gives; more of it at a time would be more than L2 can give both, and units that come
-// late would be gone when their turn comes, since all that is read goes through L2. Of less than
-// three times the room, every second or each. Gates and values of a gated call lie apart, half a
-// unit of each.
-template <class W>
-Ahead ahead_of(const Calls& calls, int64_t bytes, int64_t bytes_most) {
-  Ahead ahead;
-  if (bytes_most == 0) return ahead;
-  const int64_t every = std::min(ceil_div(bytes, bytes_most), int64_t{3});
-  for (int i = 0; i < calls.count; ++i) {
-    const Call& c = calls.each[i];
-    const bool gated = c.epilogue == Epilogue::kSwiglu;
-    const int32_t rows_each = calls.unit_groups[i] * kTogether / (gated ? 2 : 1);
-    const int64_t row_bytes = c.w_stride * static_cast<int64_t>(sizeof(W));
-    const int64_t units = c.outputs / rows_each;
-    const int64_t pieces =
-        std::min(ceil_div(units, every), std::max(units * bytes_most / bytes, int64_t{1}));
-    for (int half = 0; half < (gated ? 2 : 1) && ahead.count < kAheadMost; ++half) {
-      ahead.each[ahead.count++] = {static_cast<const W*>(c.w) + half * c.outputs * c.w_stride,
-                                   every * rows_each * row_bytes, static_cast<int32_t>(row_bytes),
-                                   rows_each, static_cast<int32_t>(pieces) * rows_each};
-    }
-  }
-  return ahead;
-}
-
 template <class W, int kChunks>
 void launch_calls(Context& context, std::span<const Call> each) {
   Calls calls{};
@@ -350,12 +307,8 @@ void launch_calls(Context& context, std::span<const Call> each) {
                          units);
     calls.first_block[i + 1] = static_cast<int32_t>(blocks);
   }
-  ReadAhead& read_ahead = context.read_ahead();
-  const int64_t bytes = numbers * static_cast<int64_t>(sizeof(W));
-  calls.ahead = read_ahead.follow(each.front().w, ahead_of<W>(calls, bytes, read_ahead.bytes()));
-  constexpr size_t kBytes = size_t{kBundles} * kTogether * kThreads * 16 +
-                            2 * kPartials * sizeof(float) + 2 * sizeof(int);
-  launch(context, "linear", {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, true},
+  launch(context, "linear",
+         {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kSharedBytes, true},
          stream_kernel<W, kChunks>, calls);
 }
 
@@ -372,11 +325,13 @@ void choose_width(Context& context, std::span<const Call> calls) {
 }  // namespace
 
 void stream_products(Context& context, DType dtype, std::span<const Call> calls) {
-  // Rows that leave most of a block without a piece go another way.
+  // Rows that leave most of a block without a piece go another way; all do on GPUs that have less
+  // shared memory (sm_86, sm_89).
   Call wide[kCallsMax], narrow[kCallsMax];
   size_t wide_count = 0, narrow_count = 0;
   for (const Call& c : calls) {
-    const bool is_wide = c.w_stride * static_cast<int64_t>(dtype_bytes(dtype)) >= kWideBytes;
+    const bool is_wide = c.w_stride * static_cast<int64_t>(dtype_bytes(dtype)) >= kWideBytes &&
+                         context.shared_bytes_max() >= kSharedBytes;
     (is_wide ? wide[wide_count++] : narrow[narrow_count++]) = c;
   }
   if (narrow_count > 0) stream_short_rows(context, dtype, {narrow, narrow_count});

@@ -23,15 +23,9 @@ struct GpuInfo {
 
 struct CudaOptions {
   int ordinal = 0;
-  // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. They
-  // have run on the emulator only, so that nobody gets them unasked.
-  bool warp_groups = false;
-  // How much of what the next product of one row will read the L2 cache is asked for
-  // (read_ahead.h), on sm_90. Its gain has not been measured.
-  int64_t ahead_bytes = 0;
-  // Single products of 2 to 64 rows go the way of groups of them (ops/skinny.cu), not to the
-  // library: since that kernel's blocks have equal shares nobody has measured which is faster.
-  bool skinny_singles = false;
+  // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. False:
+  // those of older GPUs, to measure and test them there.
+  bool warp_groups = true;
 };
 
 class CudaPlugin {

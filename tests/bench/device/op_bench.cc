@@ -261,7 +261,7 @@ class OpBench {
     const int64_t all = sequences * rows, dim = int64_t{heads.heads} * heads.head_dim;
     const std::string shape = fmt::format("{} x {} rows at {}, {}/{} heads of {}", sequences, rows,
                                           context, heads.heads, heads.kv_heads, heads.head_dim);
-    const char* const op = plan_.warp_groups ? "attend by warp groups" : "attend";
+    const char* const op = plan_.warp_groups ? "attend" : "attend without warp groups";
     if (measured(op, shape) || !fits(all * dim)) return;
     const int64_t row_bytes = kv_bytes_per_token(heads.kv_heads, heads.head_dim, DType::kBF16);
     const auto each = static_cast<size_t>((context + kBlockTokens - 1) / kBlockTokens);

@@ -22,7 +22,7 @@ struct OpPlan {
   int64_t prefill = 8192;       // rows of one sequence: attention and recurrences
   size_t arena_bytes = 0;       // of inputs, and of outputs
   std::string only;             // what an op and its shape must contain
-  bool warp_groups = false;     // the device's: attention is called by another name then
+  bool warp_groups = true;      // the device's: attention is called by another name then
   Timing timing;
 };
 
