@@ -26,6 +26,8 @@
 // one on each multiprocessor, which has room for it beside the weights' kernel. After the wait
 // there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
 // partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
+// Measured in a step of 8B parameters at 1024 tokens, from the end of the product before, while the
+// next one's first weights come: 15.7 us, some ten trips to a busy L2.
 //
 // A step of decode rotates its queries and keys here, after their norms if they have any, and
 // stores keys and values (rope_attend): a kernel or three less a layer, each 2 us by the timeline

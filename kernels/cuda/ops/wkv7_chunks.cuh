@@ -26,9 +26,10 @@
 // lanes take alike: 460 to 650 instructions, some 1150 clocks; and the system is loaded whole
 // before it is solved, 380 clocks instead of 1190. What the warps of a multiprocessor share is near
 // its end now, too: 1260 clocks of shared memory and shuffles, 1210 of instructions a scheduler.
-// Expected: 1400 to 1600 clocks a chunk, 0.8 to 0.95 ms; not measured. Straight programs for each
-// row, without branches, had been tried before: 42 KB of code, through which the warps ran in
-// turns, took 3.45 ms. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms) hide behind it.
+// Expected: 1400 to 1600 clocks a chunk, 0.8 to 0.95 ms; measured 1.35 ms, for reasons not looked
+// for yet. Straight programs for each row, without branches, had been tried before: 42 KB of code,
+// through which the warps ran in turns, took 3.45 ms. Bytes (6 x 134 MB + out: 0.94 GB, 0.22 ms)
+// hide behind it.
 //
 // nvcc 13.0: 143 registers (sm_80: 132), no spills, 87,040 bytes of shared memory: one block on a
 // multiprocessor.

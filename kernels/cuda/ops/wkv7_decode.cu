@@ -14,7 +14,8 @@
 // stores, 1.5 us with these, where three kernels took 2 to 4 us each. 64 sequences: 2 x 64 MB of
 // state take 32 us, behind which hide 2 KB of vectors and 1.3 of parameters that a block fetches
 // from L2; two kernels of 2 to 4 us are gone from beside that. A multiprocessor has 31 blocks to
-// do, 6 at a time: one may take 6 us. Not measured.
+// do, 6 at a time: one may take 6 us. Measured in a step, from the end of the kernel before: one
+// sequence 5.0 us, where the three took 8.3; 64 sequences 37.2.
 //
 // A step of as many rows as sequences may have a run of several rows, beside an empty one: so rows
 // are a loop.
