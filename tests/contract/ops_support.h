@@ -20,7 +20,7 @@ namespace trireme::contract {
 struct DeviceCase {
   // "ref", "emulated" (a CUDA device on the host), "cuda" (a GPU), or what CpuOptions::isa takes
   std::string isa;
-  int threads = 1;           // "emulated": in which of two orders a block's threads run
+  int threads = 1;          // "emulated": in which of two orders a block's threads run
   bool warp_groups = true;  // CudaOptions::warp_groups
   std::string name() const;
   // Products of many rows with 16-bit weights may round their rows to the weights' format first.
