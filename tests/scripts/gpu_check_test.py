@@ -52,6 +52,14 @@ class Rehearsal(unittest.TestCase):
             with open(os.path.join(folder, "report.md"), encoding="utf-8") as file:
                 self.assertIn("| sanitizer | skipped |", file.read())
 
+    def test_what_was_found_is_written_down_when_the_time_is_over(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ended = run("--hide-gpu", "--out", folder, "--minutes", "0.0001", "--stages", "contract,report")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            found = {s["name"]: s["note"] for s in read(folder)["stages"]}
+            self.assertEqual(found["contract"], "the time of the whole run is over")
+            self.assertNotEqual(found["report"], "the time of the whole run is over")
+
     def test_wrong_arguments_are_told_in_one_sentence(self):
         for arguments, part in ((("--stages", "contrakt"), "there is no stage 'contrakt'"),
                                 (("--minutes", "0"), "--minutes takes a number above 0"),
