@@ -47,6 +47,8 @@ __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from_
 __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global);
 // The same of what nobody reads again while it could still be in L2, which gives it up before all
 // else then: activations, keys and values stay (4 % of a step of one row, 8B parameters, H200).
+// Who uses it looks at its machine code: of an address with a uniform part ptxas 13.0 makes LDGSTS
+// [R33+UR0], desc[UR1], which is an illegal instruction (seen with quantized products, on sm_90a).
 __device__ __forceinline__ void copy_16_bytes_once(void* to_shared, const void* from_global);
 // 4 bytes, aligned to 4.
 __device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global);
