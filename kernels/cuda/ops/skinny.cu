@@ -59,7 +59,7 @@ struct Skinny {
   const float* scales;  // may be null
   int32_t parts;        // of the inputs; one: the sums are finished at once
   int32_t first_block;  // block `parts * tile + part` of the call
-  int32_t first_tile;   // of the tiles that finish_kernel finishes
+  int32_t first_tile;   // of the tiles that finish_parts_kernel finishes
 };
 struct Skinnies {
   Skinny each[kCallsMax];

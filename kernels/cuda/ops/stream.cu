@@ -77,9 +77,10 @@ struct Calls {
   bool aligned;  // rows of x, to 16 bytes
 };
 
+// Pieces of a row, of the thread whose first one begins at input `own`; it may have none.
 template <class W>
-__host__ __device__ __forceinline__ int chunks_of(const Call& c) {
-  return static_cast<int>((c.w_stride + kChunk<W> - 1) / kChunk<W>);
+__host__ __device__ __forceinline__ int chunks_of(const Call& c, int own = 0) {
+  return (static_cast<int>(c.w_stride) - own + kChunk<W> - 1) / kChunk<W>;
 }
 // Rows of w; with kSwiglu gate and value of an output follow each other.
 __host__ __device__ __forceinline__ int64_t rows_of(const Call& c) {
@@ -123,14 +124,13 @@ struct Asking {
     for (; call < calls.count; ++call) {
       const Call& c = calls.each[call];
       const Groups groups = groups_of_block<W>(calls, call);
-      const int left = static_cast<int>(c.w_stride) - own;
-      if (groups.first >= groups.end || left <= 0) continue;
+      chunks = chunks_of<W>(c, own);
+      if (groups.first >= groups.end || chunks == 0) continue;
       const bool gated = c.epilogue == Epilogue::kSwiglu;
       group = groups.first;
       end = groups.end;
       rows = static_cast<int>(rows_of(c));
       chunk = 0;
-      chunks = (left + kChunk<W> - 1) / kChunk<W>;
       odd = gated ? c.outputs * c.w_stride : c.w_stride;
       pair = gated ? c.w_stride : 2 * c.w_stride;
       at = static_cast<const W*>(c.w) + own + int64_t{kTogether / 2} * group * pair;
@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(const __grid_consta
     const Call& c = calls.each[call];
     const Groups groups = groups_of_block<W>(calls, call);
     if (groups.first >= groups.end) continue;
-    const int chunks = (static_cast<int>(c.w_stride) - own + kChunk<W> - 1) / kChunk<W>;
+    const int chunks = chunks_of<W>(c, own);
     float x[kChunks][kWide<W>];
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {

@@ -79,18 +79,11 @@ __global__ void wkv7_kernel(Wkv7 p, Ragged rows, StateRows states, MatrixOut32 o
 // at a time, and each lane has 8 loads of 16 bytes in flight. The vectors of the next row are on
 // their way meanwhile.
 //
-// Expected on an H200 (4.3 TB/s), 64 heads: one sequence has 1 MB of state, read and written in
-// 0.5 us, so that latency decides: all 128 blocks at once, with states in registers before the
-// kernel before ends; then one trip to L2 for the vectors, sums and store. 64 sequences: 2 x 64 MB,
-// 31 us; the vectors, 1.3 KB for each 4 KB of state, come from the L2.
+// One sequence has 1 MB of state in 64 heads, read and written in 0.5 us on an H200 (4.3 TB/s), so
+// that latency decides: states are in registers before the kernel before ends, and what a block
+// must look up for that, offsets, a position, the state's place, is two trips.
 //
-// Measured on an H200 with 8 blocks a multiprocessor: 3.0 us, and 38.8 us for 64 sequences, 4.7 us
-// for each of the 7.8 times that a multiprocessor filled with blocks. A block loaded offsets, then
-// a position and the state's place, then the state, then the vectors, and states were under way for
-// a third of that. Now the first four are two trips, and where sequences have one row each, which
-// needs no row ahead, 12 blocks have their states under way.
-//
-// nvcc 13.0: 80 registers, with a row ahead 120 (sm_80: 122), no spills.
+// nvcc 13.0: 120 registers (sm_80: 122), no spills.
 namespace wkv7_rows {
 namespace {
 
@@ -105,9 +98,7 @@ __device__ __forceinline__ Row load_row(const Wkv7& p, int64_t row, int64_t key,
           {load<4>(p.v.row(row) + value), load<4>(p.v.row(row) + value + 4)}};
 }
 
-// kAhead: the next row is loaded while this one is worked on, for runs of more than one.
-template <bool kAhead>
-__global__ void __launch_bounds__(kWarps* kWarpSize, kAhead ? 8 : 12)
+__global__ void __launch_bounds__(kWarps* kWarpSize, 8)
     wkv7_rows_kernel(Wkv7 p, Ragged rows, StateRows states, RunLengths lengths, MatrixOut32 out) {
   next_may_start();
   const int sequence = static_cast<int>(blockIdx.x);
@@ -131,10 +122,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kAhead ? 8 : 12)
   for (int32_t t = run.first_row; t < end; ++t) {
     Row next{};
     const bool more = t + 1 < end;
-    if (kAhead && more) next = load_row(p, t + 1, key, value);
+    if (more) next = load_row(p, t + 1, key, value);
     const float y = advance(x, lane, state);
     if (lane % 2 == 0) out.row(t)[value + lane % kKeyLanes / 2] = y;
-    if (more) x = kAhead ? next : load_row(p, t + 1, key, value);
+    if (more) x = next;
   }
 #pragma unroll
   for (int i = 0; i < kValuesEach; ++i) store<4>(bytes + i * kDim, state[i]);
@@ -161,9 +152,7 @@ void CudaOps::wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& st
   const RunShares shares = share_runs(rows, kChunkRowsLeast);
   launch(context_, "wkv7 rows",
          {blocks(wkv7_rows::kBlockValues), dim3(wkv7_rows::kWarps * kWarpSize), 0, true},
-         rows.rows == rows.sequences ? wkv7_rows::wkv7_rows_kernel<false>
-                                     : wkv7_rows::wkv7_rows_kernel<true>,
-         p, rows, states, shares.by_row, matrix(out));
+         wkv7_rows::wkv7_rows_kernel, p, rows, states, shares.by_row, matrix(out));
   if (!shares.chunks) return;
   launch(context_, "wkv7 chunks",
          {blocks(wkv7_chunks::kBlockValues), dim3(wkv7_chunks::kThreads),
