@@ -1,13 +1,31 @@
 // Which of several blocks ends last, so that it can go on with what the others have left in memory.
 //
 // The order is the memory model's (PTX ISA, "Memory Consistency Model"): a block's writes, its
-// barrier, thread 0's fence, its addition; in the last block that addition, the fence, the barrier,
-// all threads' reads. No block waits for another: they need not run at the same time.
+// barrier, thread 0's addition, which releases them; in the last block that addition, which
+// acquires, the barrier, all threads' reads. No block waits for another: they need not run at the
+// same time. __threadfence() would order more than that: it is MEMBAR.SC, twice in the last block,
+// where an addition that releases and acquires has one MEMBAR.ALL.
 #pragma once
 
 #include <cuda_runtime.h>
 
 namespace trireme::cuda {
+
+__device__ __forceinline__ unsigned add_in_order(unsigned* counter) {
+#ifdef __CUDA_ARCH__
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(counter))
+               : "memory");
+  return before;
+#else
+  __threadfence();
+  const unsigned before = atomicAdd(counter, 1u);
+  __threadfence();
+  return before;
+#endif
+}
 
 // True in all threads of one of the `blocks` blocks that call it, once each, with a counter that is
 // zero at first and zero again afterwards: of the last. `flag`: a word of shared memory that
@@ -15,12 +33,8 @@ namespace trireme::cuda {
 __device__ __forceinline__ bool last_block(unsigned* counter, int blocks, int* flag) {
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();
-    const bool last = atomicAdd(counter, 1u) == static_cast<unsigned>(blocks - 1);
-    if (last) {
-      __threadfence();
-      *counter = 0;  // for the next launch that counts in it
-    }
+    const bool last = add_in_order(counter) == static_cast<unsigned>(blocks - 1);
+    if (last) *counter = 0;  // for the next launch that counts in it
     *flag = last ? 1 : 0;
   }
   __syncthreads();

@@ -18,6 +18,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/device/block.cuh"
+#include "kernels/cuda/device/heads.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/tiles.cuh"
 
@@ -48,48 +49,60 @@ __device__ __forceinline__ LineScale line_scale(float largest) {
   return {__uint_as_float((254u - exponent) << 23), __uint_as_float(exponent << 23)};
 }
 
-// The lines of a tile, times scale, as kParts rows of T each, by the block's first `warps` warps:
-// element d of a line is head_of(row, where it lies in q)[d], and that of its part goes to
+// Where the lines of a tile lie.
+struct QueryLines {
+  const AttendArgs& args;
+  const LineTile& tile;
+  int kv_head;
+  __device__ __forceinline__ const float* operator()(int line) const {
+    return args.q + tile.row(line, args.group) * args.q_stride +
+           int64_t{tile.head(line, args.group, kv_head)} * args.cache.head_dim;
+  }
+};
+
+// The lines of a tile, line_at(line), times scale, as kParts rows of T each, by the block's first
+// `warps` warps, which take turns: element d of a line, as heads.take() gives it, goes to
 // to[at(part, line, d)]. factors: what makes scores of base two of their products. Lines beyond the
-// last are zeros. A warp loads kAtOnce lines before it looks at the first, since nothing else hides
-// the latency.
-template <class T, int D, int kParts, int kLines, int kAtOnce, class HeadOf, class Place>
+// last are zeros. A warp asks for kAtOnce lines before it looks at the first, since nothing else
+// hides the latency.
+template <class T, int D, int kParts, int kLines, int kAtOnce, class Heads, class Line, class Place>
 __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
-                                             int kv_head, int warps, T* to, float* factors,
-                                             const HeadOf& head_of, const Place& at) {
-  constexpr int kEach = (D + kWarpSize - 1) / kWarpSize;
+                                             int warps, T* to, float* factors, const Heads& heads,
+                                             const Line& line_at, const Place& at) {
   const int lane = lane_of_warp();
+  if (warp_of_block() >= warps) return;
 #pragma unroll 1
-  for (int first = warp_of_block() * kAtOnce; first < kLines; first += warps * kAtOnce) {
-    float x[kAtOnce][kEach];
+  for (int first = warp_of_block(); first < kLines; first += warps * kAtOnce) {
+    typename Heads::Held held[kAtOnce] = {};
 #pragma unroll
     for (int l = 0; l < kAtOnce; ++l) {
-      const int line = min(first + l, tile.lines - 1);
-      const int32_t row = tile.row(line, args.group);
-      const auto head = head_of(
-          row, args.q + row * args.q_stride + int64_t{tile.head(line, args.group, kv_head)} * D);
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        const int d = lane + i * kWarpSize;
-        x[l][i] = first + l < tile.lines && d < D ? head[d] * args.scale : 0.0f;
-      }
+      const int line = first + l * warps;
+      if (line < tile.lines) held[l] = heads.ask(line_at(line));
     }
 #pragma unroll
     for (int l = 0; l < kAtOnce; ++l) {
-      float largest = 0.0f;
+      const int line = first + l * warps;
+      float x[kLaneElements<D>] = {};
+      LineScale scale{0.0f, 0.0f};
+      if (line < tile.lines) {
+        heads.take(held[l], x);
+        float largest = 0.0f;
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) largest = fmaxf(largest, fabsf(x[l][i]));
-      const LineScale scale = line_scale(warp_max(largest));
-      if (lane == 0) factors[first + l] = scale.down * kLogTwoE;
+        for (int i = 0; i < kLaneElements<D>; ++i) {
+          x[i] *= args.scale;
+          largest = fmaxf(largest, fabsf(x[i]));
+        }
+        scale = line_scale(warp_max(largest));
+      }
+      if (lane == 0) factors[line] = scale.down * kLogTwoE;
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        const int d = lane + i * kWarpSize;
-        if (d >= D) break;
-        float rest = x[l][i] * scale.up;
+      for (int i = 0; i < kLaneElements<D>; ++i) {
+        if (!lane_has<D>(i)) break;
+        float rest = x[i] * scale.up;
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           const T rounded = from_float<T>(rest);
-          to[at(part, first + l, d)] = rounded;
+          to[at(part, line, lane + i * kWarpSize)] = rounded;
           rest -= to_float(rounded);
         }
       }
@@ -97,18 +110,13 @@ __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineT
   }
 }
 
-// Heads of q as they lie there.
-struct PlainHeads {
-  __device__ __forceinline__ const float* operator()(int32_t, const float* q) const { return q; }
-};
-
-// load_queries() into [kParts][kLines][stride], by the whole block.
-template <class T, int D, int kParts, int kLines, class HeadOf>
+// load_queries() into [kParts][kLines][stride].
+template <class T, int D, int kParts, int kLines, class Heads, class Line>
 __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineTile& tile,
-                                             int kv_head, T* to, float* factors,
-                                             const HeadOf& head_of) {
+                                             int warps, T* to, float* factors, const Heads& heads,
+                                             const Line& line_at) {
   load_queries<T, D, kParts, kLines, 4>(
-      args, tile, kv_head, static_cast<int>(blockDim.x) / kWarpSize, to, factors, head_of,
+      args, tile, warps, to, factors, heads, line_at,
       [](int part, int line, int d) { return (part * kLines + line) * kRowStride<D> + d; });
 }
 

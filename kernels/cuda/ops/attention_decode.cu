@@ -27,7 +27,11 @@
 // there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
 // partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
 // Measured in a step of 8B parameters at 1024 tokens, from the end of the product before, while the
-// next one's first weights come: 15.7 us, some ten trips to a busy L2.
+// next one's first weights come: 15.7 us, twice of what that adds up to. The machine code has said
+// why since (no GPU has run it yet): loads of q, key, cosines and sines stood behind branches, so
+// each was waited for, 16 times for the four lines of a group, which one warp had; sums went to
+// shared memory eight lanes a bank; a fence ordered more than it had to. Now all of a row is asked
+// for at once, by all warps. Expected: 9 to 11 us.
 //
 // A step of decode rotates its queries and keys here, after their norms if they have any, and
 // stores keys and values (rope_attend): a kernel or three less a layer, each 2 us by the timeline
@@ -39,9 +43,10 @@
 // cycles a tile read 30 bytes a clock where the memory gives 18. But look-ups and softmax are not
 // in the 1,100, and a long context has time to start a second block.
 //
-// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 96 / 96 / 119 / 128 / 239 registers, 60 / 73
-// / 87 / 113 / 152 KB of shared memory, no spills; 64 HMMA and 32 LDSM a tile of heads of 128, and
-// copies are LDGSTS. Times are arithmetic where they are not said to be measured.
+// nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 96 / 128 / 125 / 128 / 236 registers, and 96
+// / 127 / 128 / 156 / 254 where they rotate, no spills; 60 / 73 / 87 / 113 / 152 KB of shared
+// memory; 64 HMMA and 32 LDSM a tile of heads of 128, and copies are LDGSTS. Times are arithmetic
+// where they are not said to be measured.
 #include "kernels/cuda/device/floats.cuh"
 #include "kernels/cuda/device/last_block.cuh"
 #include "kernels/cuda/device/overlap.cuh"
@@ -68,74 +73,121 @@ struct Layout {
   static constexpr int kNewest = 2 * D;              // a key and a value
   static constexpr size_t kBytes =
       (kQueries + kWarps * kRing + kNewest) * sizeof(T) + kLines * sizeof(float);
-  // Where the warps' sums meet at the end, the ring lies no more.
-  static_assert(kWarps * kLines * (D + 2) * sizeof(float) <= kWarps * kRing * sizeof(T));
+  // Where the warps' sums meet at the end, the ring lies no more. A line's sums have a stride that
+  // leads eight lines to different banks.
+  static constexpr int kSumStride = D + 8;
+  static_assert(kWarps * kLines * (kSumStride + 2) * sizeof(float) <= kWarps * kRing * sizeof(T));
 };
 
-// The largest score, total and sums of each warp's lines go to shared memory:
-// sums [kWarps][kLines][D], largest and total [kWarps][kLines][2].
+// Elements of a line's sums that a lane takes at a time, and how many a warp does then.
 template <int D>
-__device__ __forceinline__ void leave_sums(const LineSums<D, 1>& lines, int warp, float* sums,
-                                           float* largest_and_total) {
+inline constexpr int kVector = D % 128 == 0  ? 4
+                               : D % 64 == 0 ? 2
+                                             : 1;
+template <int D>
+inline constexpr int kAcross = kVector<D>* kWarpSize;
+template <int D>
+inline constexpr int kTurns = (D + kAcross<D> - 1) / kAcross<D>;
+
+// The largest score, total and sums of each of the warp's lines go to shared memory:
+// sums [kWarps][kLines][stride], largest and total [kWarps][kLines][2].
+template <class T, int D>
+__device__ __forceinline__ void leave_sums(const LineSums<D, 1>& lines, int count, int warp,
+                                           float* sums, float* largest_and_total) {
   const int lane = lane_of_warp();
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    if (half * 8 >= count) break;
     const int line = warp * kLines + g + half * 8;
     float total = lines.total[0][half];
     total += __shfl_xor_sync(kWholeWarp, total, 1);
     total += __shfl_xor_sync(kWholeWarp, total, 2);
-    if (t == 0) {
-      largest_and_total[line * 2] = lines.largest[0][half];
-      largest_and_total[line * 2 + 1] = total;
-    }
+    if (t == 0)
+      store<2>(largest_and_total + line * 2, Pack<float, 2>{{lines.largest[0][half], total}});
 #pragma unroll
     for (int d = 0; d < D / 8; ++d) {
-      sums[line * D + d * 8 + t * 2] = lines.sum[0][d].at[half * 2];
-      sums[line * D + d * 8 + t * 2 + 1] = lines.sum[0][d].at[half * 2 + 1];
+      const float* pair = &lines.sum[0][d].at[half * 2];
+      store<2>(sums + line * Layout<T, D>::kSumStride + d * 8 + t * 2,
+               Pack<float, 2>{{pair[0], pair[1]}});
     }
   }
 }
 
-__device__ __forceinline__ void put_output(const AttendArgs& args, int64_t row, int64_t col,
-                                           float x) {
-  args.out[row * args.out_stride + col] = x;
-  leave<1>(args.left, row, col, Pack<float, 1>{{x}});
+// A lane's elements of a line, [kTurns][kVector], divided by its total, to the output.
+template <int D>
+__device__ __forceinline__ void put_output(const AttendArgs& args, const LineTile& tile, int line,
+                                           int kv_head, float total,
+                                           const float (&sum)[kTurns<D>][kVector<D>]) {
+  const int32_t row = tile.row(line, args.group);
+  const int64_t first = int64_t{tile.head(line, args.group, kv_head)} * D;
+  float* out = args.out + row * args.out_stride + first;
+  const bool aligned = reinterpret_cast<uintptr_t>(out) % (kVector<D> * sizeof(float)) == 0;
+  const float inverse = 1.0f / total;
+#pragma unroll
+  for (int i = 0; i < kTurns<D>; ++i) {
+    const int d = lane_of_warp() * kVector<D> + i * kAcross<D>;
+    if (d >= D) continue;
+    Pack<float, kVector<D>> x;
+#pragma unroll
+    for (int e = 0; e < kVector<D>; ++e) x.at[e] = sum[i][e] * inverse;
+    if (aligned) {
+      store_out<kVector<D>>(out + d, x);
+    } else {
+#pragma unroll
+      for (int e = 0; e < kVector<D>; ++e) out[d + e] = x.at[e];
+    }
+    leave<kVector<D>>(args.left, row, first + d, x);
+  }
 }
 
-// Joins the warps' sums; to the output, or to the partials where there are several parts.
-template <int D>
+// Joins the warps' sums, a warp every fourth line; to the output, or to the partials where there
+// are several parts.
+template <class T, int D>
 __device__ __forceinline__ void put_lines(const AttendArgs& args, const Tiling& tiling,
                                           const Partials& partials, const LineTile& tile,
                                           int kv_head, const Share& share, const float* sums,
                                           const float* largest_and_total) {
-  const int part = static_cast<int>(blockIdx.z);
-  for (int i = static_cast<int>(threadIdx.x); i < tile.lines * D; i += kWarps * kWarpSize) {
-    const int line = i / D, d = i % D;
-    float largest = kNoScore;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w)
-      largest = fmaxf(largest, largest_and_total[(w * kLines + line) * 2]);
-    float sum = 0.0f, total = 0.0f;
+  using Vector = Pack<float, kVector<D>>;
+  const int lane = lane_of_warp();
+#pragma unroll 1
+  for (int line = warp_of_block(); line < tile.lines; line += kWarps) {
+    Pack<float, 2> of_warp[kWarps];
+    float largest = kNoScore, total = 0.0f, sum[kTurns<D>][kVector<D>] = {};
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const int from = w * kLines + line;
-      const float weight = exp2_fast(largest_and_total[from * 2] - largest);
-      total = fmaf(weight, largest_and_total[from * 2 + 1], total);
-      sum = fmaf(weight, sums[from * D + d], sum);
+      of_warp[w] = load<2>(largest_and_total + (w * kLines + line) * 2);
+      largest = fmaxf(largest, of_warp[w].at[0]);
     }
-    const int32_t row = tile.row(line, args.group);
-    const int32_t head = tile.head(line, args.group, kv_head);
-    if (share.used == 1) {
-      put_output(args, row, int64_t{head} * D + d, sum / total);
-    } else {
-      const int64_t index = partial_index(args, tiling, tile, line, kv_head, part);
-      partials.sums[index * D + d] = sum;
-      if (d == 0) {
-        partials.largest_and_total[index * 2] = largest;
-        partials.largest_and_total[index * 2 + 1] = total;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const float weight = exp2_fast(of_warp[w].at[0] - largest);
+      total = fmaf(weight, of_warp[w].at[1], total);
+      const float* from = sums + (w * kLines + line) * Layout<T, D>::kSumStride;
+#pragma unroll
+      for (int i = 0; i < kTurns<D>; ++i) {
+        const int d = lane * kVector<D> + i * kAcross<D>;
+        if (d >= D) continue;
+        const Vector x = load<kVector<D>>(from + d);
+#pragma unroll
+        for (int e = 0; e < kVector<D>; ++e) sum[i][e] = fmaf(weight, x.at[e], sum[i][e]);
       }
     }
+    if (share.used == 1) {
+      put_output<D>(args, tile, line, kv_head, total, sum);
+      continue;
+    }
+    const int64_t index = partial_index(args, tiling, tile, line, kv_head, blockIdx.z);
+#pragma unroll
+    for (int i = 0; i < kTurns<D>; ++i) {
+      const int d = lane * kVector<D> + i * kAcross<D>;
+      Vector x;
+#pragma unroll
+      for (int e = 0; e < kVector<D>; ++e) x.at[e] = sum[i][e];
+      if (d < D) store_out<kVector<D>>(partials.sums + index * D + d, x);
+    }
+    if (lane == 0)
+      store_out<2>(partials.largest_and_total + index * 2, Pack<float, 2>{{largest, total}});
   }
 }
 
@@ -146,16 +198,15 @@ template <int D>
 __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling& tiling,
                                            const Partials& partials, const LineTile& tile,
                                            int kv_head, int parts) {
-  constexpr int kVector = D % 128 == 0 ? 4 : D % 64 == 0 ? 2 : 1, kAcross = kVector * kWarpSize;
-  constexpr int kEach = (D + kAcross - 1) / kAcross, kAtOnce = D <= 128 ? 16 : 8;
-  using Vector = Pack<float, kVector>;
+  constexpr int kAtOnce = D <= 128 ? 16 : 8;
+  using Vector = Pack<float, kVector<D>>;
   const int lane = lane_of_warp();
 #pragma unroll 1
   for (int line = warp_of_block(); line < tile.lines; line += kWarps) {
     const int64_t first = partial_index(args, tiling, tile, line, kv_head, 0);
-    const float* sums = partials.sums + first * D + lane * kVector;           // [parts][D]
+    const float* sums = partials.sums + first * D + lane * kVector<D>;        // [parts][D]
     const float* largest_and_total = partials.largest_and_total + first * 2;  // [parts][2]
-    Vector x[kAtOnce][kEach];
+    Vector x[kAtOnce][kTurns<D>];
     Pack<float, 2> pair[kAtOnce];
     const auto ask = [&](int part) {
 #pragma unroll
@@ -163,9 +214,9 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
         const int from = min(part + p, parts - 1);
         pair[p] = load<2>(largest_and_total + from * 2);
 #pragma unroll
-        for (int i = 0; i < kEach; ++i) {
-          if (lane * kVector + i * kAcross < D)
-            x[p][i] = load<kVector>(sums + int64_t{from} * D + i * kAcross);
+        for (int i = 0; i < kTurns<D>; ++i) {
+          if (lane * kVector<D> + i * kAcross<D> < D)
+            x[p][i] = load<kVector<D>>(sums + int64_t{from} * D + i * kAcross<D>);
         }
       }
     };
@@ -175,7 +226,7 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
       largest = fmaxf(largest, largest_and_total[part * 2]);
     largest = warp_max(largest);
 
-    float sum[kEach][kVector] = {}, total = 0.0f;
+    float sum[kTurns<D>][kVector<D>] = {}, total = 0.0f;
 #pragma unroll 1
     for (int part = 0; part < parts; part += kAtOnce) {
       if (part > 0) ask(part);
@@ -185,49 +236,58 @@ __device__ __forceinline__ void join_parts(const AttendArgs& args, const Tiling&
           const float weight = exp2_fast(pair[p].at[0] - largest);
           total = fmaf(weight, pair[p].at[1], total);
 #pragma unroll
-          for (int i = 0; i < kEach; ++i) {
+          for (int i = 0; i < kTurns<D>; ++i) {
 #pragma unroll
-            for (int e = 0; e < kVector; ++e) sum[i][e] = fmaf(weight, x[p][i].at[e], sum[i][e]);
+            for (int e = 0; e < kVector<D>; ++e) sum[i][e] = fmaf(weight, x[p][i].at[e], sum[i][e]);
           }
         }
       }
     }
-    const int32_t row = tile.row(line, args.group);
-    const int64_t first_col = int64_t{tile.head(line, args.group, kv_head)} * D;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-#pragma unroll
-      for (int e = 0; e < kVector; ++e) {
-        const int d = lane * kVector + i * kAcross + e;
-        if (d < D) put_output(args, row, first_col + d, sum[i][e] / total);
-      }
-    }
+    put_output<D>(args, tile, line, kv_head, total, sum);
   }
 }
 
+// Element d of a head that a warp holds, rounded, goes to put(d, x).
+template <class T, int D, class Heads, class Put>
+__device__ __forceinline__ void put_head(const Heads& heads, const typename Heads::Held& held,
+                                         const Put& put) {
+  float x[kLaneElements<D>];
+  heads.take(held, x);
+#pragma unroll
+  for (int i = 0; i < kLaneElements<D>; ++i)
+    if (lane_has<D>(i)) put(lane_element<D>(i), from_float<T>(x[i]));
+}
+
+// The heads of a step's new keys.
+template <int D>
+__device__ __forceinline__ RotatedHeads<D> new_keys(const Rotation& r, int32_t row) {
+  return RotatedHeads<D>(r, r.k + row * r.k_stride, r.k_gain, row);
+}
+
 // The rotated key of the tile's row and its value, rounded, to shared memory, and by the first tile
-// of the row to the cache. By the block's upper half: the first warps have the queries meanwhile.
+// of the row to the cache. By the block's last two warps: where lines are few, the others have the
+// queries meanwhile.
 template <class T, int D>
 __device__ __forceinline__ void make_newest(const AttendArgs& args, const LineTile& tile,
                                             int kv_head, T* newest) {
   const Rotation& r = args.rotation;
   const int32_t row = tile.first_row;
-  const RotatedHead<D> k(r, r.k_gain, row, r.k + row * r.k_stride + kv_head * D);
-  const float* v = r.v + row * r.v_stride + kv_head * D;
-  const bool stores = tile.first_line == quotient(tile.first_line, args.group) * args.group;
-  const SequenceCache cache = sequence_cache(args.cache, tile.sequence);
-  T* to = cache.key<T>(tile.first_position, kv_head);
-  constexpr int kHalf = kWarps / 2 * kWarpSize;
-  if (threadIdx.x < unsigned{kHalf}) return;
-#pragma unroll
-  for (int d = static_cast<int>(threadIdx.x) - kHalf; d < D; d += kHalf) {
-    const T key = from_float<T>(k[d]), value = from_float<T>(v[d]);
-    newest[d] = key;
-    newest[D + d] = value;
-    if (stores) {
-      to[d] = key;
-      to[d + cache.value_offset()] = value;
-    }
+  const int warp = warp_of_block();
+  if (warp < kWarps - 2) return;
+  const auto make = [&](const auto& heads, const float* head, int64_t offset, T* here) {
+    const auto held = heads.ask(head);  // on its way while the cache's block is looked up
+    const bool stores = tile.first_line == quotient(tile.first_line, args.group) * args.group;
+    const SequenceCache cache = sequence_cache(args.cache, tile.sequence);
+    T* to = cache.key<T>(tile.first_position, kv_head) + offset * cache.value_offset();
+    put_head<T, D>(heads, held, [&](int d, T x) {
+      here[d] = x;
+      if (stores) to[d] = x;
+    });
+  };
+  if (warp == kWarps - 1) {
+    make(PlainHeads<D>{}, r.v + row * r.v_stride + kv_head * D, 1, newest + D);
+  } else {
+    make(new_keys<D>(r, row), r.k + row * r.k_stride + kv_head * D, 0, newest);
   }
 }
 
@@ -251,12 +311,12 @@ __device__ __forceinline__ void put_new(const AttendArgs& args, const LineTile& 
   for (int32_t row = tile.run_row; row < tile.first_row; ++row) {
     const int place = args.rows.positions[row] - at;
     if (place < 0 || place >= kPositions) continue;
-    const RotatedHead<D> k(r, r.k_gain, row, r.k + row * r.k_stride + kv_head * D);
-    const float* v = r.v + row * r.v_stride + kv_head * D;
-    for (int d = lane_of_warp(); d < D; d += kWarpSize) {
-      keys[place * kRowStride<D> + d] = from_float<T>(k[d]);
-      values[place * kRowStride<D> + d] = from_float<T>(v[d]);
-    }
+    const RotatedHeads<D> of_keys = new_keys<D>(r, row);
+    const PlainHeads<D> of_values;
+    const auto key = of_keys.ask(r.k + row * r.k_stride + kv_head * D);
+    const auto value = of_values.ask(r.v + row * r.v_stride + kv_head * D);
+    put_head<T, D>(of_keys, key, [&](int d, T x) { keys[place * kRowStride<D> + d] = x; });
+    put_head<T, D>(of_values, value, [&](int d, T x) { values[place * kRowStride<D> + d] = x; });
   }
   __syncwarp();
 }
@@ -280,6 +340,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   auto* factors = reinterpret_cast<float*>(newest + L::kNewest);
 
   const bool stores = kRotates && args.rotation.k != nullptr;
+  const float* first_query = QueryLines{args, tile, kv_head}(0);  // the row's others follow it
   const TileKeys<T> source(args, tile, kv_head, share.end);
   const int32_t first = share.begin + warp * kPositions;
   const auto begin_copies = [&](int i) {
@@ -299,13 +360,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   previous_done();
 
   if constexpr (kRotates) {
+    const bool makes = stores && share.end == tile.end;
+    if (makes) make_newest<T, D>(args, tile, kv_head, newest);
     load_queries<T, D, kParts, kLines>(
-        args, tile, kv_head, queries, factors, [&](int32_t row, const float* q) {
-          return RotatedHead<D>(args.rotation, args.rotation.q_gain, row, q);
-        });
-    if (stores && share.end == tile.end) make_newest<T, D>(args, tile, kv_head, newest);
+        args, tile, makes && tile.lines <= kWarps ? kWarps - 2 : kWarps, queries, factors,
+        RotatedHeads<D>(args.rotation, first_query, args.rotation.q_gain, tile.first_row),
+        [&](int line) { return first_query + line * D; });
   } else {
-    load_queries<T, D, kParts, kLines>(args, tile, kv_head, queries, factors, PlainHeads{});
+    load_queries<T, D, kParts, kLines>(args, tile, kWarps, queries, factors, PlainHeads<D>{},
+                                       QueryLines{args, tile, kv_head});
   }
   __syncthreads();
   LineSums<D, 1> lines;
@@ -327,10 +390,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   copies_wait<0>();
   __syncthreads();  // no warp reads or fills its ring any more
   auto* sums = reinterpret_cast<float*>(rings);
-  float* largest_and_total = sums + kWarps * kLines * D;
-  leave_sums<D>(lines, warp, sums, largest_and_total);
+  float* largest_and_total = sums + kWarps * kLines * L::kSumStride;
+  leave_sums<T, D>(lines, tile.lines, warp, sums, largest_and_total);
   __syncthreads();
-  put_lines<D>(args, tiling, partials, tile, kv_head, share, sums, largest_and_total);
+  put_lines<T, D>(args, tiling, partials, tile, kv_head, share, sums, largest_and_total);
 
   if (share.used == 1 || !tiling.joins) return;
   unsigned* ended = partials.ended + blockIdx.x * gridDim.y + blockIdx.y;

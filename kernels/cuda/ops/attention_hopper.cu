@@ -270,7 +270,8 @@ __device__ __forceinline__ void attend_tile(const AttendArgs& args, const Tiling
   }
   take_registers<kMultiplyingRegisters>();
   load_queries<T, D, 1, kLines, kLines / (kMultiplying / kWarpSize)>(
-      args, tile, kv_head, kMultiplying / kWarpSize, at.queries, at.factors, PlainHeads{},
+      args, tile, kMultiplying / kWarpSize, at.queries, at.factors, PlainHeads<D>{},
+      QueryLines{args, tile, kv_head},
       [](int, int line, int d) { return panel_at(line, d, kLines); });
   seen_by_products();
   named_wait(kQueriesAreThere, kMultiplying);

@@ -84,7 +84,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   };
   begin_copies(0);
 
-  load_queries<T, D, 1, L::kLines>(args, tile, kv_head, queries, factors, PlainHeads{});
+  load_queries<T, D, 1, L::kLines>(args, tile, kWarps, queries, factors, PlainHeads<D>{},
+                                   QueryLines{args, tile, kv_head});
   __syncthreads();
   const int warp_line = warp * L::kM * 16;
   LineSums<D, L::kM> lines;

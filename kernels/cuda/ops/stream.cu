@@ -106,6 +106,18 @@ __device__ __forceinline__ Groups groups_of_block(const Calls& calls, int call) 
   return {at(block), at(block + 1)};
 }
 
+// Of `call`, or of the first one after it of which the block has any; that becomes `call`. None
+// where call becomes the number of calls.
+template <class W>
+__device__ __forceinline__ Groups next_groups(const Calls& calls, int& call) {
+  Groups groups{0, 0};
+  for (; call < calls.count; ++call) {
+    groups = groups_of_block<W>(calls, call);
+    if (groups.first < groups.end) break;
+  }
+  return groups;
+}
+
 // The pieces that a thread has not asked for yet: of all calls in their order, its block's groups,
 // and of each the chunks.
 template <class W>
@@ -121,11 +133,12 @@ struct Asking {
   // To the first piece of `call` or of a later one; group is end where there is none.
   __device__ __forceinline__ void seek(const Calls& calls, int own) {
     group = end = 0;
-    for (; call < calls.count; ++call) {
+    for (;; ++call) {
+      const Groups groups = next_groups<W>(calls, call);
+      if (call == calls.count) return;
       const Call& c = calls.each[call];
-      const Groups groups = groups_of_block<W>(calls, call);
       chunks = chunks_of<W>(c, own);
-      if (groups.first >= groups.end || chunks == 0) continue;
+      if (chunks == 0) continue;
       const bool gated = c.epilogue == Epilogue::kSwiglu;
       group = groups.first;
       end = groups.end;
@@ -199,14 +212,15 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(const __grid_consta
   asking.seek(calls, own);
 #pragma unroll 1
   for (int i = 0; i < kBundles; ++i) asking.ask(calls, own, ring + i * kTogether * kChunk<W>);
+  // All that can be known is known when x is there.
+  int call = 0;
+  Groups groups = next_groups<W>(calls, call);
   previous_done();
 
   int slot = 0, parity = 0;
 #pragma unroll 1
-  for (int call = 0; call < calls.count; ++call) {
+  for (; call < calls.count; groups = next_groups<W>(calls, ++call)) {
     const Call& c = calls.each[call];
-    const Groups groups = groups_of_block<W>(calls, call);
-    if (groups.first >= groups.end) continue;
     const int chunks = chunks_of<W>(c, own);
     float x[kChunks][kWide<W>];
 #pragma unroll
