@@ -9,6 +9,7 @@ namespace {
 
 constexpr int32_t kDecodeLines = 16;  // of a product of tensor cores
 constexpr int32_t kFmaLines = 16;
+constexpr int32_t kPartsReadAtOnce = 16;  // by the block that joins them
 
 int32_t prefill_lines(int32_t head_dim) { return head_dim <= 128 ? 128 : 64; }
 
@@ -84,6 +85,11 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   const bool prefill = kernel == AttentionKernel::kPrefill || kernel == AttentionKernel::kHopper;
   t.part_positions_min = part_grains(kernel) * kPartGrain;
   t.parts = choose_parts(blocks, slots, !prefill ? 256 : blocks < 2 * slots ? 4 : 1);
+  // Short contexts wait for products that wait for each other: as many multiprocessors take part as
+  // there are.
+  if (kernel == AttentionKernel::kDecode)
+    t.grains_apart =
+        static_cast<int32_t>(std::min<int64_t>(kPartsReadAtOnce, s.multiprocessors / blocks));
   launch.at_once = blocks * t.parts <= slots;
   // Tiles of prefill have too many lines for one block, and f32 caches are not worth the code.
   t.joins = kernel == AttentionKernel::kDecode && t.parts > 1 &&

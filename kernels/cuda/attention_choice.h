@@ -41,6 +41,7 @@ struct Tiling {
   int32_t tiles = 0;               // at most; those that do not exist end at once
   int32_t parts = 1;               // into which the positions of a tile are cut, at most
   int32_t part_positions_min = 0;  // of a part that is not the last; a multiple of kPartGrain
+  int32_t grains_apart = 0;        // but tiles of up to so many grains are cut into single ones
   // The last block of a tile to end joins the parts of all its blocks; otherwise attend_merge does.
   bool joins = false;
 };

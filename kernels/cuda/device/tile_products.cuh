@@ -73,12 +73,10 @@ __device__ __forceinline__ void load_queries(const AttendArgs& args, const LineT
   if (warp_of_block() >= warps) return;
 #pragma unroll 1
   for (int first = warp_of_block(); first < kLines; first += warps * kAtOnce) {
-    typename Heads::Held held[kAtOnce] = {};
+    typename Heads::Held held[kAtOnce];
 #pragma unroll
-    for (int l = 0; l < kAtOnce; ++l) {
-      const int line = first + l * warps;
-      if (line < tile.lines) held[l] = heads.ask(line_at(line));
-    }
+    for (int l = 0; l < kAtOnce; ++l)
+      held[l] = heads.ask(line_at(min(first + l * warps, tile.lines - 1)));
 #pragma unroll
     for (int l = 0; l < kAtOnce; ++l) {
       const int line = first + l * warps;
@@ -172,11 +170,15 @@ struct LineSums {
   }
 };
 
-// queries: this warp's first line, part 0; the parts lie part_stride elements apart.
+// queries: this warp's first line, part 0; the parts lie part_stride elements apart. Products that
+// add to the same sums wait for each other: each part has sums of its own, where there are
+// registers for them.
 template <class T, int D, int kM, int kN, int kParts>
 __device__ __forceinline__ void scores(const T* queries, int part_stride, const T* keys,
                                        FragmentC (&s)[kM][kN]) {
+  constexpr int kSums = D <= 128 ? kParts : 1;
   const int lane = lane_of_warp();
+  FragmentC sums[kSums][kM][kN] = {};
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
     FragmentA a[kM][kParts];
@@ -197,9 +199,22 @@ __device__ __forceinline__ void scores(const T* queries, int part_stride, const 
       for (int m = 0; m < kM; ++m) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
-          multiply_add<T>(a[m][part], {{b[0], b[1]}}, s[m][n]);
-          multiply_add<T>(a[m][part], {{b[2], b[3]}}, s[m][n + 1]);
+          FragmentC* to = sums[part % kSums][m] + n;
+          multiply_add<T>(a[m][part], {{b[0], b[1]}}, to[0]);
+          multiply_add<T>(a[m][part], {{b[2], b[3]}}, to[1]);
         }
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        s[m][n].at[i] = sums[0][m][n].at[i];
+#pragma unroll
+        for (int part = 1; part < kSums; ++part) s[m][n].at[i] += sums[part][m][n].at[i];
       }
     }
   }

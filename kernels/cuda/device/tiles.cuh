@@ -159,8 +159,8 @@ struct Share {
 };
 __device__ __forceinline__ Share share_of(const LineTile& tile, const Tiling& tiling, int part) {
   const int32_t grains = (tile.end - tile.begin + kPartGrain - 1) / kPartGrain;
-  const int32_t each =
-      max(tiling.part_positions_min / kPartGrain, (grains + tiling.parts - 1) / tiling.parts);
+  const int32_t least = grains <= tiling.grains_apart ? 1 : tiling.part_positions_min / kPartGrain;
+  const int32_t each = max(least, (grains + tiling.parts - 1) / tiling.parts);
   Share share;
   share.used = (grains + each - 1) / each;
   share.begin = tile.begin + min(part * each, grains) * kPartGrain;

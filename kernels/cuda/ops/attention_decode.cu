@@ -8,9 +8,9 @@
 // A block's warps share nothing until the end: warp w takes every fourth 16 positions of the part,
 // through a ring of its own in shared memory, with a softmax of its own. So there is no barrier in
 // the loop, and two of three stages, 70 KB a block and 139 KB a multiprocessor for heads of 128,
-// are on their way while one is computed. By count of its dependent products (16 steps for the
+// are on their way while one is computed. By count of its dependent products (8 steps for the
 // scores, 32 products for the values, 33 cycles each where one waits for another) a tile takes a
-// warp some 1,100 cycles; at 4.3 TB/s each of a multiprocessor's 8 warps gets one every 3,450. So q
+// warp some 850 cycles; at 4.3 TB/s each of a multiprocessor's 8 warps gets one every 3,450. So q
 // and weights can have two parts (tile_products.cuh): nobody waits for the products.
 //
 // Long contexts, on one H200: 128K positions, 8 kv heads of 128, bf16, are 537 MB a layer, 125 us
@@ -19,13 +19,14 @@
 //
 // Short ones wait for latencies: 1024 positions are 4 MB, 1 us, and took 12 us as 32 blocks of 256
 // positions, 17 us where a kernel that streams weights held 100 KB of each multiprocessor, room for
-// one block of this one. So a part is 128 positions (attention_choice.cc), just what the rings
-// take: all of it is on its way while the kernels before this one run, but for the positions that
-// they store, and 64 multiprocessors have a block. Blocks without a part end at once, before they
-// wait for anything; those with one have the lower numbers, and up to 2048 positions they are 128,
-// one on each multiprocessor, which has room for it beside the weights' kernel. After the wait
-// there are q, two tiles a warp, 1.3 us, and the joining: the tile's last block reads 16 KB of
-// partial results, all at once, for 1024 positions and groups of 4, 64 KB in two turns at most.
+// one block of this one. So a part is at most 128 positions (attention_choice.cc), just what the
+// rings take: all of it is on its way while the kernels before this one run, but for the positions
+// that they store. Blocks without a part end at once, before they wait for anything; those with one
+// have the lower numbers, and up to 2048 positions they are 128, one on each multiprocessor, which
+// has room for it beside the weights' kernel. Up to 1024 positions a part is 64, a tile of each
+// warp. After the wait there are q, a tile or two, 0.5 us each, and the joining: the tile's last
+// block reads 32 KB of partial results, all at once, for 1024 positions and groups of 4, 64 KB in
+// two turns at most.
 // Measured in a step of 8B parameters at 1024 tokens, from the end of the product before, while the
 // next one's first weights come: 15.7 us, twice of what that adds up to. The machine code has said
 // why since (no GPU has run it yet): loads of q, key, cosines and sines stood behind branches, so
@@ -39,9 +40,9 @@
 // value, for the cache and for itself; nobody else reads them.
 //
 // A grid of one block on each multiprocessor for all lengths would do by this count: 70 KB under
-// way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 1,100
+// way cover the latency of more than 4.3 TB/s, which takes 30, and four warps that take 850
 // cycles a tile read 30 bytes a clock where the memory gives 18. But look-ups and softmax are not
-// in the 1,100, and a long context has time to start a second block.
+// in the 850, and a long context has time to start a second block.
 //
 // nvcc 13.0, sm_90, heads of 64 / 80 / 96 / 128 / 256: 96 / 128 / 125 / 128 / 236 registers, and 96
 // / 127 / 128 / 156 / 254 where they rotate, no spills; 60 / 73 / 87 / 113 / 152 KB of shared
@@ -379,7 +380,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     begin_copies(i + L::kStages - 1);
     T* keys = ring + i % L::kStages * 2 * L::kTile;
     if (stores) put_new<T, D>(args, tile, kv_head, newest, at, share.end, keys);
-    FragmentC s[1][kPositions / 8] = {};
+    FragmentC s[1][kPositions / 8];
     scores<T, D, 1, kPositions / 8, kParts>(queries, kLines * kRowStride<D>, keys, s);
     if (needs_mask(args, tile, at, kPositions, share.end))
       mask_scores(args, tile, 0, at, share.end, s);

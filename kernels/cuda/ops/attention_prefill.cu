@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       const T* keys = buffers + i % kStages * 2 * L::kTile;
 #pragma unroll 1
       for (int p = 0; p < L::kPositions; p += L::kStep) {
-        FragmentC s[L::kM][L::kStep / 8] = {};
+        FragmentC s[L::kM][L::kStep / 8];
         const T* step_keys = keys + p * kRowStride<D>;
         scores<T, D, L::kM, L::kStep / 8, 1>(queries + warp_line * kRowStride<D>, 0, step_keys, s);
         if (needs_mask(args, tile, at + p, L::kStep, share.end))

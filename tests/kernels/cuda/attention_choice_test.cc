@@ -31,8 +31,9 @@ TEST(AttentionChoice, DecodeOfOneSequenceFillsTheDevice) {
   EXPECT_EQ(launch.kernel, AttentionKernel::kDecode);
   EXPECT_EQ(launch.tiling.tiles, 1);
   EXPECT_EQ(launch.tiling.parts, 32);  // 8 kv heads, two blocks on each of 132 multiprocessors
-  // Up to 2048 positions they are at most 16, one block on each.
+  // Up to 2048 positions they are at most 16, one block on each; up to 1024 they have 64 each.
   EXPECT_EQ(launch.tiling.part_positions_min, 128);
+  EXPECT_EQ(launch.tiling.grains_apart, 16);
 }
 
 // A tile's last block joins what it can read in a few microseconds.

@@ -121,12 +121,17 @@ TEST(AttentionTiles, SharesHoldEachPositionOnce) {
   for (int32_t begin : {0, 37}) {
     for (int32_t positions = 1; positions < 3000; positions += 1 + positions / 7) {
       for (int32_t parts : {1, 2, 7, 33}) {
+        const int32_t grains = (positions + kPartGrain - 1) / kPartGrain;
         LineTile tile{};
         tile.begin = begin;
         tile.end = begin + positions;
         Tiling tiling;
         tiling.parts = parts;
         tiling.part_positions_min = 256;
+        tiling.grains_apart = 16;
+        if (parts == 33 && grains <= 16) {
+          EXPECT_EQ(share_of(tile, tiling, 0).used, grains);
+        }
         int32_t next = begin;
         for (int part = 0; part < parts; ++part) {
           const Share share = share_of(tile, tiling, part);
