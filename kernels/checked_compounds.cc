@@ -13,6 +13,20 @@ void CheckedOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& a
   ops_->add_norm(delta, x, args, y);
 }
 
+void CheckedOps::norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
+                                ConstTensorView mix, TensorView out) {
+  if (in.delta.rows > 0) {
+    check_matrix("norm_shift_mix: delta", in.delta, in.x.rows, in.x.cols);
+    check_disjoint("norm_shift_mix", in.x, {in.delta});
+    check_disjoint("norm_shift_mix", in.y, {in.delta});
+  }
+  check_norm(in.x, in.norm, in.y);
+  check_disjoint("norm_shift_mix", in.y, {in.x});
+  check_shift_mix(in.y, rows, states, mix, out);
+  check_disjoint("norm_shift_mix", out, {in.delta, in.x});
+  ops_->norm_shift_mix(in, rows, states, mix, out);
+}
+
 void CheckedOps::linears(std::span<const LinearCall> calls) {
   for (const LinearCall& call : calls) {
     check_linear(call.x, call.w, call.y);

@@ -277,14 +277,20 @@ void CheckedOps::attend(ConstTensorView q, const Ragged& rows, const KvView& cac
 
 // ---- recurrences ----
 
-void CheckedOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
-                           ConstTensorView mix, TensorView out) {
+void CheckedOps::check_shift_mix(const ConstTensorView& x, const Ragged& rows,
+                                 const StateRows& states, const ConstTensorView& mix,
+                                 const TensorView& out) const {
   check_ragged("shift_mix", rows, x.rows, true);
   check_states("shift_mix", rows, states, x.cols * 4);
   check_matrix("shift_mix: x", x, x.rows, x.cols);
   check_matrix("shift_mix: mix", mix, mix.rows, x.cols);
   check_matrix("shift_mix: out", out, x.rows, mix.rows * x.cols);
   check_disjoint("shift_mix", out, {x, mix});
+}
+
+void CheckedOps::shift_mix(ConstTensorView x, const Ragged& rows, const StateRows& states,
+                           ConstTensorView mix, TensorView out) {
+  check_shift_mix(x, rows, states, mix, out);
   ops_->shift_mix(x, rows, states, mix, out);
 }
 

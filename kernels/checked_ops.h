@@ -47,6 +47,8 @@ class CheckedOps final : public Ops {
                  TensorView out) override;
 
   void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
+  void norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
+                      ConstTensorView mix, TensorView out) override;
   void linears(std::span<const LinearCall> calls) override;
   void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                     const WeightView& down, TensorView inner, TensorView y) override;
@@ -62,6 +64,8 @@ class CheckedOps final : public Ops {
  private:
   void check_norm(const ConstTensorView& x, const NormArgs& args, const TensorView& y) const;
   void check_prepare(const Wkv7PrepareArgs& args) const;
+  void check_shift_mix(const ConstTensorView& x, const Ragged& rows, const StateRows& states,
+                       const ConstTensorView& mix, const TensorView& out) const;
   void check_wkv7(const Wkv7Args& args, const Ragged& rows, const StateRows& states,
                   const TensorView& out) const;
   void check_finish(const Wkv7FinishArgs& args, const TensorView& y) const;

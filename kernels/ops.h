@@ -69,6 +69,14 @@ enum class Activation : uint8_t {
   kReluSquared,  // max(x, 0)^2
 };
 
+// The residual stream on its way into a sublayer: x += delta, where delta has rows; y = norm(x).
+struct ResidualNorm {
+  ConstTensorView delta;
+  TensorView x;
+  NormArgs norm;
+  TensorView y;
+};
+
 // One of several products that do not wait for each other.
 struct LinearCall {
   ConstTensorView x;
@@ -290,6 +298,23 @@ class Ops {
   virtual void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) {
     add(delta, x);
     norm(x, args, y);
+  }
+
+  // See ResidualNorm. REQUIRES: as norm() and add_norm().
+  void residual_norm(const ResidualNorm& in) {
+    if (in.delta.rows > 0) {
+      add_norm(in.delta, in.x, in.norm, in.y);
+    } else {
+      norm(in.x, in.norm, in.y);
+    }
+  }
+
+  // residual_norm(), then shift_mix() of y. What y holds afterwards is nobody's concern. REQUIRES:
+  // as those; out overlaps nothing.
+  virtual void norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
+                              ConstTensorView mix, TensorView out) {
+    residual_norm(in);
+    shift_mix(in.y, rows, states, mix, out);
   }
 
   // Each call's y = activation(x transpose(w) + bias). REQUIRES: as linear(); no call's y overlaps

@@ -47,6 +47,8 @@ class CudaOps final : public Ops {
                  TensorView out) override;
 
   void add_norm(ConstTensorView delta, TensorView x, const NormArgs& args, TensorView y) override;
+  void norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
+                      ConstTensorView mix, TensorView out) override;
   void linears(std::span<const LinearCall> calls) override;
   void feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                     const WeightView& down, TensorView inner, TensorView y) override;

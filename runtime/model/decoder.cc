@@ -35,23 +35,20 @@ Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> st
                         CacheGate* gate) {
   // A stage that begins at or beyond the exit receives only the rows that want logits.
   bool left = begin_ >= exit_;
-  bool input_ready = false;  // the step's norm was taken together with the sum before it
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    Step& step = steps_[i];
+  delta_rows_ = 0;
+  for (Step& step : steps_) {
     if (!left && step.index >= exit_) {
+      add_delta(carry);
       ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
       carry.x.rows = batch.logits.rows.rows;
       left = true;
     }
     if (gate != nullptr) gate->before(step.index);
     const bool late = step.index >= exit_;
-    const Step* next = i + 1 < steps_.size() ? &steps_[i + 1] : nullptr;
-    if (next != nullptr && (!next->normed || (!left && next->index >= exit_))) next = nullptr;
-    if (Status s = run(step, next, late ? batch.logits : batch.all, states[step.index], carry,
-                       input_ready);
-        !s.ok())
+    if (Status s = run(step, late ? batch.logits : batch.all, states[step.index], carry); !s.ok())
       return s;
   }
+  add_delta(carry);
   if (!left && end_ >= exit_) {
     ops_->gather_rows(carry.x, batch.logit_rows, batch.logits.rows.rows, carry.x);
     carry.x.rows = batch.logits.rows.rows;
@@ -60,27 +57,29 @@ Status Decoder::forward(const DecoderBatch& batch, std::span<const StateView> st
   return Status::ok_status();
 }
 
-Status Decoder::run(Step& step, const Step* next, const StepBatch& batch, const StateView& state,
-                    Carry& carry, bool& input_ready) {
+Status Decoder::run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry) {
   const int64_t rows = batch.rows.rows;
   if (rows == 0) return Status::ok_status();  // all shards have the same rows: nobody waits for us
-  const TensorView input = float_rows(workspace_.input, rows, dim_);
+  if (!step.normed) add_delta(carry);
   const TensorView delta = float_rows(workspace_.delta, rows, dim_);
-  if (step.normed && !input_ready) ops_->norm(carry.x, step.norm.args, input);
-  input_ready = false;
+  ResidualNorm input;
+  if (delta_rows_ > 0) input.delta = delta;
+  input.x = carry.x;
+  input.norm = step.norm.args;
+  input.y = float_rows(workspace_.input, rows, dim_);
+  delta_rows_ = 0;
   SublayerStep call{batch, state, carry,
                     Scratch(static_cast<float*>(workspace_.scratch.data()),
                             static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)),
                             workspace_.scratch.place())};
   if (Status s = step.sublayer->forward(input, call, delta); !s.ok()) return s;
-  if (!step.sublayer->adds()) return Status::ok_status();
-  if (next == nullptr) {
-    ops_->add(delta, carry.x);
-  } else {
-    ops_->add_norm(delta, carry.x, next->norm.args, input);
-    input_ready = true;
-  }
+  if (step.sublayer->adds()) delta_rows_ = rows;
   return Status::ok_status();
+}
+
+void Decoder::add_delta(Carry& carry) {
+  if (delta_rows_ > 0) ops_->add(float_rows(workspace_.delta, delta_rows_, dim_), carry.x);
+  delta_rows_ = 0;
 }
 
 }  // namespace trireme

@@ -78,16 +78,16 @@ class Decoder {
 
  private:
   Decoder() = default;
-  // `next`: the step after it, where that takes its norm from the same rows; null otherwise.
-  // `input_ready`: whether the norm of `step` has been taken; becomes that of `next`.
-  Status run(Step& step, const Step* next, const StepBatch& batch, const StateView& state,
-             Carry& carry, bool& input_ready);
+  Status run(Step& step, const StepBatch& batch, const StateView& state, Carry& carry);
+  // Adds what the last sublayer has left to the residual stream, unless the next one has.
+  void add_delta(Carry& carry);
 
   Ops* ops_ = nullptr;
   int64_t dim_ = 0;
   uint32_t begin_ = 0, end_ = 0, exit_ = 0;
   std::vector<Step> steps_;
   Workspace workspace_;
+  int64_t delta_rows_ = 0;  // of workspace_.delta, which are still to be added
   Counters counters_;
 };
 

@@ -56,6 +56,85 @@ TEST_P(CompoundOps, AddNorm) {
   }
 }
 
+TEST_P(CompoundOps, NormShiftMix) {
+  struct Shape {
+    int64_t cols, mixes, pad;
+    NormKind kind = NormKind::kLayer;
+    bool adds = true, scales = true;
+  };
+  struct Step {
+    std::vector<RunSpec> runs;
+    int32_t padding = 0;  // rows
+  };
+  const std::vector<Step> steps = {
+      {{{0, 1}, {0, 1}, {0, 0}, {0, 1}}},     // not decode by its rows
+      {{{1, 1}, {0, 1}, {0, 1}, {1, 1}}},     // decode, two sequences new
+      {{{2, 0}, {1, 1}, {1, 0}, {2, 1}}, 2},  // decode of a recorded step: two have ended
+      {{{2, 1}, {2, 2}, {1, 0}, {3, 1}}},     // as many rows as sequences, and two of one
+      {{{3, 3}, {4, 20}, {1, 1}, {4, 1}}},
+      {{{6, 0}, {24, 0}, {0, 4}, {5, 0}}},  // a state is taken over
+  };
+  uint64_t seed = 650;
+  for (const Shape& s : {Shape{64, 6, 0},
+                         {64, 1, 4, NormKind::kRms},
+                         {300, 3, 4, NormKind::kLayer, false},
+                         {300, 2, 1},
+                         {2600, 1, 0, NormKind::kLayer, true, false},
+                         {3000, 4, 4},
+                         {6000, 2, 0, NormKind::kRms, false, false},
+                         {1100, 0, 0},
+                         {9000, 2, 0}}) {
+    Random random(++seed);
+    const States states(*device_, 4, s.cols), want_states(*device_, 4, s.cols);
+    for (size_t i = 0; i < steps.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed << ", step " << i << ", " << s.cols
+                                      << " columns, " << s.mixes << " mixes");
+      const Step& step = steps[i];
+      std::vector<RunSpec> filled = step.runs;
+      filled.push_back({0, GetParam().tensor_cores() ? step.padding : 0});
+      const Batch batch(*device_, filled);
+      Ragged rows = batch.ragged();
+      rows.sequences = 4;
+      const Mat delta = Mat::random(*device_, random, rows.rows, s.cols, s.pad);
+      Mat x = Mat::random(*device_, random, rows.rows, s.cols, s.pad, 2, 0.5f);
+      const Mat gain = Mat::random(*device_, random, 1, s.cols);
+      const Mat mix = Mat::random(*device_, random, s.mixes, s.cols, s.pad);
+      Mat y(*device_, rows.rows, s.cols, s.pad), out(*device_, rows.rows, s.mixes * s.cols, s.pad);
+      Mat want_x = x.clone(), want = out.clone();
+      std::vector<std::vector<float>> before;
+      for (int32_t n = 0; n < 4; ++n) before.push_back(states.get(n));
+      NormArgs norm{s.kind, 1e-5f, 1, {}, {}};
+      if (s.scales) norm.gain = norm.bias = gain.view();
+      ResidualNorm in{{}, x.view(), norm, y.view()};
+      if (s.adds) {
+        in.delta = delta.view();
+        ops_.add(delta.view(), want_x.view());
+      }
+      ops_.norm_shift_mix(in, rows, states.rows(), mix.view(), out.view());
+      ops_.norm(want_x.view(), norm, y.view());
+      ops_.shift_mix(y.view(), rows, want_states.rows(), mix.view(), want.view());
+
+      for (Mat* mat : {&x, &out, &want_x, &want}) mat->fetch();
+      const auto real = [&](const Mat& mat) {
+        std::vector<float> values = mat.values();
+        values.resize(static_cast<size_t>(batch.offset(4) * mat.cols()));
+        return values;
+      };
+      expect_same_bits(real(x), real(want_x), "x");
+      expect_equal(real(out), real(want), 5e-6, "out");
+      for (int32_t n = 0; n < 4; ++n) {
+        const std::string what = "state " + std::to_string(n);
+        if (step.runs[static_cast<size_t>(n)].rows == 0) {
+          expect_same_bits(states.get(n), before[static_cast<size_t>(n)], what);
+        } else {
+          expect_equal(states.get(n), want_states.get(n), 5e-6, what);
+        }
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_P(CompoundOps, Linears) {
   struct Shape {
     int64_t inputs, outputs;

@@ -2,11 +2,12 @@
 // time is that of getting it there and back: the row stays in registers between the passes, what no
 // kernel writes is there before the kernel before ends, and sums have one barrier each.
 //
-// nvcc 13.0: few rows of up to 4096 numbers 56 registers, of up to 8192 86, many 54, heads of up to
+// nvcc 13.0: few rows of up to 4096 numbers 56 registers, of up to 8192 96, many 50, heads of up to
 // 128 36, no spills (unaligned rows 64, on sm_80 some).
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device/block.cuh"
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/norm.cuh"
 #include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/device/runs.cuh"
 #include "kernels/cuda/launch.h"
@@ -46,27 +47,15 @@ __device__ __forceinline__ Unit unit_of(const NormCall& c, int32_t index) {
           c.bias == nullptr ? nullptr : c.bias + group * c.bias_stride};
 }
 
-// What numbers are multiplied by and what is added to them: ones and zeros where there is nothing.
-template <int kWide>
-struct Scales {
-  Pack<float, kWide> gain, bias;
-
-  __device__ __forceinline__ void read(const Unit& unit, int64_t at) {
-#pragma unroll
-    for (int i = 0; i < kWide; ++i) gain.at[i] = 1.0f, bias.at[i] = 0.0f;
-    if (unit.gain != nullptr) gain = load<kWide>(unit.gain + at);
-    if (unit.bias != nullptr) bias = load<kWide>(unit.bias + at);
-  }
-};
-
 // A warp (kBlock false) or a block for each unit; a lane holds kPacks packs of kWide numbers, every
 // lanes-th pack of the unit. kEarly: gains and biases are read before the kernel before has ended,
 // and held, which pays where rows are few.
 template <bool kBlock, int kWide, int kPacks, bool kEarly>
 __global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_kernel(NormCall c) {
   next_may_start();
-  const int lane = kBlock ? static_cast<int>(threadIdx.x) : lane_of_warp();
-  const int lanes = kBlock ? static_cast<int>(blockDim.x) : kWarpSize;
+  const HeldBy<kWide> by = {kBlock ? static_cast<int>(threadIdx.x) : lane_of_warp(),
+                            kBlock ? static_cast<int>(blockDim.x) : kWarpSize,
+                            static_cast<int32_t>(c.cols)};
   const int32_t index =
       kBlock ? static_cast<int32_t>(blockIdx.x)
              : static_cast<int32_t>(blockIdx.x * (blockDim.x / kWarpSize)) + warp_of_block();
@@ -75,70 +64,26 @@ __global__ void __launch_bounds__(kBlock ? (kEarly ? 512 : 1024) : 128) norm_ker
   Scales<kWide> scales[kPacks];
   if constexpr (kEarly) {
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-      if (at < c.cols) scales[p].read(unit, at);
-    }
+    for (int p = 0; p < kPacks; ++p)
+      if (by.has(p)) scales[p].read(unit.gain, unit.bias, by.at(p));
   }
   previous_done();
   if (!mine) return;
-  float* partial = kBlock ? shared<float>() : nullptr;  // of both sums
   Pack<float, kWide> held[kPacks];
   // All loads, then all sums.
 #pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-    if (at < c.cols) held[p] = load<kWide>(unit.x + at);
-  }
-  if (unit.delta != nullptr) {
-    Pack<float, kWide> delta[kPacks];
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-      if (at < c.cols) delta[p] = load<kWide>(unit.delta + at);
-    }
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-      if (at >= c.cols) break;
-#pragma unroll
-      for (int i = 0; i < kWide; ++i) held[p].at[i] += delta[p].at[i];
-      store_out<kWide>(unit.x + at, held[p]);
-    }
-  }
-  float total = 0.0f;
+  for (int p = 0; p < kPacks; ++p)
+    if (by.has(p)) held[p] = load<kWide>(unit.x + by.at(p));
+  if (unit.delta != nullptr) add_held(by, unit.delta, unit.x, held);
+  const float inverse =
+      centre<kBlock>(by, c.layer, c.epsilon, kBlock ? shared<float>() : nullptr, held);
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    if ((lane + int64_t{p} * lanes) * kWide >= c.cols) break;
-#pragma unroll
-    for (int i = 0; i < kWide; ++i) total += held[p].at[i];
-  }
-  const auto count = static_cast<float>(c.cols);
-  const auto sum = [&](float value, int which) {
-    return kBlock ? block_sum_once(value, partial + which * kWarpSize) : warp_sum(value);
-  };
-  const float mean = c.layer ? sum(total, 0) / count : 0.0f;
-  float squares = 0.0f;
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    if ((lane + int64_t{p} * lanes) * kWide >= c.cols) break;
-#pragma unroll
-    for (int i = 0; i < kWide; ++i) {
-      held[p].at[i] -= mean;
-      squares = fmaf(held[p].at[i], held[p].at[i], squares);
-    }
-  }
-  const float inverse = 1.0f / sqrtf(sum(squares, 1) / count + c.epsilon);
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    const int64_t at = (lane + int64_t{p} * lanes) * kWide;
-    if (at >= c.cols) break;
-    if constexpr (!kEarly) scales[p].read(unit, at);
-#pragma unroll
-    for (int i = 0; i < kWide; ++i)
-      held[p].at[i] = fmaf(held[p].at[i] * inverse, scales[p].gain.at[i], scales[p].bias.at[i]);
-    store_out<kWide>(unit.y + at, held[p]);
-    if constexpr (kBlock && kWide == 4) leave<kWide>(c.left, index, at, held[p]);
+    if (!by.has(p)) break;
+    if constexpr (!kEarly) scales[p].read(unit.gain, unit.bias, by.at(p));
+    scales[p].apply(inverse, held[p]);
+    store_out<kWide>(unit.y + by.at(p), held[p]);
+    if constexpr (kBlock && kWide == 4) leave<kWide>(c.left, index, by.at(p), held[p]);
   }
 }
 

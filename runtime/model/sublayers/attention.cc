@@ -86,13 +86,14 @@ Result<std::unique_ptr<Sublayer>> Attention::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status Attention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView qkv = step.scratch.take(input.rows, qkv_.outputs());
-  qkv_.forward(input, qkv);
+Status Attention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const TensorView qkv = step.scratch.take(input.y.rows, qkv_.outputs());
+  ops_->residual_norm(input);
+  qkv_.forward(input.y, qkv);
   const TensorView q = qkv.col_range(0, query_cols_);
   const TensorView k = qkv.col_range(query_cols_, kv_cols_);
   const TensorView v = qkv.col_range(query_cols_ + kv_cols_, kv_cols_);
-  const TensorView mixed = step.scratch.take(input.rows, query_cols_);
+  const TensorView mixed = step.scratch.take(input.y.rows, query_cols_);
   RopeAttendArgs args = attend_args(heads_, rope_style_, step.batch, q);
   args.k = k;
   args.v = v;
@@ -122,8 +123,9 @@ Result<std::unique_ptr<Sublayer>> MakeSharedKv::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status MakeSharedKv::forward(ConstTensorView input, SublayerStep& step, TensorView /*delta*/) {
-  kv_.forward(input, step.carry.side);
+Status MakeSharedKv::forward(const ResidualNorm& input, SublayerStep& step, TensorView /*delta*/) {
+  ops_->residual_norm(input);
+  kv_.forward(input.y, step.carry.side);
   rotate(*ops_, heads_, rope_style_, step.batch, step.carry.side.col_range(0, kv_.outputs() / 2));
   return Status::ok_status();
 }
@@ -134,7 +136,8 @@ Result<std::unique_ptr<Sublayer>> StoreSharedKv::make(const SublayerContext& c) 
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status StoreSharedKv::forward(ConstTensorView /*input*/, SublayerStep& step, TensorView /*delta*/) {
+Status StoreSharedKv::forward(const ResidualNorm& /*input*/, SublayerStep& step,
+                              TensorView /*delta*/) {
   const TensorView& side = step.carry.side;
   const int64_t half = side.cols / 2;
   ops_->store_kv(side.col_range(0, half), side.col_range(half, half), step.batch.rows,
@@ -161,10 +164,11 @@ Result<std::unique_ptr<Sublayer>> SharedAttention::make(const SublayerContext& c
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status SharedAttention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView q = step.scratch.take(input.rows, query_.outputs());
-  query_.forward(input, q);
-  const TensorView mixed = step.scratch.take(input.rows, query_.outputs());
+Status SharedAttention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const TensorView q = step.scratch.take(input.y.rows, query_.outputs());
+  ops_->residual_norm(input);
+  query_.forward(input.y, q);
+  const TensorView mixed = step.scratch.take(input.y.rows, query_.outputs());
   ops_->rope_attend(attend_args(heads_, rope_style_, step.batch, q), step.batch.rows, step.state.kv,
                     mixed);
   return output_.forward(mixed, delta);

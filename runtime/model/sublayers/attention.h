@@ -13,7 +13,7 @@ class Attention final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return qkv_.outputs() + output_.inputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;
@@ -33,7 +33,7 @@ class MakeSharedKv final : public Sublayer {
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   bool adds() const override { return false; }
   int64_t scratch_cols() const override { return 0; }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;
@@ -48,7 +48,7 @@ class StoreSharedKv final : public Sublayer {
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   bool adds() const override { return false; }
   int64_t scratch_cols() const override { return 0; }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;
@@ -59,7 +59,7 @@ class SharedAttention final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return 2 * query_.outputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;

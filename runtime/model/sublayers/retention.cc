@@ -38,11 +38,12 @@ Result<std::unique_ptr<Sublayer>> Retention::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status Retention::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView qkvg = step.scratch.take(input.rows, qkvg_.outputs());
-  qkvg_.forward(input, qkvg);
-  const TensorView decay = step.scratch.take(input.rows, decay_.outputs());
-  decay_.forward(input, decay);
+Status Retention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const TensorView qkvg = step.scratch.take(input.y.rows, qkvg_.outputs());
+  ops_->residual_norm(input);
+  qkvg_.forward(input.y, qkvg);
+  const TensorView decay = step.scratch.take(input.y.rows, decay_.outputs());
+  decay_.forward(input.y, decay);
   const int64_t inner = qkvg_.outputs() / 4;
   const TensorView q = qkvg.col_range(0, inner);
   const TensorView k = qkvg.col_range(inner, inner);
@@ -61,7 +62,7 @@ Status Retention::forward(ConstTensorView input, SublayerStep& step, TensorView 
   args.head_dim = heads_.head_dim;
   args.gate_normalizer = gate_normalizer_;
   args.k_scale = 1.0f / std::sqrt(static_cast<float>(heads_.head_dim));
-  const TensorView mixed = step.scratch.take(input.rows, inner);
+  const TensorView mixed = step.scratch.take(input.y.rows, inner);
   ops_->retention(args, step.batch.rows, step.state.fixed, mixed);
   ops_->norm(mixed, NormArgs{NormKind::kRms, norm_epsilon_, shard_heads_, {}, {}}, mixed);
   ops_->swiglu(gate, mixed, mixed);

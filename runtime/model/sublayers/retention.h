@@ -13,7 +13,7 @@ class Retention final : public Sublayer {
   int64_t scratch_cols() const override {
     return qkvg_.outputs() + decay_.outputs() + output_.inputs();
   }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;

@@ -57,11 +57,11 @@ Result<std::unique_ptr<Sublayer>> Rwkv4TimeMix::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status Rwkv4TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const int64_t rows = input.rows;
+Status Rwkv4TimeMix::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const int64_t rows = input.y.rows;
   const int64_t channels = key_.outputs();
   const TensorView mixed = step.scratch.take(rows, 3 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 3, dim_), mixed);
+  ops_->norm_shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 3, dim_), mixed);
   const TensorView k = step.scratch.take(rows, channels);
   const TensorView v = step.scratch.take(rows, channels);
   const TensorView r = step.scratch.take(rows, channels);
@@ -105,10 +105,10 @@ Result<std::unique_ptr<Sublayer>> Rwkv4ChannelMix::make(const SublayerContext& c
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status Rwkv4ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const int64_t rows = input.rows;
+Status Rwkv4ChannelMix::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const int64_t rows = input.y.rows;
   const TensorView mixed = step.scratch.take(rows, 2 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 2, dim_), mixed);
+  ops_->norm_shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 2, dim_), mixed);
   const TensorView k = step.scratch.take(rows, key_.outputs());
   const TensorView r = step.scratch.take(rows, dim_);
   const LinearCall calls[] = {

@@ -11,7 +11,7 @@ class Rwkv4TimeMix final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return 3 * dim_ + 4 * key_.outputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;
@@ -28,7 +28,7 @@ class Rwkv4ChannelMix final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return 3 * dim_ + key_.outputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;

@@ -111,10 +111,10 @@ int64_t Rwkv7TimeMix::scratch_cols() const {
   return 6 * dim_ + 9 * channels_ + low_rank;
 }
 
-Status Rwkv7TimeMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const int64_t rows = input.rows;
+Status Rwkv7TimeMix::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const int64_t rows = input.y.rows;
   const TensorView mixed = step.scratch.take(rows, 6 * dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 6, dim_), mixed);
+  ops_->norm_shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 6, dim_), mixed);
   const auto x = [&](int i) { return mixed.col_range(i * dim_, dim_); };  // r w k v a g
   const auto take = [&] { return step.scratch.take(rows, channels_); };
 
@@ -192,10 +192,10 @@ Result<std::unique_ptr<Sublayer>> Rwkv7ChannelMix::make(const SublayerContext& c
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status Rwkv7ChannelMix::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView mixed = step.scratch.take(input.rows, dim_);
-  ops_->shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 1, dim_), mixed);
-  const TensorView k = step.scratch.take(input.rows, key_.outputs());
+Status Rwkv7ChannelMix::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const TensorView mixed = step.scratch.take(input.y.rows, dim_);
+  ops_->norm_shift_mix(input, step.batch.rows, step.state.fixed, float_rows(mix_, 1, dim_), mixed);
+  const TensorView k = step.scratch.take(input.y.rows, key_.outputs());
   ops_->feed_forward(FeedForward::kReluSquared, mixed, key_.view(), value_.view(), k, delta);
   return value_.reduce(delta);
 }

@@ -13,7 +13,7 @@ class Rwkv7TimeMix final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override;
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   // up(activation(down(x))) + bias: down is whole on every shard, up holds this shard's channels.
@@ -41,7 +41,7 @@ class Rwkv7ChannelMix final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return dim_ + key_.outputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;

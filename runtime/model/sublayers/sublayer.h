@@ -72,9 +72,12 @@ class Sublayer {
   // Floats of scratch per row, at most.
   virtual int64_t scratch_cols() const = 0;
 
-  // delta = f(input). Reads and advances `step.state`; may read or set step.carry.side.
+  // delta = f(input.y), after what `input` says has been done, which is this function's to do, by
+  // Ops::residual_norm() or a compound that begins so; a sublayer without a norm has nothing to do.
+  // input.delta and `delta` may be the same memory. Advances `step.state`; may read or set
+  // step.carry.side.
   // On return delta is the same on every shard. A Status that is not ok came from the communicator.
-  virtual Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) = 0;
+  virtual Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) = 0;
 };
 
 // What a sublayer needs to be made.

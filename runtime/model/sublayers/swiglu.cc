@@ -34,9 +34,10 @@ Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
   return std::unique_ptr<Sublayer>(std::move(sub));
 }
 
-Status SwiGlu::forward(ConstTensorView input, SublayerStep& step, TensorView delta) {
-  const TensorView inner = step.scratch.take(input.rows, gate_up_.outputs());
-  ops_->feed_forward(FeedForward::kSwiglu, input, gate_up_.view(), down_.view(), inner, delta);
+Status SwiGlu::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
+  const TensorView inner = step.scratch.take(input.y.rows, gate_up_.outputs());
+  ops_->residual_norm(input);
+  ops_->feed_forward(FeedForward::kSwiglu, input.y, gate_up_.view(), down_.view(), inner, delta);
   return down_.reduce(delta);
 }
 

@@ -10,7 +10,7 @@ class SwiGlu final : public Sublayer {
  public:
   static Result<std::unique_ptr<Sublayer>> make(const SublayerContext& context);
   int64_t scratch_cols() const override { return gate_up_.outputs(); }
-  Status forward(ConstTensorView input, SublayerStep& step, TensorView delta) override;
+  Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) override;
 
  private:
   Ops* ops_ = nullptr;

@@ -101,7 +101,7 @@ class EchoCells : public Sublayer {
 class EchoAttention final : public EchoCells {
  public:
   using EchoCells::EchoCells;
-  Status forward(ConstTensorView, SublayerStep& step, TensorView) override {
+  Status forward(const ResidualNorm&, SublayerStep& step, TensorView) override {
     const KvView& kv = step.state.kv;
     for_rows(step.batch.rows, [&](int32_t run, int32_t r, uint32_t position) {
       if (!check_echo_row(truth_, step.carry.x, r, truth_.step[run], position)) return;
@@ -118,7 +118,7 @@ class EchoAttention final : public EchoCells {
 class EchoStoreShared final : public EchoCells {
  public:
   using EchoCells::EchoCells;
-  Status forward(ConstTensorView, SublayerStep& step, TensorView) override {
+  Status forward(const ResidualNorm&, SublayerStep& step, TensorView) override {
     for_rows(step.batch.rows, [&](int32_t run, int32_t r, uint32_t position) {
       const float* side = step.carry.side.f32_row(r);
       if (number(side, 3) != position) truth_.error("side and rows are out of step");
@@ -133,7 +133,7 @@ class EchoStoreShared final : public EchoCells {
 class EchoSharedAttention final : public EchoCells {
  public:
   using EchoCells::EchoCells;
-  Status forward(ConstTensorView, SublayerStep& step, TensorView) override {
+  Status forward(const ResidualNorm&, SublayerStep& step, TensorView) override {
     for_rows(step.batch.rows, [&](int32_t run, int32_t r, uint32_t position) {
       if (!check_echo_row(truth_, step.carry.x, r, truth_.step[run], position)) return;
       check_visible(step.state.kv, run, position);
@@ -147,7 +147,7 @@ class EchoMakeShared final : public Sublayer {
   explicit EchoMakeShared(EchoTruth& truth) : truth_(truth) {}
   bool adds() const override { return false; }
   int64_t scratch_cols() const override { return 0; }
-  Status forward(ConstTensorView, SublayerStep& step, TensorView) override {
+  Status forward(const ResidualNorm&, SublayerStep& step, TensorView) override {
     for_rows(step.batch.rows, [&](int32_t run, int32_t r, uint32_t position) {
       check_echo_row(truth_, step.carry.x, r, truth_.step[run], position);
       std::memcpy(step.carry.side.f32_row(r), step.carry.x.f32_row(r),
@@ -164,7 +164,7 @@ class EchoState final : public Sublayer {
  public:
   EchoState(EchoTruth& truth, const EchoOptions& options) : truth_(truth), options_(options) {}
   int64_t scratch_cols() const override { return 0; }
-  Status forward(ConstTensorView, SublayerStep& step, TensorView delta) override {
+  Status forward(const ResidualNorm&, SublayerStep& step, TensorView delta) override {
     const Ragged& rows = step.batch.rows;
     for (int32_t run = 0; run < rows.sequences; ++run) {
       if (rows.offsets[run] == rows.offsets[run + 1]) continue;
