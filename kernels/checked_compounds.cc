@@ -13,15 +13,25 @@ void CheckedOps::add_norm(ConstTensorView delta, TensorView x, const NormArgs& a
   ops_->add_norm(delta, x, args, y);
 }
 
-void CheckedOps::norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
-                                ConstTensorView mix, TensorView out) {
+void CheckedOps::check_residual_norm(const ResidualNorm& in) const {
   if (in.delta.rows > 0) {
-    check_matrix("norm_shift_mix: delta", in.delta, in.x.rows, in.x.cols);
-    check_disjoint("norm_shift_mix", in.x, {in.delta});
-    check_disjoint("norm_shift_mix", in.y, {in.delta});
+    check_matrix("delta", in.delta, in.x.rows, in.x.cols);
+    check_disjoint("residual_norm", in.x, {in.delta});
+    check_disjoint("residual_norm", in.y, {in.delta});
   }
   check_norm(in.x, in.norm, in.y);
-  check_disjoint("norm_shift_mix", in.y, {in.x});
+  check_disjoint("residual_norm", in.y, {in.x});
+}
+
+void CheckedOps::check_residual(const TensorView& delta, const TensorView& residual) const {
+  if (residual.rows == 0) return;
+  check_matrix("residual", residual, delta.rows, delta.cols);
+  check_disjoint("residual", residual, {delta});
+}
+
+void CheckedOps::norm_shift_mix(const ResidualNorm& in, const Ragged& rows, const StateRows& states,
+                                ConstTensorView mix, TensorView out) {
+  check_residual_norm(in);
   check_shift_mix(in.y, rows, states, mix, out);
   check_disjoint("norm_shift_mix", out, {in.delta, in.x});
   ops_->norm_shift_mix(in, rows, states, mix, out);
@@ -37,15 +47,54 @@ void CheckedOps::linears(std::span<const LinearCall> calls) {
   ops_->linears(calls);
 }
 
-void CheckedOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
-                              const WeightView& down, TensorView inner, TensorView y) {
+void CheckedOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) {
+  check_residual_norm(in);
+  for (const LinearCall& call : calls) {
+    CHECK(call.x.data == in.y.data && call.x.rows == in.y.rows && call.x.cols == in.y.cols)
+        << "norm_linears: a product of other rows";
+    check_linear(call.x, call.w, call.y);
+    check_disjoint("norm_linears", call.y, {in.delta, in.x, in.y});
+    for (const LinearCall& other : calls) {
+      if (&other != &call) check_disjoint("norm_linears", call.y, {other.y, other.w.bias});
+    }
+  }
+  ops_->norm_linears(in, calls);
+}
+
+bool CheckedOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
+                            TensorView residual) {
+  check_linear(x, w, delta);
+  check_residual(delta, residual);
+  check_disjoint("linear_add", residual, {x, w.bias});
+  return ops_->linear_add(x, w, delta, residual);
+}
+
+void CheckedOps::check_feed_forward(FeedForward kind, const ConstTensorView& x,
+                                    const WeightView& up, const WeightView& down,
+                                    const TensorView& inner, const TensorView& y) const {
   check_linear(x, up, inner);
   const bool gated = kind == FeedForward::kSwiglu;
   CHECK(!gated || up.rows % 2 == 0) << "feed_forward: " << up.rows << " rows of gate and up";
   check_linear(gated ? inner.col_range(0, inner.cols / 2) : inner, down, y);
   check_disjoint("feed_forward", inner, {x, down.bias});
   check_disjoint("feed_forward", y, {x, inner, up.bias});
+}
+
+void CheckedOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
+                              const WeightView& down, TensorView inner, TensorView y) {
+  check_feed_forward(kind, x, up, down, inner, y);
   ops_->feed_forward(kind, x, up, down, inner, y);
+}
+
+bool CheckedOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
+                                   const WeightView& down, TensorView inner, TensorView delta,
+                                   TensorView residual) {
+  check_residual_norm(in);
+  check_feed_forward(kind, in.y, up, down, inner, delta);
+  check_disjoint("norm_feed_forward", inner, {in.delta, in.x});
+  check_residual(delta, residual);
+  check_disjoint("norm_feed_forward", residual, {in.y, inner, up.bias, down.bias});
+  return ops_->norm_feed_forward(in, kind, up, down, inner, delta, residual);
 }
 
 void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,

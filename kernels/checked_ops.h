@@ -54,6 +54,12 @@ class CheckedOps final : public Ops {
                     const WeightView& down, TensorView inner, TensorView y) override;
   void rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                    TensorView out) override;
+  void norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) override;
+  bool linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
+                  TensorView residual) override;
+  bool norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
+                         const WeightView& down, TensorView inner, TensorView delta,
+                         TensorView residual) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
@@ -71,6 +77,11 @@ class CheckedOps final : public Ops {
   void check_finish(const Wkv7FinishArgs& args, const TensorView& y) const;
   void check_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                          const TensorView& y) const;
+  void check_residual_norm(const ResidualNorm& in) const;
+  void check_feed_forward(FeedForward kind, const ConstTensorView& x, const WeightView& up,
+                          const WeightView& down, const TensorView& inner,
+                          const TensorView& y) const;
+  void check_residual(const TensorView& delta, const TensorView& residual) const;
   void check_linear(const ConstTensorView& x, const WeightView& w, const TensorView& y) const;
   void check_rope(const ConstTensorView& cos_sin, int32_t head_dim, const TensorView& x) const;
   void check_attend(const ConstTensorView& q, const Ragged& rows, const KvView& cache,

@@ -345,6 +345,33 @@ class Ops {
     linear(gate, down, y);
   }
 
+  // residual_norm(), then linears() of calls that read in.y. What y holds afterwards is nobody's
+  // concern. REQUIRES: as those; each call's x is in.y.
+  virtual void norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) {
+    residual_norm(in);
+    linears(calls);
+  }
+
+  // For a product that is to be added to the residual stream: residual += x transpose(w) + bias,
+  // where a device does that at no cost; else that is left in delta. Returns whether it was added;
+  // delta is nobody's concern then. A residual without rows says that it must not be. REQUIRES: as
+  // linear(); residual, if it has rows, has delta's shape and overlaps nothing.
+  virtual bool linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
+                          TensorView /*residual*/) {
+    linear(x, w, delta);
+    return false;
+  }
+
+  // residual_norm(), then feed_forward() of in.y, whose result goes where linear_add() would have
+  // it. REQUIRES: as those; in.delta and delta may be the same, and so may in.x and residual.
+  virtual bool norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
+                                 const WeightView& down, TensorView inner, TensorView delta,
+                                 TensorView /*residual*/) {
+    residual_norm(in);
+    feed_forward(kind, in.y, up, down, inner, delta);
+    return false;
+  }
+
   // Rotates q and k as rope() does, then stores k and v as store_kv() does. REQUIRES: as those two.
   virtual void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                           ConstTensorView v, const Ragged& rows, const KvView& cache) {

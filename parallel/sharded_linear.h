@@ -23,6 +23,11 @@ class Linear {
   // y = x W^T + bias. REQUIRES: x is [rows, inputs()], y is [rows, outputs()].
   void forward(ConstTensorView x, TensorView y) const { ops_->linear(x, view(), y); }
 
+  // See Ops::linear_add().
+  bool forward_add(ConstTensorView x, TensorView delta, TensorView residual) const {
+    return ops_->linear_add(x, view(), delta, residual);
+  }
+
   // For those who multiply it together with others: the same weight and bias.
   WeightView view() const {
     WeightView w = weight_.view();
@@ -53,9 +58,17 @@ class RowParallelLinear {
     slice_.forward(x_slice, y);
     return reduce(y);
   }
+  // The same, for a product that is to be added to `residual`: done where a device does it at once
+  // and no other shard has to be heard, else left in `delta`. added: whether it was.
+  Status forward_add(ConstTensorView x_slice, TensorView delta, TensorView residual,
+                     bool& added) const {
+    added = slice_.forward_add(x_slice, delta, shards_->size() == 1 ? residual : TensorView{});
+    return added ? Status::ok_status() : reduce(delta);
+  }
   // The two halves of forward(), for those who multiply it together with others: this shard's
   // product, and the sum over all shards.
   WeightView view() const { return slice_.view(); }
+  bool is_whole() const { return shards_->size() == 1; }
   Status reduce(TensorView y) const {
     return shards_->size() == 1 ? Status::ok_status() : shards_->all_reduce_sum(y);
   }

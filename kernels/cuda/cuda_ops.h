@@ -54,6 +54,12 @@ class CudaOps final : public Ops {
                     const WeightView& down, TensorView inner, TensorView y) override;
   void rope_attend(const RopeAttendArgs& args, const Ragged& rows, const KvView& cache,
                    TensorView out) override;
+  void norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) override;
+  bool linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
+                  TensorView residual) override;
+  bool norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
+                         const WeightView& down, TensorView inner, TensorView delta,
+                         TensorView residual) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,

@@ -73,7 +73,7 @@ Status Decoder::run(Step& step, const StepBatch& batch, const StateView& state, 
                             static_cast<int64_t>(workspace_.scratch.bytes() / sizeof(float)),
                             workspace_.scratch.place())};
   if (Status s = step.sublayer->forward(input, call, delta); !s.ok()) return s;
-  if (step.sublayer->adds()) delta_rows_ = rows;
+  if (step.sublayer->adds() && !call.added) delta_rows_ = rows;
   return Status::ok_status();
 }
 

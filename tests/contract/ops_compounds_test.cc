@@ -181,6 +181,136 @@ TEST_P(CompoundOps, Linears) {
   }
 }
 
+TEST_P(CompoundOps, NormLinears) {
+  struct Shape {
+    int64_t rows, inputs;
+    std::vector<int64_t> outputs;
+    DType dtype = DType::kBF16;
+    NormKind kind = NormKind::kRms;
+    bool adds = false, gain = true;
+  };
+  uint64_t seed = 750;
+  for (const Shape& s : {Shape{1, 1040, {70, 9}},
+                         {1, 4100, {30}, DType::kF16},
+                         {1, 2600, {40, 8}, DType::kF32, NormKind::kRms, false, false},
+                         {1, 1040, {50}, DType::kBF16, NormKind::kRms, true},
+                         {1, 1040, {50}, DType::kBF16, NormKind::kLayer},
+                         {1, 9000, {12}},
+                         {1, 72, {40, 3}},
+                         {3, 1040, {40, 12}},
+                         {0, 64, {20}}}) {
+    SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << s.rows << " x " << s.inputs);
+    Random random(seed);
+    const Mat delta = Mat::random(*device_, random, s.rows, s.inputs, 4);
+    Mat x = Mat::random(*device_, random, s.rows, s.inputs, 4, 2, 0.5f), want_x = x.clone();
+    const Mat gain = Mat::random(*device_, random, 1, s.inputs);
+    Mat y(*device_, s.rows, s.inputs, 4);
+    NormArgs norm{s.kind, 1e-5f, 1, {}, {}};
+    if (s.gain) norm.gain = gain.view();
+    if (s.kind == NormKind::kLayer) norm.bias = gain.view();
+    ResidualNorm in{{}, x.view(), norm, y.view()};
+    if (s.adds) {
+      in.delta = delta.view();
+      ops_.add(delta.view(), want_x.view());
+    }
+    std::vector<Weight> weights;
+    std::vector<Mat> got, want;
+    std::vector<LinearCall> calls;
+    const Mat bias = Mat::random(*device_, random, 1, s.outputs[0]);
+    for (const int64_t outputs : s.outputs) {
+      weights.emplace_back(*device_, random, outputs, s.inputs, s.dtype);
+      got.emplace_back(*device_, s.rows, outputs, 3);
+      want.push_back(got.back().clone());
+    }
+    for (size_t i = 0; i < weights.size(); ++i) {
+      calls.push_back({y.view(), weights[i].matrix.view(), got[i].view(), std::nullopt});
+      if (i == 0) calls[0].w.bias = bias.view();
+    }
+    ops_.norm_linears(in, calls);
+    ops_.norm(want_x.view(), norm, y.view());
+    for (size_t i = 0; i < weights.size(); ++i) {
+      ops_.linear(y.view(), calls[i].w, want[i].view());
+      got[i].fetch();
+      want[i].fetch();
+      expect_equal(got[i].values(), want[i].values(), 2e-4, "product " + std::to_string(i));
+    }
+    x.fetch();
+    want_x.fetch();
+    expect_same_bits(x.values(), want_x.values(), "x");
+  }
+}
+
+// Either is allowed; what has been added must be all there.
+TEST_P(CompoundOps, LinearAdd) {
+  uint64_t seed = 780;
+  for (int64_t rows : {0, 1, 2, 9}) {
+    for (int64_t inputs : {64, 1040}) {
+      for (bool wanted : {true, false}) {
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
+        Random random(seed);
+        const Mat x = Mat::random(*device_, random, rows, inputs, 4, 0.3f);
+        const Weight w(*device_, random, 53, inputs, DType::kBF16);
+        const Mat bias = Mat::random(*device_, random, 1, 53);
+        WeightView view = w.matrix.view();
+        view.bias = bias.view();
+        Mat residual = Mat::random(*device_, random, rows, 53, 2), delta(*device_, rows, 53, 1);
+        Mat want_residual = residual.clone(), want = delta.clone();
+        ops_.linear(x.view(), view, want.view());
+        const bool added =
+            ops_.linear_add(x.view(), view, delta.view(), wanted ? residual.view() : TensorView{});
+        EXPECT_TRUE(wanted || !added);
+        if (added) {
+          ops_.add(want.view(), want_residual.view());
+        } else {
+          delta.fetch();
+          want.fetch();
+          expect_equal(delta.values(), want.values(), 1e-5, "delta");
+        }
+        residual.fetch();
+        want_residual.fetch();
+        expect_equal(residual.values(), want_residual.values(), 1e-5, "residual");
+      }
+    }
+  }
+}
+
+TEST_P(CompoundOps, NormFeedForward) {
+  uint64_t seed = 850;
+  for (int64_t rows : {0, 1, 5}) {
+    for (FeedForward kind : {FeedForward::kSwiglu, FeedForward::kReluSquared}) {
+      for (bool wanted : {true, false}) {
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
+        Random random(seed);
+        constexpr int64_t kInputs = 1040, kMiddle = 1032;
+        const int64_t ups = kind == FeedForward::kSwiglu ? 2 * kMiddle : kMiddle;
+        Mat x = Mat::random(*device_, random, rows, kInputs, 0, 3);
+        const Weight up(*device_, random, ups, kInputs, DType::kBF16);
+        const Weight down(*device_, random, kInputs, kMiddle, DType::kBF16);
+        const NormArgs norm{NormKind::kRms, 1e-5f, 1, {}, {}};
+        Mat y(*device_, rows, kInputs, 0), delta(*device_, rows, kInputs, 0);
+        Mat inner(*device_, rows, ups, 0), want = delta.clone(), want_x = x.clone();
+        ops_.norm(x.view(), norm, y.view());
+        ops_.feed_forward(kind, y.view(), up.matrix.view(), down.matrix.view(), inner.view(),
+                          want.view());
+        const bool added = ops_.norm_feed_forward(
+            {{}, x.view(), norm, y.view()}, kind, up.matrix.view(), down.matrix.view(),
+            inner.view(), delta.view(), wanted ? x.view() : TensorView{});
+        EXPECT_TRUE(wanted || !added);
+        if (added) {
+          ops_.add(want.view(), want_x.view());
+        } else {
+          delta.fetch();
+          want.fetch();
+          expect_equal(delta.values(), want.values(), 1e-3, "delta");
+        }
+        x.fetch();
+        want_x.fetch();
+        expect_equal(x.values(), want_x.values(), 1e-3, "x");
+      }
+    }
+  }
+}
+
 TEST_P(CompoundOps, FeedForward) {
   uint64_t seed = 800;
   for (int64_t rows : {0, 1, 3, 8, 21, 64, 130}) {

@@ -92,4 +92,10 @@ __device__ __forceinline__ float finished(const Call& c, float x) {
   return c.epilogue == Epilogue::kActivate ? activated(c.activation, x) : x;
 }
 
+// Output `o` of a product of one row.
+__device__ __forceinline__ void put_number(const Call& c, int64_t o, float x) {
+  x = finished(c, x);
+  c.y[o] = c.adds ? c.y[o] + x : x;
+}
+
 }  // namespace trireme::cuda

@@ -28,6 +28,13 @@ void activate(Call& call, Activation activation) {
   call.activation = activation;
 }
 
+// The first product of a feed-forward net, with what is between the two.
+void activate_inner(FeedForward kind, Call& first) {
+  if (kind == FeedForward::kReluSquared) return activate(first, Activation::kReluSquared);
+  first.epilogue = Epilogue::kSwiglu;
+  first.outputs /= 2;
+}
+
 // Of 2 to 64 rows: measured on an H200, the library is faster for one large matrix (a step of 8B
 // parameters at batch 16 and 64 by 10 and 15 %), our kernel for several that go in one launch, most
 // of them small (RWKV-7 7.2B, by 16 and 3 %).
@@ -40,6 +47,29 @@ bool skinny(DType dtype, int64_t rows, size_t calls) {
 // Nothing is written out where the library takes fp8. Reckoned, not measured.
 bool in_registers(const Context& context, WeightFormat format, int64_t rows) {
   return rows <= (multiplied_in_fp8(context, format) ? kFewRows : 4 * kFewRows);
+}
+
+// Whether its product may be added to what lies at y.
+bool can_add(const ConstTensorView& x, const WeightView& w) {
+  return x.rows > 0 && x.rows <= kStreamedRows && !w.format.quantized();
+}
+
+// The norm of `in`, and products of it, in one launch, if that can be: then it has been queued.
+bool normed_products(Context& context, const ResidualNorm& in, WeightFormat format,
+                     std::span<const Call> calls) {
+  if (in.x.rows == 0 || in.x.rows > kStreamedRows || format.quantized() || in.delta.rows > 0 ||
+      in.norm.groups != 1 || in.norm.kind != NormKind::kRms || !in.norm.bias.empty())
+    return false;
+  const ConstTensorView& gain = in.norm.gain;
+  const NormOfRow norm{gain.empty() ? nullptr : static_cast<const float*>(gain.data),
+                       in.norm.epsilon};
+  Call of_x[kCallsMax];
+  for (size_t i = 0; i < calls.size(); ++i) {
+    of_x[i] = calls[i];
+    of_x[i].x = static_cast<const float*>(in.x.data);
+    of_x[i].x_stride = in.x.row_stride;
+  }
+  return stream_normed_products(context, format.dtype(), norm, {of_x, calls.size()});
 }
 
 // REQUIRES: at least one row, and the same number in all calls.
@@ -82,6 +112,53 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
+// Of several rows, large products go one by one: see skinny().
+void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) {
+  Call group[kCallsMax];
+  size_t count = 0;
+  bool alike = calls.size() <= kCallsMax;
+  for (size_t i = 0; alike && i < calls.size(); ++i) {
+    const LinearCall& call = calls[i];
+    alike = call.w.format == calls[0].w.format;
+    if (call.w.rows == 0) continue;
+    group[count] = call_of(call.x, call.w, call.y);
+    if (call.activation) cuda::activate(group[count], *call.activation);
+    ++count;
+  }
+  if (alike && count > 0 && normed_products(context_, in, calls[0].w.format, {group, count}))
+    return;
+  residual_norm(in);
+  if (in.x.rows <= kStreamedRows) return linears(calls);
+  for (const LinearCall& call : calls) linears({&call, 1});
+}
+
+bool CudaOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
+                         TensorView residual) {
+  if (residual.rows == 0 || !can_add(x, w) || w.rows == 0)
+    return Ops::linear_add(x, w, delta, residual);
+  Call call = call_of(x, w, residual);
+  call.adds = true;
+  products(context_, gemm_, w.format, {&call, 1});
+  return true;
+}
+
+bool CudaOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
+                                const WeightView& down, TensorView inner, TensorView delta,
+                                TensorView residual) {
+  if (residual.rows == 0 || !can_add(in.x, up) || !can_add(in.x, down) || up.rows == 0)
+    return Ops::norm_feed_forward(in, kind, up, down, inner, delta, residual);
+  Call first = call_of(in.y, up, inner);
+  activate_inner(kind, first);
+  if (!normed_products(context_, in, up.format, {&first, 1})) {
+    residual_norm(in);
+    products(context_, gemm_, up.format, {&first, 1});
+  }
+  Call second = call_of(inner, down, residual);
+  second.adds = true;
+  products(context_, gemm_, down.format, {&second, 1});
+  return true;
+}
+
 // Of few rows the inner activation is the first product's epilogue. Where the library multiplies,
 // it is the second one's prologue: the rows are converted there anyway. Of many rows it is a kernel
 // of its own, if the inner rows may be bf16: gate and up are then rounded once more than elsewhere,
@@ -97,12 +174,7 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
       library_feed_forward(context_, gemm_, kind, first, second))
     return;
   if (x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
-    if (gated) {
-      first.epilogue = Epilogue::kSwiglu;
-      first.outputs /= 2;
-    } else {
-      cuda::activate(first, Activation::kReluSquared);
-    }
+    activate_inner(kind, first);
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }

@@ -34,6 +34,13 @@ struct Call {
   Prologue prologue;
   Epilogue epilogue;
   Activation activation;  // kActivate
+  bool adds;              // y += instead of y =; where a function below says that it can
+};
+
+// What x becomes first: NormKind::kRms over all of it.
+struct NormOfRow {
+  const float* gain;  // may be null
+  float epsilon;
 };
 
 inline constexpr int kCallsMax = 8;  // of one launch
@@ -43,10 +50,14 @@ inline constexpr int kCallsMax = 8;  // of one launch
 // library.
 inline constexpr int64_t kStreamedRows = 1;
 
-// All calls in one launch or two. REQUIRES: at most kCallsMax calls of one row, with weights of
-// `dtype` and no prologue.
+// All calls in one launch or two; they may add. REQUIRES: at most kCallsMax calls of one row, with
+// weights of `dtype` and no prologue.
 void stream_products(Context& context, DType dtype, std::span<const Call> calls);
-// Those with few inputs; stream_products sends them here.
+// The same in one launch, of the norm of x. False where a block cannot hold what it takes to make
+// it: then nothing has been queued. REQUIRES: all calls have the same x.
+bool stream_normed_products(Context& context, DType dtype, const NormOfRow& norm,
+                            std::span<const Call> calls);
+// Those with few inputs; stream_products() sends them here.
 void stream_short_rows(Context& context, DType dtype, std::span<const Call> calls);
 
 // Up to so many rows, products with 16-bit weights go to tensor cores by a kernel of this folder.

@@ -88,8 +88,8 @@ Result<std::unique_ptr<Sublayer>> Attention::make(const SublayerContext& c) {
 
 Status Attention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
   const TensorView qkv = step.scratch.take(input.y.rows, qkv_.outputs());
-  ops_->residual_norm(input);
-  qkv_.forward(input.y, qkv);
+  const LinearCall product{input.y, qkv_.view(), qkv, {}};
+  ops_->norm_linears(input, {&product, 1});
   const TensorView q = qkv.col_range(0, query_cols_);
   const TensorView k = qkv.col_range(query_cols_, kv_cols_);
   const TensorView v = qkv.col_range(query_cols_ + kv_cols_, kv_cols_);
@@ -103,7 +103,7 @@ Status Attention::forward(const ResidualNorm& input, SublayerStep& step, TensorV
     args.k_gain = float_rows(k_norm_, 1, heads_.head_dim);
   }
   ops_->rope_attend(args, step.batch.rows, step.state.kv, mixed);
-  return output_.forward(mixed, delta);
+  return output_.forward_add(mixed, delta, step.carry.x, step.added);
 }
 
 Result<std::unique_ptr<Sublayer>> MakeSharedKv::make(const SublayerContext& c) {
@@ -124,8 +124,8 @@ Result<std::unique_ptr<Sublayer>> MakeSharedKv::make(const SublayerContext& c) {
 }
 
 Status MakeSharedKv::forward(const ResidualNorm& input, SublayerStep& step, TensorView /*delta*/) {
-  ops_->residual_norm(input);
-  kv_.forward(input.y, step.carry.side);
+  const LinearCall product{input.y, kv_.view(), step.carry.side, {}};
+  ops_->norm_linears(input, {&product, 1});
   rotate(*ops_, heads_, rope_style_, step.batch, step.carry.side.col_range(0, kv_.outputs() / 2));
   return Status::ok_status();
 }
@@ -166,12 +166,12 @@ Result<std::unique_ptr<Sublayer>> SharedAttention::make(const SublayerContext& c
 
 Status SharedAttention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
   const TensorView q = step.scratch.take(input.y.rows, query_.outputs());
-  ops_->residual_norm(input);
-  query_.forward(input.y, q);
+  const LinearCall product{input.y, query_.view(), q, {}};
+  ops_->norm_linears(input, {&product, 1});
   const TensorView mixed = step.scratch.take(input.y.rows, query_.outputs());
   ops_->rope_attend(attend_args(heads_, rope_style_, step.batch, q), step.batch.rows, step.state.kv,
                     mixed);
-  return output_.forward(mixed, delta);
+  return output_.forward_add(mixed, delta, step.carry.x, step.added);
 }
 
 }  // namespace trireme

@@ -40,10 +40,10 @@ Result<std::unique_ptr<Sublayer>> Retention::make(const SublayerContext& c) {
 
 Status Retention::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
   const TensorView qkvg = step.scratch.take(input.y.rows, qkvg_.outputs());
-  ops_->residual_norm(input);
-  qkvg_.forward(input.y, qkvg);
   const TensorView decay = step.scratch.take(input.y.rows, decay_.outputs());
-  decay_.forward(input.y, decay);
+  const LinearCall products[] = {{input.y, qkvg_.view(), qkvg, {}},
+                                 {input.y, decay_.view(), decay, {}}};
+  ops_->norm_linears(input, products);
   const int64_t inner = qkvg_.outputs() / 4;
   const TensorView q = qkvg.col_range(0, inner);
   const TensorView k = qkvg.col_range(inner, inner);
@@ -66,7 +66,7 @@ Status Retention::forward(const ResidualNorm& input, SublayerStep& step, TensorV
   ops_->retention(args, step.batch.rows, step.state.fixed, mixed);
   ops_->norm(mixed, NormArgs{NormKind::kRms, norm_epsilon_, shard_heads_, {}, {}}, mixed);
   ops_->swiglu(gate, mixed, mixed);
-  return output_.forward(mixed, delta);
+  return output_.forward_add(mixed, delta, step.carry.x, step.added);
 }
 
 }  // namespace trireme

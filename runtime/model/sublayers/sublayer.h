@@ -61,6 +61,7 @@ struct SublayerStep {
   const StateView& state;
   Carry& carry;
   Scratch scratch;
+  bool added = false;  // by forward(): f(input) is in carry.x already, and delta says nothing
 };
 
 class Sublayer {
@@ -75,7 +76,7 @@ class Sublayer {
   // delta = f(input.y), after what `input` says has been done, which is this function's to do, by
   // Ops::residual_norm() or a compound that begins so; a sublayer without a norm has nothing to do.
   // input.delta and `delta` may be the same memory. Advances `step.state`; may read or set
-  // step.carry.side.
+  // step.carry.side, and step.added.
   // On return delta is the same on every shard. A Status that is not ok came from the communicator.
   virtual Status forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) = 0;
 };
