@@ -106,8 +106,26 @@ class OpBench {
                             copies[static_cast<size_t>(call) % copies.size()].view(),
                             arena_.output(rows, outputs));
               });
+      if (rows == 1) normed_matrix(outputs, inputs, moved, copies);
       if (!status_.ok()) return;
     }
+  }
+
+  // The same of one row, after its norm, as sublayers of a decode step begin.
+  void normed_matrix(int64_t outputs, int64_t inputs, double moved,
+                     const std::vector<Matrix>& copies) {
+    if (!fits(2 * inputs + outputs)) return;
+    const TensorView all = arena_.output(1, 2 * inputs + outputs);
+    const TensorView x = all.col_range(0, inputs), normed = all.col_range(inputs, inputs);
+    const TensorView y = all.col_range(2 * inputs, outputs);
+    NormArgs norm;
+    norm.gain = arena_.input(1, inputs);
+    measure("norm_linears", fmt::format("{} x {} bf16, 1 row", outputs, inputs), moved, 0,
+            [&](int64_t call) {
+              const LinearCall product{
+                  normed, copies[static_cast<size_t>(call) % copies.size()].view(), y, {}};
+              ops_.norm_linears({{}, x, norm, normed}, {&product, 1});
+            });
   }
 
   // So many equal matrices that none is found in a cache when its turn comes. None after an error.
@@ -296,10 +314,33 @@ class OpBench {
         },
         context);
     const int64_t kv_dim = int64_t{heads.kv_heads} * heads.head_dim;
+    if (rows == 1) rope_attend(shape, heads, sequences, runs, cache, context);
     measure("store_kv", shape, static_cast<double>(all * (row_bytes + 8 * kv_dim)), 0,
             [&](int64_t) {
               ops_.store_kv(arena_.input(all, kv_dim), arena_.input(all, kv_dim), runs, cache);
             });
+  }
+
+  // A decode step's attention: with the making and storing of its own keys and values.
+  void rope_attend(const std::string& shape, const HeadSpec& heads, int64_t sequences,
+                   const Ragged& runs, const KvView& cache, int64_t context) {
+    const int64_t dim = int64_t{heads.heads} * heads.head_dim;
+    const int64_t kv_dim = int64_t{heads.kv_heads} * heads.head_dim;
+    if (!fits(4 * sequences * dim)) return;
+    const TensorView all = arena_.output(4 * sequences, dim);
+    const auto part = [&](int64_t i) { return all.row_range(i * sequences, sequences); };
+    RopeAttendArgs args;
+    args.cos_sin = arena_.input(sequences, heads.head_dim);
+    args.scale = 1 / std::sqrt(static_cast<float>(heads.head_dim));
+    args.q = part(0);
+    args.k = part(1).col_range(0, kv_dim);
+    args.v = part(2).col_range(0, kv_dim);
+    const int64_t row_bytes = kv_bytes_per_token(heads.kv_heads, heads.head_dim, DType::kBF16);
+    measure(
+        "rope_attend", shape,
+        static_cast<double>(sequences * context * row_bytes) +
+            8.0 * static_cast<double>(sequences * (dim + kv_dim)),
+        0, [&](int64_t) { ops_.rope_attend(args, runs, cache, part(3)); }, context);
   }
 
   // Block ids in an order that no prefetcher guesses.
@@ -322,7 +363,8 @@ class OpBench {
                                      : retention_state_bytes(heads.heads, heads.head_dim);
     DeviceArrays arrays(device_);
     const StateRows states = arrays.states(sequences, state_bytes);
-    const Ragged runs = arrays.runs(sequences, rows, 0);  // from empty states: numbers stay finite
+    // A prompt begins with an empty state; a step of decode reads one.
+    const Ragged runs = arrays.runs(sequences, rows, rows > 1 ? 0 : 1);
     if (!arrays.status().ok()) {
       status_ = arrays.status();
       return;
@@ -342,6 +384,44 @@ class OpBench {
                        runs, states, arena_.output(all, dim));
       }
     });
+    if (wkv7 && rows == 1) rwkv7_decode(shape, heads, sequences, runs, states);
+  }
+
+  // What a decode step of RWKV-7 does besides its products: token shift and time mixing, with the
+  // norms before and after.
+  void rwkv7_decode(const std::string& shape, const HeadSpec& heads, int64_t sequences,
+                    const Ragged& runs, const StateRows& states) {
+    constexpr int64_t kMixes = 6;
+    const int64_t dim = int64_t{heads.heads} * heads.head_dim;
+    if (!fits((kMixes + 2) * sequences * dim)) return;
+    const TensorView all = arena_.output((kMixes + 2) * sequences, dim);
+    const auto part = [&](int64_t i) { return all.row_range(i * sequences, sequences); };
+    const TensorView mixed = tensor(part(2).data, sequences, kMixes * dim, DType::kF32, all.place);
+    const ConstTensorView vectors = arena_.input(kMixes, dim);
+    const ResidualNorm in{arena_.input(sequences, dim),
+                          part(0),
+                          {NormKind::kLayer, 1e-5f, 1, vectors.row_range(0, 1), {}},
+                          part(1)};
+    const auto rows_bytes = [&](int64_t rows) {
+      return 4.0 * static_cast<double>(rows * sequences * dim);
+    };
+    measure("norm_shift_mix", shape, rows_bytes(kMixes + 5), 0,
+            [&](int64_t) { ops_.norm_shift_mix(in, runs, states, vectors, mixed); });
+    Wkv7MixArgs mix;
+    mix.prepare.w = part(0);
+    mix.prepare.a = part(1);
+    mix.prepare.b = part(2);
+    mix.prepare.k = part(3);
+    mix.prepare.v = part(4);
+    mix.prepare.k_k = mix.prepare.k_a = mix.r_k = vectors.row_range(0, 1);
+    mix.prepare.head_dim = heads.head_dim;
+    mix.r = arena_.input(sequences, dim);
+    mix.g = arena_.input(sequences, dim);
+    mix.norm = {NormKind::kLayer, 1e-5f, heads.heads, vectors.row_range(0, 1), {}};
+    const double state_bytes =
+        2.0 * static_cast<double>(sequences * wkv7_state_bytes(heads.heads, heads.head_dim));
+    measure("wkv7_mix", shape, state_bytes + rows_bytes(7), 0,
+            [&](int64_t) { ops_.wkv7_mix(mix, runs, states, part(5)); });
   }
 
   Device& device_;
