@@ -75,6 +75,9 @@ class OpBench {
     const std::string both = op + " " + shape;
     return done_.contains(both) || both.find(plan_.only) == std::string::npos;
   }
+  bool all_measured(std::initializer_list<const char*> ops, const std::string& shape) const {
+    return std::ranges::all_of(ops, [&](const char* op) { return measured(op, shape); });
+  }
 
   // ---- matrices ----
 
@@ -280,7 +283,8 @@ class OpBench {
     const std::string shape = fmt::format("{} x {} rows at {}, {}/{} heads of {}", sequences, rows,
                                           context, heads.heads, heads.kv_heads, heads.head_dim);
     const char* const op = plan_.warp_groups ? "attend" : "attend without warp groups";
-    if (measured(op, shape) || !fits(all * dim)) return;
+    if (all_measured({op, "store_kv", rows == 1 ? "rope_attend" : op}, shape) || !fits(all * dim))
+      return;
     const int64_t row_bytes = kv_bytes_per_token(heads.kv_heads, heads.head_dim, DType::kBF16);
     const auto each = static_cast<size_t>((context + kBlockTokens - 1) / kBlockTokens);
     const size_t blocks = each * static_cast<size_t>(sequences);
@@ -355,10 +359,13 @@ class OpBench {
     const bool wkv7 = sub.kind == SublayerKind::kRwkv7TimeMix;
     const HeadSpec& heads = sub.heads;
     const int64_t all = sequences * rows, dim = int64_t{heads.heads} * heads.head_dim;
-    const std::string op = wkv7 ? "wkv7" : "retention";
+    const char* const op = wkv7 ? "wkv7" : "retention";
     const std::string shape =
         fmt::format("{} x {} rows, {} heads of {}", sequences, rows, heads.heads, heads.head_dim);
-    if (measured(op, shape) || !fits(6 * all * dim)) return;
+    const bool mixes = wkv7 && rows == 1;
+    if (all_measured({op, mixes ? "norm_shift_mix" : op, mixes ? "wkv7_mix" : op}, shape) ||
+        !fits(6 * all * dim))
+      return;
     const int64_t state_bytes = wkv7 ? wkv7_state_bytes(heads.heads, heads.head_dim)
                                      : retention_state_bytes(heads.heads, heads.head_dim);
     DeviceArrays arrays(device_);
@@ -384,7 +391,7 @@ class OpBench {
                        runs, states, arena_.output(all, dim));
       }
     });
-    if (wkv7 && rows == 1) rwkv7_decode(shape, heads, sequences, runs, states);
+    if (mixes) rwkv7_decode(shape, heads, sequences, runs, states);
   }
 
   // What a decode step of RWKV-7 does besides its products: token shift and time mixing, with the
