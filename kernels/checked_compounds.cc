@@ -97,6 +97,13 @@ bool CheckedOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, con
   return ops_->norm_feed_forward(in, kind, up, down, inner, delta, residual);
 }
 
+void CheckedOps::norm_gate(const NormArgs& args, ConstTensorView gate, TensorView y) {
+  check_norm(y, args, y);
+  check_matrix("norm_gate: gate", gate, y.rows, y.cols);
+  check_disjoint("norm_gate", y, {gate});
+  ops_->norm_gate(args, gate, y);
+}
+
 void CheckedOps::rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                             ConstTensorView v, const Ragged& rows, const KvView& cache) {
   check_rope(cos_sin, cache.head_dim, q);

@@ -404,6 +404,12 @@ class Ops {
     attend(args.q, rows, cache, args.scale, out);
   }
 
+  // What follows retention(): y = silu(gate) * norm(y). REQUIRES: as norm() and swiglu().
+  virtual void norm_gate(const NormArgs& args, ConstTensorView gate, TensorView y) {
+    norm(y, args, y);
+    swiglu(gate, y, y);
+  }
+
   // What follows wkv7(): y = norm(y) over each head, then wkv7_finish(). REQUIRES: as norm() and
   // wkv7_finish(); norm_args.groups * args.head_dim == y.cols.
   virtual void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,

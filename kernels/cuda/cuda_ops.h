@@ -62,6 +62,7 @@ class CudaOps final : public Ops {
                          TensorView residual) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
+  void norm_gate(const NormArgs& args, ConstTensorView gate, TensorView y) override;
   void wkv7_norm_finish(const NormArgs& norm_args, const Wkv7FinishArgs& args,
                         TensorView y) override;
   void wkv7_mix(const Wkv7MixArgs& args, const Ragged& rows, const StateRows& states,

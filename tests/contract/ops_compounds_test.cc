@@ -181,6 +181,40 @@ TEST_P(CompoundOps, Linears) {
   }
 }
 
+TEST_P(CompoundOps, NormGate) {
+  struct Shape {
+    int64_t rows, dim, pad;
+    int32_t groups;
+  };
+  uint64_t seed = 700;
+  for (const Shape& s : {Shape{0, 64, 0, 2},
+                         {1, 256, 0, 3},
+                         {3, 128, 4, 5},
+                         {2, 20, 8, 1},
+                         {2, 64, 1, 2},
+                         {7, 300, 0, 2},
+                         {2, 21, 3, 2}}) {
+    for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {
+      for (bool gained : {false, true}) {
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", heads of " << s.dim);
+        Random random(seed);
+        const int64_t cols = s.dim * s.groups;
+        const Mat gate = Mat::random(*device_, random, s.rows, cols, s.pad);
+        const Mat gain = Mat::random(*device_, random, 1, cols);
+        Mat y = Mat::random(*device_, random, s.rows, cols, s.pad, 3, 0.5f), want = y.clone();
+        NormArgs args{kind, 1e-5f, s.groups, {}, {}};
+        if (gained) args.gain = gain.view();
+        ops_.norm(want.view(), args, want.view());
+        ops_.swiglu(gate.view(), want.view(), want.view());
+        ops_.norm_gate(args, gate.view(), y.view());
+        y.fetch();
+        want.fetch();
+        expect_equal(y.values(), want.values(), 2e-6, "y");
+      }
+    }
+  }
+}
+
 TEST_P(CompoundOps, NormLinears) {
   struct Shape {
     int64_t rows, inputs;

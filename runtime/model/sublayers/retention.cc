@@ -49,9 +49,9 @@ Status Retention::forward(const ResidualNorm& input, SublayerStep& step, TensorV
   const TensorView k = qkvg.col_range(inner, inner);
   const TensorView v = qkvg.col_range(2 * inner, inner);
   const TensorView gate = qkvg.col_range(3 * inner, inner);
-  if (heads_.rope >= 0) {
-    ops_->rope(step.batch.rope_tables[heads_.rope], rope_style_, heads_.head_dim, q);
-    ops_->rope(step.batch.rope_tables[heads_.rope], rope_style_, heads_.head_dim, k);
+  if (heads_.rope >= 0) {  // of q and k at once, which lie side by side
+    ops_->rope(step.batch.rope_tables[heads_.rope], rope_style_, heads_.head_dim,
+               qkvg.col_range(0, 2 * inner));
   }
   RetentionArgs args;
   args.q = q;
@@ -64,8 +64,7 @@ Status Retention::forward(const ResidualNorm& input, SublayerStep& step, TensorV
   args.k_scale = 1.0f / std::sqrt(static_cast<float>(heads_.head_dim));
   const TensorView mixed = step.scratch.take(input.y.rows, inner);
   ops_->retention(args, step.batch.rows, step.state.fixed, mixed);
-  ops_->norm(mixed, NormArgs{NormKind::kRms, norm_epsilon_, shard_heads_, {}, {}}, mixed);
-  ops_->swiglu(gate, mixed, mixed);
+  ops_->norm_gate(NormArgs{NormKind::kRms, norm_epsilon_, shard_heads_, {}, {}}, gate, mixed);
   return output_.forward_add(mixed, delta, step.carry.x, step.added);
 }
 
