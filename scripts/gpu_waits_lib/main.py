@@ -13,6 +13,7 @@ def main(arguments):
     parser.add_argument("cubin", help="of one architecture, sm_80 or sm_90")
     parser.add_argument("kernel", help="part of the kernel's name")
     parser.add_argument("--waits", type=int, default=0, metavar="CLOCKS", help="also print each wait of so many")
+    parser.add_argument("--whole", action="store_true", help="the kernel from end to end instead of its loops, each once")
     options = parser.parse_args(arguments)
     if shutil.which("nvdisasm") is None:
         sys.exit("gpu_waits: nvdisasm is not on PATH; it comes with the CUDA Toolkit")
@@ -25,7 +26,8 @@ def main(arguments):
         sys.exit(f"gpu_waits: {options.cubin} has no kernel with '{options.kernel}' in its name: {', '.join(kernels)}")
     for name, kernel in wanted.items():
         print(name)
-        for begin, end in kernel.loops():
+        parts = [(0, len(kernel.instructions))] if options.whole else kernel.loops()
+        for begin, end in parts:
             walk = machine_code.walk(kernel.instructions[begin:end])
             most = ", ".join(f"{op} {clocks}" for op, clocks in walk.by_instruction()[:5])
             print(f"  instructions {begin} to {end}: {walk.clocks} clocks for {end - begin}; waits of {most or 'nobody'}")
