@@ -33,6 +33,15 @@ void launch(Context& context, const char* name, const Grid& grid, void (*kernel)
                                       static_cast<int>(grid.shared_bytes)),
                  name);
   }
+  // What is left of a multiprocessor's memory is its L1 cache, and blocks that want another
+  // division wait until it is idle. Left to itself the driver may divide it by each kernel's own
+  // needs (132 KB for one block that streams weights, 228 for two of decode attention): kernels
+  // that begin before others have ended all ask for the same. Read about, not measured.
+  if (grid.overlaps) {
+    context.note(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                      cudaSharedmemCarveoutMaxShared),
+                 name);
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;
