@@ -14,17 +14,23 @@ __device__ __forceinline__ float relu_squared(float x) {
 }
 __device__ __forceinline__ float swiglu(float gate, float up) { return gate * sigmoid(gate) * up; }
 
-__device__ __forceinline__ float activated(Activation kind, float x) {
+// Calls f with the formula of `kind`, from number to number.
+template <class F>
+__device__ __forceinline__ void with_activation(Activation kind, F&& f) {
   switch (kind) {
     case Activation::kSigmoid:
-      return sigmoid(x);
+      return f([](float x) { return sigmoid(x); });
     case Activation::kTanh:
-      return tanhf(x);
+      return f([](float x) { return tanhf(x); });
     case Activation::kSilu:
-      return x * sigmoid(x);
+      return f([](float x) { return x * sigmoid(x); });
     case Activation::kReluSquared:
-      return relu_squared(x);
+      return f([](float x) { return relu_squared(x); });
   }
+}
+
+__device__ __forceinline__ float activated(Activation kind, float x) {
+  with_activation(kind, [&](auto activate) { x = activate(x); });
   return x;
 }
 

@@ -30,26 +30,40 @@ __device__ __forceinline__ float input_of(const Call& c, const float* x, int64_t
   }
 }
 
-// Inputs [i, i + 4) of a row of x, zeros beyond the last. kWide: rows of x and their numbers of
-// inputs are whole words of four.
-template <bool kWide>
-__device__ __forceinline__ Pack<float, 4> four_inputs_of(const Call& c, const float* x, int64_t i) {
-  Pack<float, 4> four;
-  if (kWide && i + 4 <= c.inputs) {
-    four = load<4>(x + i);
-    if (c.prologue == Prologue::kSwiglu) {
-      const Pack<float, 4> up = load<4>(x + c.inputs + i);
+// Inputs i + step n, four each, of a row of x, zeros beyond the last. kWide: rows of x and their
+// numbers of inputs are whole words of four; then all are one trip to memory.
+template <bool kWide, int N>
+__device__ __forceinline__ void fours_of(const Call& c, const float* x, int64_t i, int step,
+                                         Pack<float, 4> (&fours)[N]) {
+  if (kWide && i + (N - 1) * step + 4 <= c.inputs) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) four.at[j] = swiglu(four.at[j], up.at[j]);
+    for (int n = 0; n < N; ++n) fours[n] = load<4>(x + i + n * step);
+    if (c.prologue == Prologue::kSwiglu) {
+      Pack<float, 4> ups[N];
+#pragma unroll
+      for (int n = 0; n < N; ++n) ups[n] = load<4>(x + c.inputs + i + n * step);
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) fours[n].at[j] = swiglu(fours[n].at[j], ups[n].at[j]);
+      }
     } else if (c.prologue == Prologue::kReluSquared) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) four.at[j] = relu_squared(four.at[j]);
-    }
-  } else {
+      for (int n = 0; n < N; ++n) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) four.at[j] = i + j < c.inputs ? input_of(c, x, i + j) : 0.0f;
+        for (int j = 0; j < 4; ++j) fours[n].at[j] = relu_squared(fours[n].at[j]);
+      }
+    }
+    return;
   }
-  return four;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int64_t at = i + n * step + j;
+      fours[n].at[j] = at < c.inputs ? input_of(c, x, at) : 0.0f;
+    }
+  }
 }
 
 // Numbers [at, at + kWide) of the first row of x, zeros beyond the last. aligned: rows of x begin
@@ -87,9 +101,30 @@ __device__ __forceinline__ float scale_for_f16(float largest) {
   return scale;
 }
 
+// What is read where there is nothing to read.
+static __device__ const float kNothing = 0.0f;
+
+// The bias of row `row` of w, the last one's beyond it; 0 where there is none. One load behind no
+// branch, so that several are one trip to memory, and whoever wants them late waits late.
+__device__ __forceinline__ float bias_of(const Call& c, int64_t row) {
+  const int64_t rows = c.epilogue == Epilogue::kSwiglu ? 2 * c.outputs : c.outputs;
+  return *(c.bias != nullptr ? c.bias + min(row, rows - 1) : &kNothing);
+}
+
 // One number of y. REQUIRES: not kSwiglu, which takes two.
 __device__ __forceinline__ float finished(const Call& c, float x) {
   return c.epilogue == Epilogue::kActivate ? activated(c.activation, x) : x;
+}
+
+// Several: which activation it is, is asked once, and their exponentials do not wait for each
+// other.
+template <int N>
+__device__ __forceinline__ void finish(const Call& c, float (&x)[N]) {
+  if (c.epilogue != Epilogue::kActivate) return;
+  with_activation(c.activation, [&](auto activate) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) x[i] = activate(x[i]);
+  });
 }
 
 // Output `o` of a product of one row.

@@ -112,6 +112,17 @@ __device__ __forceinline__ void put_part(const Fews& calls, const StepPlace& til
   const Few& f = calls.each[tile.call];
   const TileBlocks blocks = blocks_of_tile(calls.shares, tile);
   const bool cut = blocks.parts() > 1;
+  const Outputs outputs(f.call, tile.tile, S::kColumns, at);
+  float powers[S::kTiles][2];
+  const auto last_row = static_cast<int>(f.call.rows) - 1;
+#pragma unroll
+  for (int n = 0; n < S::kTiles; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int row = min(8 * n + 2 * at.t + e, last_row);
+      powers[n][e] = S::Codes::kUnit * (S::kWhole ? room.powers[row] : f.row_powers[row]);
+    }
+  }
   if constexpr (S::kSlices > 1) {
     if (!S::kWhole) __syncthreads();  // nobody reads the stage any more
 #pragma unroll
@@ -137,17 +148,14 @@ __device__ __forceinline__ void put_part(const Fews& calls, const StepPlace& til
     }
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int row = 8 * n + 2 * at.t + e;
-      float power = S::Codes::kUnit;
-      if (row < f.call.rows) power *= S::kWhole ? room.powers[row] : f.row_powers[row];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        all[m].at[e] *= power;
-        all[m].at[2 + e] *= power;
+        all[m].at[e] *= powers[n][e];
+        all[m].at[2 + e] *= powers[n][e];
       }
     }
     if (!cut) {
-      store_fragments(f.call, tile.tile, S::kColumns, n, at, all);
+      store_fragments(f.call, outputs, n, at, all);
     } else if (has_sums<S>(at)) {
       store_sums<S>(all, at.column, n, slots + int64_t{part} * S::kPartialFloats);
     }
@@ -160,7 +168,7 @@ __device__ __forceinline__ void put_part(const Fews& calls, const StepPlace& til
     if (has_sums<S>(at))
       add_parts(slots + fragment_at<S>(at.column, n, 0), blocks.parts(), S::kPartialFloats,
                 S::kLanes * 4, all);
-    store_fragments(f.call, tile.tile, S::kColumns, n, at, all);
+    store_fragments(f.call, outputs, n, at, all);
   }
 }
 
@@ -200,17 +208,18 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
   // Rows that are not there are the last one again: nobody looks at their sums.
   const int own_x = at.slice * S::kStageInputs + 4 * at.t +
                     (S::kWhole ? min(at.g, rows - 1) * calls.whole_stride : at.g * S::kRowStride);
-  const Call* written = nullptr;  // whose rows of x lie in shared memory,
-  int written_step = 0;           // from which step on
+  int written = -1;      // the call whose rows of x lie in shared memory,
+  int written_step = 0;  // from which step on
 #pragma unroll 1
   for (int i = 0, parity = 0; i < count; next_tile(shares, tile), parity ^= 1) {
     const Few& f = calls.each[tile.call];
     const int tile_steps = shares.tile_steps[tile.call];
     const int end = min(i + tile_steps - tile.step, count);
-    if (S::kWhole && (written == nullptr || !same_rows(*written, f.call))) {
+    if (S::kWhole && written != tile.call &&
+        (written < 0 || !same_rows(calls.each[written].call, f.call))) {
       // All of them, or what the block needs if that is within a tile.
       const bool within = i == 0 && end == count;
-      written = &f.call;
+      written = tile.call;
       written_step = within ? tile.step : 0;
       // Nobody reads those of the last call any more, after the barrier of put_part; nor its
       // powers, after the one within.

@@ -84,30 +84,50 @@ __device__ __forceinline__ int64_t output_of(const Call& c, int64_t tile, int co
   return gated(c) ? warp * 16 + r : warp * kWarpRows + 16 * m + r;
 }
 
-// Stores what a thread holds of 8 rows of x.
-__device__ __forceinline__ void store_fragments(const Call& c, int64_t tile, int columns,
-                                                int tile_x, const Place& at,
-                                                const FragmentC (&sums)[2]) {
+// Those whose sums a thread holds: rows g + 8 h of fragments m of its warp.
+struct Outputs {
+  int64_t first;  // the others: + step m + 8 h
+  int step;
+  float bias[2][2];
+
+  __device__ __forceinline__ Outputs(const Call& c, int64_t tile, int columns, const Place& at)
+      : first(output_of(c, tile, columns, at.column, 0, at.g)),
+        step(gated(c) ? 0 : 16) {
 #pragma unroll
-  for (int e = 0; e < 2; ++e) {
-    const int row = 8 * tile_x + 2 * at.t + e;
-    if (row >= c.rows) continue;
-    float* y = c.y + row * c.y_stride;
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float values[2];
+      for (int h = 0; h < 2; ++h)
+        bias[m][h] = bias_of(c, first + 8 * h + m * (gated(c) ? c.outputs : 16));
+    }
+  }
+};
+
+// Stores what a thread holds of 8 rows of x, tile_x.
+__device__ __forceinline__ void store_fragments(const Call& c, const Outputs& outputs, int tile_x,
+                                                const Place& at, const FragmentC (&sums)[2]) {
+  float values[2][4];  // of fragment m: [2 h + e]
 #pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        const int64_t output = output_of(c, tile, columns, at.column, m, at.g + 8 * h);
-        values[m] = sums[m].at[2 * h + e];
-        if (output >= c.outputs) continue;
-        if (c.bias != nullptr) values[m] += c.bias[output + (gated(c) ? m * c.outputs : 0)];
-        if (!gated(c)) {
-          y[output] = finished(c, values[m]);
-        } else if (m == 1) {
-          y[output] = swiglu(values[0], values[1]);
-        }
-      }
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[m][i] = sums[m].at[i] + outputs.bias[m][i / 2];
+  }
+  if (gated(c)) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[1][i] = swiglu(values[0][i], values[1][i]);
+  } else {
+    finish(c, values[0]);
+    finish(c, values[1]);
+  }
+  const int row = 8 * tile_x + 2 * at.t;
+  float* y = c.y + row * c.y_stride + outputs.first;
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+    if (m == 0 && gated(c)) continue;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int h = i / 2, e = i % 2;
+      if (row + e < c.rows && outputs.first + m * outputs.step + 8 * h < c.outputs)
+        y[e * c.y_stride + m * outputs.step + 8 * h] = values[m][i];
     }
   }
 }
@@ -200,22 +220,33 @@ __device__ __forceinline__ void write_rows_down(const Call& c, bool wide, int64_
                                                 float* partial) {
   for (int row = 0; row < c.rows; ++row) {
     const float* x = c.x + row * c.x_stride + first;
-    const int64_t inside = c.inputs - first;
+    const int inside = static_cast<int>(c.inputs - first);
+    const int whole = wide ? inside / 4 * 4 : 0;  // of those that come four at a time
     const auto write = [&](float scale) {
+      constexpr int kNext = kThreads * 4, kAtOnce = 4;  // loads that do not wait for each other
       float largest = 0.0f;
-      for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
-        Pack<float, 4> four;
-        if (wide && i + 4 <= inside) {
-          four = load<4>(x + i);
-        } else {
+#pragma unroll 1
+      for (int at = static_cast<int>(threadIdx.x) * 4; at < count; at += kAtOnce * kNext) {
+        Pack<float, 4> fours[kAtOnce] = {};
+        if (whole > 0) {
 #pragma unroll
-          for (int j = 0; j < 4; ++j) four.at[j] = i + j < inside ? x[i + j] : 0.0f;
+          for (int n = 0; n < kAtOnce; ++n) fours[n] = load<4>(x + min(at + n * kNext, whole - 4));
         }
 #pragma unroll
-        for (int j = 0; j < 4; ++j) largest = fmaxf(largest, fabsf(four.at[j]));
-        store<2>(reinterpret_cast<unsigned*>(to + row * stride + i),
-                 Pack<unsigned, 2>{{pack<F16>(four.at[0] * scale, four.at[1] * scale),
-                                    pack<F16>(four.at[2] * scale, four.at[3] * scale)}});
+        for (int n = 0; n < kAtOnce; ++n) {
+          const int i = at + n * kNext;
+          if (i >= count) break;
+          Pack<float, 4>& four = fours[n];
+          if (i >= whole) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) four.at[j] = i + j < inside ? x[i + j] : 0.0f;
+          }
+#pragma unroll
+          for (int j = 0; j < 4; ++j) largest = fmaxf(largest, fabsf(four.at[j]));
+          store<2>(reinterpret_cast<unsigned*>(to + row * stride + i),
+                   Pack<unsigned, 2>{{pack<F16>(four.at[0] * scale, four.at[1] * scale),
+                                      pack<F16>(four.at[2] * scale, four.at[3] * scale)}});
+        }
       }
       return largest;
     };

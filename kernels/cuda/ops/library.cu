@@ -37,15 +37,11 @@ __global__ void narrow_kernel(const __grid_constant__ Narrows all) {
   constexpr int kEach = 16 / static_cast<int>(sizeof(W));
   for (int64_t first = (int64_t{blockIdx.z} * blockDim.x + threadIdx.x) * kEach; first < n.stride;
        first += int64_t{gridDim.z} * blockDim.x * kEach) {
+    Pack<float, 4> fours[kEach / 4];
+    fours_of<kWide>(c, x, first, 4, fours);
     float values[kEach];
 #pragma unroll
-    for (int i = 0; i < kEach; i += 4) {
-      const Pack<float, 4> four = four_inputs_of<kWide>(c, x, first + i);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) values[i + j] = four.at[j];
-    }
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) values[i] *= scale;
+    for (int i = 0; i < kEach; ++i) values[i] = fours[i / 4].at[i % 4] * scale;
     store_out<kEach>(y + first, rounded<W>(values));
   }
 }
@@ -59,17 +55,23 @@ __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   const Call& c = n.call;
   const int64_t row = blockIdx.x;
   const int64_t col = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
-  previous_done();
-  if (col >= c.outputs) return;
+  if (col >= c.outputs) {
+    nothing_to_do();
+    return;
+  }
+  float bias[N], factors[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    bias[i] = bias_of(c, col + i);
+    factors[i] = n.factors == nullptr ? 1.0f : n.factors[col + i];
+  }
   float* at = c.y + row * c.y_stride + col;
+  previous_done();
   Pack<float, N> y = load<N>(at);
   const float scale = n.scales == nullptr ? 1.0f : n.scales[row];
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    const float factor = n.factors == nullptr ? scale : scale * n.factors[col + i];
-    const float bias = c.bias == nullptr ? 0.0f : c.bias[col + i];
-    y.at[i] = finished(c, y.at[i] * factor + bias);
-  }
+  for (int i = 0; i < N; ++i) y.at[i] = y.at[i] * (scale * factors[i]) + bias[i];
+  finish(c, y.at);
   store_out<N>(at, y);
 }
 

@@ -82,27 +82,46 @@ __device__ __forceinline__ int piece_at(int row, int piece) {
   return row * kStepInputs + (piece ^ (row & 1) << 2) * kPiece;
 }
 
-// Stores what a thread holds of 8 rows of x: fragment m is of rows [16 m, 16 m + 16) of its group.
-__device__ __forceinline__ void store_fragments(const Skinny& s, int64_t tile, int first_row,
-                                                const Place& at, const FragmentC (&sums)[2]) {
-  const Call& c = s.call;
-  const int64_t first = tile * kTile + at.group * kGroupRows + at.g;
+// The outputs whose sums a thread holds, rows g + 8 h of fragments m of its group.
+struct Outputs {
+  int64_t first;  // the others: + 16 m + 8 h
+  float bias[2][2];
+
+  __device__ __forceinline__ Outputs(const Call& c, int64_t tile, const Place& at)
+      : first(tile * kTile + at.group * kGroupRows + at.g) {
 #pragma unroll
-  for (int e = 0; e < 2; ++e) {
-    const int row = first_row + 2 * at.t + e;
-    if (row >= c.rows) continue;
-    const float scale = s.scales == nullptr ? 1.0f : s.scales[row];
-    float* y = c.y + row * c.y_stride;
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        const int64_t output = first + 16 * m + 8 * h;
-        if (output >= c.outputs) continue;
-        const float bias = c.bias == nullptr ? 0.0f : c.bias[output];
-        y[output] = finished(c, sums[m].at[2 * h + e] * scale + bias);
-      }
+      for (int h = 0; h < 2; ++h) bias[m][h] = bias_of(c, first + 16 * m + 8 * h);
     }
+  }
+};
+
+// Stores what a thread holds of 8 rows of x.
+__device__ __forceinline__ void store_fragments(const Skinny& s, const Outputs& outputs,
+                                                int first_row, const Place& at,
+                                                const FragmentC (&sums)[2]) {
+  const Call& c = s.call;
+  const auto last_row = static_cast<int>(c.rows) - 1;
+  const int row = first_row + 2 * at.t;
+  float scale[2] = {1.0f, 1.0f};
+  if (s.scales != nullptr) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) scale[e] = s.scales[min(row + e, last_row)];
+  }
+  float values[8];  // [2 m + h][e]
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int m = i / 4, h = i / 2 % 2, e = i % 2;
+    values[i] = sums[m].at[2 * h + e] * scale[e] + outputs.bias[m][h];
+  }
+  finish(c, values);
+  float* y = c.y + row * c.y_stride + outputs.first;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int m = i / 4, h = i / 2 % 2, e = i % 2;
+    if (row + e <= last_row && outputs.first + 16 * m + 8 * h < c.outputs)
+      y[e * c.y_stride + 16 * m + 8 * h] = values[i];
   }
 }
 
@@ -262,6 +281,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   // The two halves of the inputs: a warp gives half of its rows of x to its partner.
   copies_wait<0>();
+  const Outputs outputs(s.call, tile, at);
   __syncthreads();
   float* given = shared<float>() + static_cast<int>(threadIdx.x) * 4;
   float* taken = shared<float>() + static_cast<int>(threadIdx.x ^ unsigned{kThreads / 2}) * 4;
@@ -288,7 +308,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (s.parts > 1)
         store<4>(partial + ((2 * j + m) * kThreads + static_cast<int>(threadIdx.x)) * 4, pack);
     }
-    if (s.parts == 1) store_fragments(s, tile, 8 * (at.half * kRowTiles + j), at, both);
+    if (s.parts == 1) store_fragments(s, outputs, 8 * (at.half * kRowTiles + j), at, both);
   }
 }
 
@@ -297,7 +317,6 @@ template <int kRowTiles>
 __global__ void __launch_bounds__(kThreads)
     finish_parts_kernel(const __grid_constant__ Skinnies calls) {
   next_may_start();
-  previous_done();
   const int index = call_of_block(static_cast<int>(blockIdx.x), calls.count,
                                   [&](int i) { return calls.each[i].first_tile; });
   const Skinny& s = calls.each[index];
@@ -306,10 +325,12 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int64_t kBlock = 2 * kRowTiles * kThreads * 4;
   const float* partial = calls.partials + (s.first_block + int64_t{tile} * s.parts) * kBlock +
                          (2 * j * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  const Place at = place_of_thread();
+  const Outputs outputs(s.call, tile, at);
+  previous_done();
   FragmentC sums[2] = {};
   add_parts(partial, s.parts, kBlock, kThreads * 4, sums);
-  const Place at = place_of_thread();
-  store_fragments(s, tile, 8 * (at.half * kRowTiles + j), at, sums);
+  store_fragments(s, outputs, 8 * (at.half * kRowTiles + j), at, sums);
 }
 
 // Into how many parts a call's inputs go, each of at least so many steps.

@@ -183,34 +183,45 @@ struct Asking {
   }
 };
 
-// Stores the outputs of groups [first, end). partial: [rows of w][kWarps].
-__device__ __forceinline__ void finish_unit(const Call& c, int first, int end,
-                                            const float* partial) {
-  const bool gated = c.epilogue == Epilogue::kSwiglu;
-  const int each = gated ? 2 : 1;  // rows of w of an output
-  const int outputs = (end - first) * kTogether / each;
-  for (int o = static_cast<int>(threadIdx.x); o < outputs; o += kThreads) {
-    const int64_t output = int64_t{first} * (kTogether / each) + o;
-    if (output >= c.outputs) continue;
+// The output of a unit, groups [first, end), that a thread finishes; it may have none. What is
+// added to it is asked for while the unit is multiplied.
+static_assert(kBundles * kTogether <= kThreads);
+struct Ending {
+  int place;  // among the unit's outputs
+  int each;   // rows of w of an output
+  bool stores;
+  int64_t output;
+  float bias[2];
+  float before;  // of what is there, if the product is added to it
+
+  __device__ __forceinline__ Ending(const Call& c, int first, int end)
+      : place(static_cast<int>(threadIdx.x)), each(c.epilogue == Epilogue::kSwiglu ? 2 : 1) {
+    output = int64_t{first} * (kTogether / each) + place;
+    stores = place < (end - first) * kTogether / each && output < c.outputs;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) bias[e] = bias_of(c, output + e * c.outputs);
+    before = *(stores && c.adds ? c.y + output : &kNothing);
+  }
+
+  // partial: [rows of w][kWarps].
+  __device__ __forceinline__ void store(const Call& c, const float* partial) const {
+    if (!stores) return;
     float sums[2] = {};
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       if (e == each) break;
 #pragma unroll
       for (int k = 0; k < kWarps; k += 4) {
-        const Pack<float, 4> four = load<4>(partial + (o * each + e) * kWarps + k);
+        const Pack<float, 4> four = load<4>(partial + (place * each + e) * kWarps + k);
 #pragma unroll
         for (int j = 0; j < 4; ++j) sums[e] += four.at[j];
       }
-      if (c.bias != nullptr) sums[e] += c.bias[output + e * c.outputs];
+      sums[e] += bias[e];
     }
-    if (gated) {
-      c.y[output] = swiglu(sums[0], sums[1]);
-    } else {
-      put_number(c, output, sums[0]);
-    }
+    const float x = each == 2 ? swiglu(sums[0], sums[1]) : finished(c, sums[0]);
+    c.y[output] = c.adds ? before + x : x;
   }
-}
+};
 
 // A thread's inputs of x, zeros beyond the last; `read` leaves those of further chunks alone.
 template <class W, int kChunks>
@@ -292,6 +303,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(const __grid_consta
       const int end = min(first + unit_groups, groups.end);
       float* partial = partials + parity * kPartials;
       parity ^= 1;
+      const Ending ending(c, first, end);
 #pragma unroll 1
       for (int group = first; group < end; ++group) {
         float sums[kTogether] = {};
@@ -318,7 +330,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_kernel(const __grid_consta
           partial[((group - first) * kTogether + lane / 8) * kWarps + warp] = sums[0];
       }
       __syncthreads();
-      finish_unit(c, first, end, partial);
+      ending.store(c, partial);
     }
   }
 }

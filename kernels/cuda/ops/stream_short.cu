@@ -71,11 +71,11 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)
       }
     }
   }
+  float bias[kOutputs];
 #pragma unroll
-  for (int o = 0; o < kOutputs; ++o) {
-    sums[o] = warp_sum(sums[o]);
-    if (c.bias != nullptr && first + o * next < w_rows) sums[o] += c.bias[first + o * next];
-  }
+  for (int o = 0; o < kOutputs; ++o) bias[o] = bias_of(c, first + o * next);
+#pragma unroll
+  for (int o = 0; o < kOutputs; ++o) sums[o] = warp_sum(sums[o]) + bias[o];
   if (lane_of_warp() != 0 || first >= c.outputs) return;
   if (gated) {
     c.y[first] = swiglu(sums[0], sums[1]);

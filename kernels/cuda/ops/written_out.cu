@@ -96,13 +96,14 @@ __global__ void fp8_rows_kernel(const __grid_constant__ AllFp8Rows all) {
   const float inverse = zeros ? 0.0f : 448.0f / largest;
   for (int64_t piece = threadIdx.x; piece < f.stride / 16; piece += kThreads) {
     const int64_t first = piece / 4 * kUnitInputs + piece % 4 * 4;
+    Pack<float, 4> fours[4];
+    fours_of<kWide>(f.call, x, first, 16, fours);
     Pack<unsigned, 4> words;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      Pack<float, 4> four = four_inputs_of<kWide>(f.call, x, first + 16 * j);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) four.at[i] *= inverse;
-      words.at[j] = fp8_word(four);
+      for (int i = 0; i < 4; ++i) fours[j].at[i] *= inverse;
+      words.at[j] = fp8_word(fours[j]);
     }
     store<4>(reinterpret_cast<unsigned*>(f.rows + row * f.stride + piece * 16), words);
   }
