@@ -91,8 +91,7 @@ struct Outputs {
   float bias[2][2];
 
   __device__ __forceinline__ Outputs(const Call& c, int64_t tile, int columns, const Place& at)
-      : first(output_of(c, tile, columns, at.column, 0, at.g)),
-        step(gated(c) ? 0 : 16) {
+      : first(output_of(c, tile, columns, at.column, 0, at.g)), step(gated(c) ? 0 : 16) {
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll

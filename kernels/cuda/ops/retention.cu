@@ -113,17 +113,24 @@ __global__ void __launch_bounds__(kThreads)
   previous_done();
   if (!held) return;
   for (int32_t t = run.first_row; t < run.first_row + run.rows; ++t) {
-    const float gamma = retention_decay(p.gate.row(t)[head], p.gate_normalizer);
+    // All of a row at once: what stands behind the decay's branches would be waited for by itself.
+    const float gate = p.gate.row(t)[head];
     const Four v = load<4>(p.v.row(t) + first + first_value + quad);
+    float k[kKeysEach], q[kKeysEach];
+#pragma unroll
+    for (int i = 0; i < kKeysEach; ++i) {
+      k[i] = p.k.row(t)[first + key + i * kKeyStep];
+      q[i] = p.q.row(t)[first + key + i * kKeyStep];
+    }
+    const float gamma = retention_decay(gate, p.gate_normalizer);
     Four y{};
 #pragma unroll
     for (int i = 0; i < kKeysEach; ++i) {
-      const float k = p.k.row(t)[first + key + i * kKeyStep] * p.k_scale;
-      const float q = p.q.row(t)[first + key + i * kKeyStep];
+      const float scaled = k[i] * p.k_scale;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        state[i].at[e] = fmaf(gamma, state[i].at[e], k * v.at[e]);
-        y.at[e] = fmaf(q, state[i].at[e], y.at[e]);
+        state[i].at[e] = fmaf(gamma, state[i].at[e], scaled * v.at[e]);
+        y.at[e] = fmaf(q[i], state[i].at[e], y.at[e]);
       }
     }
 #pragma unroll
