@@ -35,6 +35,8 @@ class Context {
   int capability() const { return capability_; }  // 10 * major + minor
   // Whether kernels with products of warp groups (device/wgmma.cuh) are wanted and run here.
   bool warp_groups() const;
+  // Whether products of 2 to 64 rows are to be made by them.
+  bool skinny_groups() const { return options_.skinny_groups && warp_groups(); }
   size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.

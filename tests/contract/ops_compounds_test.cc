@@ -23,7 +23,7 @@ class CompoundOps : public testing::TestWithParam<DeviceCase> {
   Ops& ops_ = device_->ops();
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, CompoundOps, testing::ValuesIn(device_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, CompoundOps, testing::ValuesIn(product_cases()), case_name);
 
 TEST_P(CompoundOps, AddNorm) {
   struct Shape {

@@ -12,7 +12,7 @@ class RowOps : public testing::TestWithParam<DeviceCase> {
   Ops& ops_ = device_->ops();
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, RowOps, testing::ValuesIn(device_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, RowOps, testing::ValuesIn(product_cases()), case_name);
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 

@@ -30,7 +30,10 @@ std::vector<std::string> isas() {
 }  // namespace
 
 std::string DeviceCase::name() const {
-  return isa + (warp_groups ? "_" : "_no_warp_groups_") + std::to_string(threads);
+  const char* const kind = skinny_groups ? "_skinny_groups_"
+                           : warp_groups ? "_"
+                                         : "_no_warp_groups_";
+  return isa + kind + std::to_string(threads);
 }
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
@@ -53,6 +56,16 @@ std::vector<DeviceCase> attention_cases() {
   return cases;
 }
 
+std::vector<DeviceCase> product_cases() {
+  std::vector<DeviceCase> cases = device_cases();
+  for (DeviceCase device : device_cases()) {
+    if (device != DeviceCase{"emulated", 2} && device.isa != "cuda") continue;
+    device.skinny_groups = true;
+    cases.push_back(device);
+  }
+  return cases;
+}
+
 std::vector<DeviceCase> cpu_cases() {
   std::vector<DeviceCase> cases;
   for (const std::string& isa : isas()) {
@@ -67,10 +80,9 @@ std::unique_ptr<Device> make_device(const DeviceCase& device) {
   if (device.isa == "ref") return make_checked_device(make_ref_device());
   if (device.isa == "emulated") {
     emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
-    return make_checked_device(
-        make_cuda_device({.ordinal = 0, .warp_groups = device.warp_groups}).take());
+    return make_checked_device(make_cuda_device(device.cuda()).take());
   }
-  if (device.isa == "cuda") return make_checked_device(test::make_gpu_device(device.warp_groups));
+  if (device.isa == "cuda") return make_checked_device(test::make_gpu_device(device.cuda()));
   CpuOptions options;
   options.isa = device.isa;
   options.threads = device.threads;

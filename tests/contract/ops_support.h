@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/base/quantize.h"
+#include "kernels/cuda/plugin/plugin.h"
 #include "kernels/device.h"
 
 namespace trireme::contract {
@@ -20,9 +21,12 @@ namespace trireme::contract {
 struct DeviceCase {
   // "ref", "emulated" (a CUDA device on the host), "cuda" (a GPU), or what CpuOptions::isa takes
   std::string isa;
-  int threads = 1;          // "emulated": in which of two orders a block's threads run
-  bool warp_groups = true;  // CudaOptions::warp_groups
+  int threads = 1;             // "emulated": in which of two orders a block's threads run
+  bool warp_groups = true;     // CudaOptions::warp_groups
+  bool skinny_groups = false;  // CudaOptions::skinny_groups
   std::string name() const;
+  CudaOptions cuda() const { return {0, warp_groups, skinny_groups}; }
+  bool operator==(const DeviceCase&) const = default;
   // Products of many rows with 16-bit weights may round their rows to the weights' format first.
   bool tensor_cores() const { return isa == "emulated" || isa == "cuda"; }
 };
@@ -32,6 +36,7 @@ std::vector<DeviceCase> device_cases();  // all: the reference, every instructio
                                          // machine, the kernels of a CUDA device in two orders of
                                          // threads, and on a GPU where there is one
 std::vector<DeviceCase> attention_cases();  // and CUDA devices without warp groups, which it uses
+std::vector<DeviceCase> product_cases();    // and one with products of 2 to 64 rows by them
 std::vector<DeviceCase> cpu_cases();  // those that promise the Row law, with 1, 2 and 3 threads
 std::string case_name(const testing::TestParamInfo<DeviceCase>& info);
 std::unique_ptr<Device> make_device(const DeviceCase& device);  // wrapped in the checks

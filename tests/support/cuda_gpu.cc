@@ -18,11 +18,10 @@ Result<CudaLibrary> find_gpu() {
   return library;
 }
 
-std::unique_ptr<Device> make_gpu_device(bool warp_groups) {
+std::unique_ptr<Device> make_gpu_device(const CudaOptions& options) {
   const Result<CudaLibrary> library = find_gpu();
   CHECK(library.ok()) << library.status().message();
-  Result<std::unique_ptr<Device>> device =
-      library->plugin->make_device({.ordinal = 0, .warp_groups = warp_groups});
+  Result<std::unique_ptr<Device>> device = library->plugin->make_device(options);
   CHECK(device.ok()) << device.status().message();
   return device.take();
 }

@@ -14,6 +14,6 @@ namespace trireme::test {
 Result<CudaLibrary> find_gpu();
 
 // GPU 0. CHECKs that find_gpu() has found one.
-std::unique_ptr<Device> make_gpu_device(bool warp_groups = true);
+std::unique_ptr<Device> make_gpu_device(const CudaOptions& options = {});
 
 }  // namespace trireme::test

@@ -27,6 +27,23 @@ __device__ __forceinline__ unsigned add_in_order(unsigned* counter) {
 #endif
 }
 
+// How many blocks have come. Who reads it as one less than there are, and is the one that has not,
+// may go on as the last one, with what all others have left, after a barrier.
+__device__ __forceinline__ unsigned blocks_come(const unsigned* counter) {
+#ifdef __CUDA_ARCH__
+  unsigned come;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+               : "=r"(come)
+               : "l"(__cvta_generic_to_global(counter))
+               : "memory");
+  return come;
+#else
+  const unsigned come = *counter;
+  __threadfence();
+  return come;
+#endif
+}
+
 // True in all threads of one of the `blocks` blocks that call it, once each, with a counter that is
 // zero at first and zero again afterwards: of the last. `flag`: a word of shared memory that
 // nothing else uses. All threads of a block call it; it has barriers at its beginning and its end.

@@ -51,7 +51,7 @@ __device__ __forceinline__ Described described_along(const void* panel);
 // columns.
 __device__ __forceinline__ Described described_down(const void* panel, int panel_bytes);
 
-// c = a b^T, or c += where `adds`: 64 rows, kN columns. Begins when this is called, ends when it is
+// c = a b^T, or c += where `adds`: 64 rows, kN columns, 16, 32, 48, 64 or 128. Begins when this is called, ends when it is
 // waited for. REQUIRES (as of all functions here): all warps of the group call it.
 template <class T, int kN>
 __device__ __forceinline__ void group_multiply(Described a, Described b, bool adds,
@@ -92,11 +92,15 @@ __device__ __forceinline__ unsigned char* panels_from(unsigned char* from);
 #define TRIREME_4(c, i) "+f"(c[i].at[0]), "+f"(c[i].at[1]), "+f"(c[i].at[2]), "+f"(c[i].at[3])
 #define TRIREME_16(c, i) \
   TRIREME_4(c, i), TRIREME_4(c, i + 1), TRIREME_4(c, i + 2), TRIREME_4(c, i + 3)
+#define TRIREME_SUMS_16(c) TRIREME_4(c, 0), TRIREME_4(c, 1)
+#define TRIREME_SUMS_32(c) TRIREME_16(c, 0)
+#define TRIREME_SUMS_48(c) TRIREME_16(c, 0), TRIREME_4(c, 4), TRIREME_4(c, 5)
 #define TRIREME_SUMS_64(c) TRIREME_16(c, 0), TRIREME_16(c, 4)
 #define TRIREME_SUMS_128(c) TRIREME_SUMS_64(c), TRIREME_16(c, 8), TRIREME_16(c, 12)
-#define TRIREME_NAMES_64                                                                       \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
-  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define TRIREME_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define TRIREME_NAMES_32 TRIREME_NAMES_16 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define TRIREME_NAMES_48 TRIREME_NAMES_32 ", %16, %17, %18, %19, %20, %21, %22, %23"
+#define TRIREME_NAMES_64 TRIREME_NAMES_48 ", %24, %25, %26, %27, %28, %29, %30, %31"
 #define TRIREME_NAMES_128                                                                        \
   TRIREME_NAMES_64                                                                               \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
@@ -126,6 +130,14 @@ __device__ __forceinline__ unsigned char* panels_from(unsigned char* from);
                  : TRIREME_SUMS_##n(c)                                                           \
                  : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "l"(b.bits), "r"(1)); \
   }
+TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 16, "%8", "%9", "%10")
+TRIREME_GROUP_MULTIPLY(F16, "f16", 16, "%8", "%9", "%10")
+TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 32, "%16", "%17", "%18")
+TRIREME_GROUP_MULTIPLY(F16, "f16", 32, "%16", "%17", "%18")
+TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 48, "%24", "%25", "%26")
+TRIREME_GROUP_MULTIPLY(F16, "f16", 48, "%24", "%25", "%26")
+TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 64, "%32", "%33", "%34")
+TRIREME_GROUP_MULTIPLY(F16, "f16", 64, "%32", "%33", "%34")
 TRIREME_GROUP_MULTIPLY(Bf16, "bf16", 128, "%64", "%65", "%66")
 TRIREME_GROUP_MULTIPLY(F16, "f16", 128, "%64", "%65", "%66")
 TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 64, "%32, %33, %34, %35", "%36", "%37")
@@ -134,8 +146,14 @@ TRIREME_GROUP_MULTIPLY_ADD(Bf16, "bf16", 128, "%64, %65, %66, %67", "%68", "%69"
 TRIREME_GROUP_MULTIPLY_ADD(F16, "f16", 128, "%64, %65, %66, %67", "%68", "%69")
 #undef TRIREME_4
 #undef TRIREME_16
+#undef TRIREME_SUMS_16
+#undef TRIREME_SUMS_32
+#undef TRIREME_SUMS_48
 #undef TRIREME_SUMS_64
 #undef TRIREME_SUMS_128
+#undef TRIREME_NAMES_16
+#undef TRIREME_NAMES_32
+#undef TRIREME_NAMES_48
 #undef TRIREME_NAMES_64
 #undef TRIREME_NAMES_128
 #undef TRIREME_GROUP_MULTIPLY

@@ -42,6 +42,12 @@ bool skinny(DType dtype, int64_t rows, size_t calls) {
   return rows <= kSkinnyRows && dtype != DType::kF32 && calls > 1;
 }
 
+// Of 2 to 64 rows, where products of warp groups are asked for: all, one or several.
+bool by_warp_groups(const Context& context, WeightFormat format, int64_t rows) {
+  return context.skinny_groups() && !format.quantized() && format.dtype() != DType::kF32 &&
+         rows > kStreamedRows && rows <= kSkinnyRows;
+}
+
 // With quantized weights, 64 rows take as long as reading them or, of 4 bits, twice as long. A few
 // times that is less than writing a matrix out as f16, which moves eight times the bytes of 4 bits.
 // Nothing is written out where the library takes fp8. Reckoned, not measured.
@@ -81,6 +87,8 @@ void products(Context& context, Gemm& gemm, WeightFormat format, std::span<const
   }
   const DType dtype = format.dtype();
   if (calls.front().rows <= kStreamedRows) return stream_products(context, dtype, calls);
+  if (by_warp_groups(context, format, calls.front().rows))
+    return skinny_hopper_products(context, dtype, calls);
   if (skinny(dtype, calls.front().rows, calls.size()))
     return skinny_products(context, dtype, calls);
   library_products(context, gemm, dtype, calls);
@@ -112,7 +120,7 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
   }
 }
 
-// Of several rows, large products go one by one: see skinny().
+// Of several rows, large products go one by one where the library is faster: see skinny().
 void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) {
   Call group[kCallsMax];
   size_t count = 0;
@@ -128,7 +136,9 @@ void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> c
   if (alike && count > 0 && normed_products(context_, in, calls[0].w.format, {group, count}))
     return;
   residual_norm(in);
-  if (in.x.rows <= kStreamedRows) return linears(calls);
+  const bool together =
+      alike && count > 0 && by_warp_groups(context_, calls[0].w.format, in.x.rows);
+  if (in.x.rows <= kStreamedRows || together) return linears(calls);
   for (const LinearCall& call : calls) linears({&call, 1});
 }
 
@@ -159,10 +169,11 @@ bool CudaOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const 
   return true;
 }
 
-// Of few rows the inner activation is the first product's epilogue. Where the library multiplies,
-// it is the second one's prologue: the rows are converted there anyway. Of many rows it is a kernel
-// of its own, if the inner rows may be bf16: gate and up are then rounded once more than elsewhere,
-// by as much as what becomes of them. Of f16, which overflows sooner, they stay f32.
+// Of few rows, and by warp groups, the inner activation is the first product's epilogue. Where the
+// library multiplies, it is the second one's prologue: the rows are converted there anyway. Of many
+// rows it is a kernel of its own, if the inner rows may be bf16: gate and up are then rounded once
+// more than elsewhere, by as much as what becomes of them. Of f16, which overflows sooner, they
+// stay f32.
 void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView& up,
                            const WeightView& down, TensorView inner, TensorView y) {
   if (x.rows == 0) return;
@@ -173,8 +184,12 @@ void CudaOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightView
   if (both_bf16 && x.rows > kSkinnyRows && first.outputs > 0 && second.outputs > 0 &&
       library_feed_forward(context_, gemm_, kind, first, second))
     return;
-  if (x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
+  const bool groups = by_warp_groups(context_, up.format, x.rows);
+  if (groups || x.rows <= (up.format.quantized() ? kGatedRows : kStreamedRows)) {
     activate_inner(kind, first);
+    if (groups && both_bf16 && first.outputs > 0 && second.outputs > 0 &&
+        skinny_hopper_feed_forward(context_, first, second))
+      return;
   } else {
     second.prologue = gated ? Prologue::kSwiglu : Prologue::kReluSquared;
   }

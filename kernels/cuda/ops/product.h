@@ -68,6 +68,14 @@ inline constexpr int64_t kSkinnyRows = 64;
 // to kSkinnyRows, with weights of `dtype`, which has 16 bits, and no epilogue of kSwiglu.
 void skinny_products(Context& context, DType dtype, std::span<const Call> calls);
 
+// The same by products of warp groups, one large call or several, and kSwiglu may be. REQUIRES:
+// Context::warp_groups().
+void skinny_hopper_products(Context& context, DType dtype, std::span<const Call> calls);
+// Both products of a feed-forward net with weights in bf16; what is between them is the epilogue of
+// `up`, whose y holds bf16 then and is read by `down`. False where shapes forbid it: then nothing
+// has been queued. REQUIRES: as above; no other prologue or epilogue.
+bool skinny_hopper_feed_forward(Context& context, const Call& up, const Call& down);
+
 // A call's rows of x in the format of its weights, after its prologue.
 struct Narrow {
   Call call;

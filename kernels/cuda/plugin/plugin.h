@@ -26,6 +26,9 @@ struct CudaOptions {
   // Kernels whose products are of warp groups (device/wgmma.cuh), where the GPU is a Hopper. False:
   // those of older GPUs, to measure and test them there.
   bool warp_groups = true;
+  // With them, products of 2 to 64 rows by one kernel (ops/skinny_hopper.cu). False until a GPU has
+  // said that they are faster so.
+  bool skinny_groups = false;
 };
 
 class CudaPlugin {
