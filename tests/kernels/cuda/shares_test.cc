@@ -147,12 +147,12 @@ Numbers numbers_of(Device& device, Random& random, const Shape& s, WeightFormat 
 // ascending, while all memory of the device is new, so that no part is there before its block has
 // run. The second call has the first columns of the first one's rows, where they are enough.
 void expect_launch(int multiprocessors, int64_t rows, WeightFormat format,
-                   const std::vector<Shape>& shapes) {
+                   const std::vector<Shape>& shapes, const CudaOptions& options = {}) {
   SCOPED_TRACE(testing::Message() << weight_format_name(format) << ", " << shapes[0].inputs
                                   << " inputs, " << multiprocessors << " multiprocessors, " << rows
                                   << " rows");
   emulator::set_multiprocessors(multiprocessors);
-  const std::unique_ptr<Device> device = make_cuda_device({}).take();
+  const std::unique_ptr<Device> device = make_cuda_device(options).take();
   emulator::set_multiprocessors(4);
   Random random(6100);
   std::vector<Numbers> weights;
@@ -213,6 +213,23 @@ TEST(CudaShares, ProductsOfFewRows) {
     expect_launch(3, 2, DType::kBF16, shapes);
     expect_launch(3, 64, DType::kBF16, shapes);
     expect_launch(40, 40, DType::kBF16, shapes);
+  }
+}
+
+// Tiles of 128 or 256 outputs, one block for each multiprocessor.
+TEST(CudaShares, ProductsOfFewRowsByWarpGroups) {
+  CudaOptions groups;
+  groups.skinny_groups = true;
+  const std::vector<std::vector<Shape>> launches = {
+      {{1100, 300}, {1100, 9}, {1100, 129}},         // 18 steps a tile, a short last tile and step
+      {{640, 128}, {64, 1400}, {8, 5}, {1000, 70}},  // few and many steps
+      {{200, 40}, {200, 600}},                       // less than the least share for each block
+      {{3000, 20}, {2999, 130}}};                    // tiles of many parts
+  for (const std::vector<Shape>& shapes : launches) {
+    expect_launch(1, 17, DType::kF16, shapes, groups);
+    expect_launch(3, 2, DType::kBF16, shapes, groups);
+    expect_launch(3, 64, DType::kBF16, shapes, groups);
+    expect_launch(40, 40, DType::kBF16, shapes, groups);
   }
 }
 
