@@ -59,7 +59,8 @@ Context::Context(Context&& other) noexcept
       shared_bytes_max_(other.shared_bytes_max_),
       scratch_(std::exchange(other.scratch_, {})),
       counters_(std::exchange(other.counters_, {})),
-      left_memory_(std::exchange(other.left_memory_, {})),
+      left_memory_{std::exchange(other.left_memory_[0], {}),
+                   std::exchange(other.left_memory_[1], {})},
       keeps_scratch_(other.keeps_scratch_),
       kept_(std::exchange(other.kept_, {})),
       status_(std::move(other.status_)) {}
@@ -67,7 +68,7 @@ Context::Context(Context&& other) noexcept
 Context::~Context() {
   // Errors of work that nobody waited for are of no interest any more.
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
-  for (void* data : {scratch_.data, counters_.data, left_memory_.data}) {
+  for (void* data : {scratch_.data, counters_.data, left_memory_[0].data, left_memory_[1].data}) {
     if (data != nullptr) (void)cudaFree(data);
   }
   for (void* data : kept_) (void)cudaFree(data);
@@ -87,9 +88,10 @@ unsigned* Context::counters(size_t count) {
   return static_cast<unsigned*>(counters_.data);
 }
 
-void* Context::left_memory(size_t bytes) {
-  if (bytes > left_memory_.bytes && (recording() || !grow(left_memory_, bytes))) return nullptr;
-  return left_memory_.data;
+void* Context::left_memory(LeftBy by, size_t bytes) {
+  Memory& memory = left_memory_[static_cast<size_t>(by)];
+  if (bytes > memory.bytes && (recording() || !grow(memory, bytes))) return nullptr;
+  return memory.data;
 }
 
 bool Context::recording() {

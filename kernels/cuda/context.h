@@ -52,7 +52,7 @@ class Context {
   void want_left(bool wanted) { wants_left_ = wanted; }
   bool wants_left() const { return wants_left_; }
   // Null where it is too small and a recording goes on, or after an error.
-  void* left_memory(size_t bytes);
+  void* left_memory(LeftBy by, size_t bytes);
   // From now on memory that has become too small is kept until the end, not freed: some of it is
   // written down in a recording.
   void keep_scratch() { keeps_scratch_ = true; }
@@ -79,7 +79,8 @@ class Context {
   int multiprocessors_ = 0;
   int capability_ = 0;
   size_t shared_bytes_max_ = 0;
-  Memory scratch_, counters_, left_memory_;
+  Memory scratch_, counters_;
+  Memory left_memory_[2];  // by LeftBy
   LeftRows left_;
   bool wants_left_ = false;
   bool keeps_scratch_ = false;

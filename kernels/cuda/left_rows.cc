@@ -17,18 +17,19 @@ LeftOut LeftRows::find(const float* rows_of, int64_t stride, int64_t wanted, int
   return {out.data + first, out.stride};
 }
 
-LeftRows room_for_left(Context& context, const TensorView& y) {
+LeftRows room_for_left(Context& context, const TensorView& y, LeftBy by) {
   LeftRows left;
   const size_t bytes = static_cast<size_t>(y.rows * y.cols) * sizeof(Bf16);
   if (!context.wants_left() || y.rows == 0 || y.cols % kWord != 0 || bytes > kBytesMost)
     return left;
-  auto* data = static_cast<Bf16*>(context.left_memory(bytes));
+  auto* data = static_cast<Bf16*>(context.left_memory(by, bytes));
   if (data == nullptr) return left;
   left.x = static_cast<const float*>(y.data);
   left.x_stride = y.row_stride;
   left.rows = y.rows;
   left.cols = y.cols;
   left.out = {data, y.cols};
+  left.by = by;
   return left;
 }
 

@@ -21,6 +21,7 @@ STAGES = [
     ("nccl_models", 100, True, stages.nccl_models),
     ("ceilings", 20, False, stages.ceilings),
     ("models", 150, False, stages.models),
+    ("trials", 50, False, stages.trials),
     ("nccl_speed", 90, False, stages.nccl_speed),
     ("kernels", 60, False, stages.kernels),
     ("torch", 90, False, stages.torch_peer),

@@ -109,8 +109,8 @@ def _tests(context, program, only, what, env=None):
     return f"{passed} {what} passed"
 
 
-# Of the ops contract: a GPU, and a Hopper with attention's kernels for older ones.
-GPU_CASES = "*/cuda_1:*/cuda_no_warp_groups_1"
+# Of the ops contract: a GPU, and a Hopper with attention's kernels for older ones, and with what nobody gets unasked.
+GPU_CASES = "*/cuda_1:*/cuda_no_warp_groups_1:*/cuda_skinny_groups_1"
 
 
 def contract(context):
@@ -164,6 +164,25 @@ def models(context):
     if wrong:
         raise Failure("; ".join(wrong))
     return f"{len(context.report.figures('decode'))} decodes, {len(context.report.figures('prefill'))} prefills"
+
+
+# What nobody gets unasked, beside the usual way, which `models` has measured: until a GPU has said that it is faster.
+TRIALS = [["--skinny-groups", "model", model, "--batches", "64,16", "--contexts", "1024", "--prefills", "1024"]
+          for model in ("rwkv7-7.2b", "llama-3-8b", "llama-1.1b", "yoco-3b", "llama-2-7b")]
+
+
+def trials(context):
+    context.need_gpu()
+    before = len(context.report.figures("decode"))
+    wrong = []
+    for i, arguments in enumerate(TRIALS):
+        seconds = context.runner.left() / (len(TRIALS) - i)
+        ended = _bench(context, [*arguments, f"--seconds={max(1, seconds - 2):.0f}"], seconds)
+        if ended.code != 0:
+            wrong.append(f"{' '.join(arguments[:3])}: {'its time was over' if ended.timed_out else ended.last()}")
+    if wrong:
+        raise Failure("; ".join(wrong))
+    return f"{len(context.report.figures('decode')) - before} decodes"
 
 
 def quantized(context):

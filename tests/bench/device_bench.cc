@@ -59,7 +59,7 @@ int usage() {
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
       "[--seconds N]\n"
       "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n"
-      "       of one device: [--no-warp-groups]\n",
+      "       of one device: [--no-warp-groups] [--skinny-groups]\n",
       stderr);
   return 2;
 }
@@ -102,6 +102,8 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       arguments.weights = found->second;
     } else if (words[i] == "--no-warp-groups") {
       arguments.cuda.warp_groups = false;
+    } else if (words[i] == "--skinny-groups") {
+      arguments.cuda.skinny_groups = true;
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {
@@ -185,6 +187,7 @@ ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
     plan.serves.clear();  // which have batches of their own
   }
   if (!arguments.cuda.warp_groups) plan.variant += ", no warp groups";
+  if (arguments.cuda.skinny_groups) plan.variant += ", skinny groups";
   return plan;
 }
 

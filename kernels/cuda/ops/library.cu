@@ -168,6 +168,27 @@ Product product_of(const Narrow& n, DType dtype) {
   return p;
 }
 
+LeftRows room_for_low_rank(Context& context, std::span<const Call> calls) {
+  // At least so many times more inputs than outputs: less than any product has whose outputs are
+  // summed up over ranks.
+  constexpr int64_t kLowRank = 8;
+  const Call& last = calls.back();
+  if (context.left().by == LeftBy::kProduct || last.outputs * kLowRank > last.inputs) return {};
+  float *begin = last.y, *end = last.y + last.outputs;
+  int64_t outputs = 0;
+  for (const Call& c : calls) {
+    // Within a row of the last call's, on whichever side.
+    const bool beside = c.y_stride == last.y_stride && c.outputs * kLowRank <= c.inputs &&
+                        std::max(end, c.y + c.outputs) - std::min(begin, c.y) <= last.y_stride;
+    if (!beside) continue;
+    begin = std::min(begin, c.y);
+    end = std::max(end, c.y + c.outputs);
+    outputs += c.outputs;
+  }
+  if (outputs != end - begin) return {};  // between them are numbers that nobody leaves
+  return room_for_left(context, {begin, last.rows, end - begin, last.y_stride}, LeftBy::kProduct);
+}
+
 std::byte* narrow_rows(Context& context, DType dtype, std::span<Narrow> each, size_t more_bytes) {
   size_t bytes = 0;
   for (const Narrow& n : each)

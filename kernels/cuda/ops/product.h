@@ -89,6 +89,12 @@ struct Narrow {
 Product product_of(const Call& call);
 Product product_of(const Narrow& narrow, DType dtype);
 
+// Room for outputs of products of low rank, in bf16, where other products read them next: those
+// whose rows lie beside the last call's, if it has few outputs for its inputs. Nothing where the
+// calls read what products have left, which lies there. To be asked before narrow_rows(); calls
+// find their part by their outputs (LeftRows::find).
+LeftRows room_for_low_rank(Context& context, std::span<const Call> calls);
+
 // Fills in all but the calls, which are alike in rows and in the weights' `dtype`, and queues what
 // writes the rows to scratch memory. Returns `more_bytes` of scratch memory beyond them, aligned to
 // 256 bytes; null after an error.

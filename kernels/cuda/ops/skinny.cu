@@ -57,6 +57,7 @@ struct Skinny {
   const void* rows;
   int64_t rows_stride;
   const float* scales;  // may be null
+  LeftOut left;         // outputs in bf16
   int32_t parts;        // of the inputs; one: the sums are finished at once
   int32_t first_block;  // block `parts * tile + part` of the call
   int32_t first_tile;   // of the tiles that finish_parts_kernel finishes
@@ -122,6 +123,14 @@ __device__ __forceinline__ void store_fragments(const Skinny& s, const Outputs& 
     const int m = i / 4, h = i / 2 % 2, e = i % 2;
     if (row + e <= last_row && outputs.first + 16 * m + 8 * h < c.outputs)
       y[e * c.y_stride + 16 * m + 8 * h] = values[i];
+  }
+  if (s.left.data == nullptr) return;
+  Bf16* left = s.left.data + row * s.left.stride + outputs.first;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int m = i / 4, h = i / 2 % 2, e = i % 2;
+    if (row + e <= last_row && outputs.first + 16 * m + 8 * h < c.outputs)
+      left[e * s.left.stride + 16 * m + 8 * h] = from_float<Bf16>(values[i]);
   }
 }
 
@@ -360,6 +369,7 @@ void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
     if (s.parts > 1) split_tiles += tiles;
   }
   constexpr size_t kPartialBytes = size_t{2} * kRowTiles * kThreads * 4 * sizeof(float);
+  const LeftRows left = room_for_low_rank(context, each);
   Narrow narrow[kCallsMax] = {};
   for (size_t i = 0; i < each.size(); ++i) narrow[i].call = each[i];
   std::byte* partials = narrow_rows(context, dtype, {narrow, each.size()},
@@ -369,6 +379,7 @@ void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
     calls.each[i].rows = narrow[i].rows;
     calls.each[i].rows_stride = narrow[i].stride;
     calls.each[i].scales = narrow[i].scales;
+    calls.each[i].left = left.find(each[i].y, each[i].y_stride, each[i].rows, each[i].outputs);
   }
   calls.partials = reinterpret_cast<float*>(partials);
   const Grid grid{dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
@@ -376,6 +387,7 @@ void skinny_calls(Context& context, DType dtype, std::span<const Call> each) {
   launch(context, "linear", grid, skinny_kernel<W, kRowTiles>, calls);
   const Grid finish{dim3(static_cast<unsigned>(split_tiles), kRowTiles), dim3(kThreads), 0, true};
   launch(context, "linear", finish, finish_parts_kernel<kRowTiles>, calls);
+  context.leave(left);
 }
 
 template <class W>

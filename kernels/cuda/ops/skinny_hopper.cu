@@ -13,7 +13,7 @@
 // products take 130, or 260. What is left to lose is the ends of tiles and of launches.
 //
 // A block has two or four warp groups, 64 rows of w each: a tile. All threads copy, 16 bytes of
-// rows of w and of x, into a ring of panels (wgmma.cuh), 60 to 80 KB of weights ahead; then the
+// rows of w and of x, into a ring of panels (wgmma.cuh), 64 to 96 KB of weights ahead; then the
 // groups begin their products, which the next copies are queued beside.
 //
 // Blocks have equal shares of all steps (device/shares.cuh), one block on each multiprocessor: it
@@ -33,7 +33,8 @@
 // library had some 79 % of it in a step of 8B parameters and 64 rows, skinny.cu 64 to 75, and it
 // saves a feed-forward net a launch. CudaOptions::skinny_groups asks for it.
 //
-// Registers, nvcc 13.0, sm_90a: see the end of the file.
+// nvcc 13.0, sm_90a, 16 / 32 / 48 / 64 rows: 72 / 104 / 136 / 168 registers of two groups, 64 / 88 /
+// 127 / 128 of four, no spills, and nothing touches sums between products and the wait for them.
 #include <algorithm>
 
 #include "kernels/cuda/device/block.cuh"
@@ -48,12 +49,12 @@
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
-namespace {
+namespace skinny_hopper {
 
 constexpr int kStepInputs = kPanel;
 constexpr int kPiece = 8;  // inputs in 16 bytes
 constexpr int kPieces = kStepInputs / kPiece;
-constexpr int kRingBytes = 120 << 10;
+constexpr int kRingBytes = 120 << 10, kLargeRingBytes = 160 << 10;  // of two groups, of four
 constexpr size_t kMoreThanHalf = size_t{114} << 10;  // of a multiprocessor's shared memory
 // Cuts cost the writing and reading of sums, and a wait: see ShareLimits.
 constexpr int64_t kShareSteps = 8, kCutSteps = 4, kTileParts = 16;
@@ -81,12 +82,13 @@ struct Shape {
   static constexpr int kThreads = kGroups * kGroupThreads;
   static constexpr int kTile = kGroups * 64;
   static constexpr int kStage = (kTile + kRows) * kStepInputs;  // numbers: w, then x
-  static constexpr int kStages = kRingBytes / (kStage * static_cast<int>(sizeof(W)));
+  static constexpr int kStages =
+      (kGroups == 2 ? kRingBytes : kLargeRingBytes) / (kStage * static_cast<int>(sizeof(W)));
   static constexpr int kSums = kRows / 8;  // fragments of a thread
   static constexpr int kPartFloats = kSums * kThreads * 4;
   static constexpr size_t kSharedBytes =
       std::max(kPanelAlignment + size_t{kStages} * kStage * sizeof(W) + sizeof(int), kMoreThanHalf);
-  static_assert(kStages >= 3);
+  static_assert(kStages >= 4);
 };
 
 __device__ __forceinline__ bool gated(const Call& c) { return c.epilogue == Epilogue::kSwiglu; }
@@ -365,7 +367,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
   }
 }
 
-Shares shares_of(const Context& context, std::span<const Skinny> each, int tile) {
+inline Shares shares_of(const Context& context, std::span<const Skinny> each, int tile) {
   CallTiles tiles[kCallsMax];
   for (size_t i = 0; i < each.size(); ++i) {
     const Call& c = each[i].call;
@@ -378,7 +380,7 @@ Shares shares_of(const Context& context, std::span<const Skinny> each, int tile)
 
 // Tiles of four groups read x half as often, and their sums are twice as much: where tiles are cut
 // into few parts. Reckoned, not measured.
-bool large(const Shares& shares, size_t count) {
+inline bool large(const Shares& shares, size_t count) {
   const int32_t longest = *std::max_element(shares.tile_steps, shares.tile_steps + count);
   return longest <= 3 * shares.each;
 }
@@ -400,7 +402,8 @@ void launch_calls(Context& context, std::span<const Skinny> each, const Shares& 
 constexpr int64_t row_tiles(int64_t rows) { return ceil_div(rows, 16); }
 
 // Writes down the rows that nobody has given, and queues all calls.
-void queue(Context& context, DType dtype, std::span<Skinny> each) {
+inline void queue(Context& context, DType dtype, std::span<Skinny> each,
+                  const LeftRows& left = {}) {
   Shares shares = shares_of(context, each, 256);
   const bool four = large(shares, each.size());
   if (!four) shares = shares_of(context, each, 128);
@@ -442,17 +445,24 @@ void queue(Context& context, DType dtype, std::span<Skinny> each) {
     if (four) return of_rows(zero, std::integral_constant<int, 4>{});
     of_rows(zero, std::integral_constant<int, 2>{});
   });
+  context.leave(left);
 }
 
-}  // namespace
+}  // namespace skinny_hopper
 
 void skinny_hopper_products(Context& context, DType dtype, std::span<const Call> calls) {
+  using namespace skinny_hopper;
+  const LeftRows left = room_for_low_rank(context, calls);
   Skinny each[kCallsMax] = {};
-  for (size_t i = 0; i < calls.size(); ++i) each[i].call = calls[i];
-  queue(context, dtype, {each, calls.size()});
+  for (size_t i = 0; i < calls.size(); ++i) {
+    each[i].call = calls[i];
+    each[i].rounded = left.find(calls[i].y, calls[i].y_stride, calls[i].rows, calls[i].outputs);
+  }
+  queue(context, dtype, {each, calls.size()}, left);
 }
 
 bool skinny_hopper_feed_forward(Context& context, const Call& up, const Call& down) {
+  using namespace skinny_hopper;
   // As in library_feed_forward.cu: the memory of `inner` has 4 bytes for each number.
   if (!aligned4(up.y, up.y_stride) || down.inputs % kPiece != 0) return false;
   Skinny first{}, second{};

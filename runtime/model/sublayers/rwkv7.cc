@@ -137,9 +137,14 @@ Status Rwkv7TimeMix::forward(const ResidualNorm& input, SublayerStep& step, Tens
       {x(0), receptance_.view(), r, {}}, {x(2), key_.view(), k, {}}, {x(3), value_.view(), v, {}}};
   LinearCall ups[4];
   const size_t count = first_layer_ ? 3 : 4;
+  int64_t ranks = 0;
+  for (size_t i = 0; i < count; ++i) ranks += low_ranks[i].lora.down.outputs();
+  const TensorView low_rows = step.scratch.take(rows, ranks);  // side by side
+  ranks = 0;
   for (size_t i = 0; i < count; ++i) {
     const LowRank& l = low_ranks[i];
-    const TensorView low = step.scratch.take(rows, l.lora.down.outputs());
+    const TensorView low = low_rows.col_range(ranks, l.lora.down.outputs());
+    ranks += low.cols;
     downs[3 + i] = {x(l.of), l.lora.down.view(), low, l.inner};
     ups[i] = {low, l.lora.up.view(), l.y, {}};
   }

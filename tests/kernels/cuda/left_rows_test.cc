@@ -119,6 +119,54 @@ TEST_F(LeftRows, WhateverStandsBesideTheColumns) {
   EXPECT_EQ(alone, both());
 }
 
+// Products of low rank, which leave rows for each other while they read what a norm has left; one
+// beside them, which is large, leaves none.
+TEST(LeftRowsOfProducts, ChangeNoBitOfTheNext) {
+  constexpr int64_t kRanks[] = {16, 40, 8};
+  for (const bool groups : {false, true}) {
+    CudaOptions options;
+    options.skinny_groups = groups;
+    const std::unique_ptr<Device> device = make_cuda_device(options).take();
+    Random random(4200);
+    const Mat x = Mat::random(*device, random, kRows, kCols, 4);
+    Mat normed(*device, kRows, kCols), low(*device, kRows, 64);
+    Mat large(*device, kRows, 300);
+    const Weight w(*device, random, 300, kCols, DType::kBF16);
+    std::vector<Weight> downs, ups;
+    std::vector<Mat> y;
+    for (const int64_t rank : kRanks) {
+      downs.emplace_back(*device, random, rank, kCols, DType::kBF16);
+      ups.emplace_back(*device, random, kOutputs, rank, DType::kBF16);
+      y.emplace_back(*device, kRows, kOutputs);
+    }
+    // What the ups make of them; `forgotten`: of what they have written down themselves.
+    const auto run = [&](bool forgotten) {
+      NormArgs norm;
+      device->ops().norm(x.view(), norm, normed.view());
+      std::vector<LinearCall> down_calls = {
+          {normed.view(), w.matrix.view(), large.view(), std::nullopt}};
+      std::vector<LinearCall> up_calls;
+      int64_t first = 0;
+      for (size_t i = 0; i < std::size(kRanks); first += kRanks[i++]) {
+        const TensorView rows = low.view().col_range(first, kRanks[i]);
+        down_calls.push_back({normed.view(), downs[i].matrix.view(), rows, Activation::kTanh});
+        up_calls.push_back({rows, ups[i].matrix.view(), y[i].view(), std::nullopt});
+      }
+      device->ops().linears(down_calls);
+      if (forgotten) device->copy(low.view().data, low.view().data, 1);
+      device->ops().linears(up_calls);
+      std::vector<std::vector<float>> all;
+      for (Mat& each : y) {
+        each.fetch();
+        all.push_back(each.values());
+      }
+      return all;
+    };
+    run(false);  // what products last asked for decides whether rows are left
+    EXPECT_EQ(run(false), run(true)) << (groups ? "by warp groups" : "");
+  }
+}
+
 TEST_F(LeftRows, AreForgottenWhenAnOpChangesTheOutput) {
   NormArgs norm;
   ops_.norm(x_.view(), norm, y_.view());
