@@ -48,10 +48,11 @@ __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void*
 // The same; zeros, and nothing is read, where `read` is false.
 __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
                                                     bool read);
-// As without `read`, of what nobody reads again while it could still be in L2, which gives it up before all
-// else then: activations, keys and values stay (4 % of a step of one row, 8B parameters, H200).
-// Who uses it looks at its machine code: of an address with a uniform part ptxas 13.0 makes LDGSTS
-// [R33+UR0], desc[UR1], which is an illegal instruction (seen with quantized products, on sm_90a).
+// As without `read`, of what nobody reads again while it could still be in L2, which gives it up
+// before all else then: activations, keys and values stay (4 % of a step of one row, 8B parameters,
+// H200). Who uses it looks at its machine code: of an address with a uniform part ptxas 13.0 makes
+// LDGSTS [R33+UR0], desc[UR1], which is an illegal instruction (seen with quantized products, on
+// sm_90a).
 __device__ __forceinline__ void copy_16_bytes_once(void* to_shared, const void* from_global);
 // 4 bytes, aligned to 4.
 __device__ __forceinline__ void copy_4_bytes(void* to_shared, const void* from_global);
@@ -112,10 +113,10 @@ __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void*
 }
 __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
                                                     bool read) {
-  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(
-                   shared_address(to_shared)),
-               "l"(__cvta_generic_to_global(from_global)), "r"(read ? 16 : 0)
-               : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)),
+      "l"(__cvta_generic_to_global(from_global)), "r"(read ? 16 : 0)
+      : "memory");
 }
 __device__ __forceinline__ void copy_16_bytes_once(void* to_shared, const void* from_global) {
   uint64_t policy;

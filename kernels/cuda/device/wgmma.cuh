@@ -51,8 +51,9 @@ __device__ __forceinline__ Described described_along(const void* panel);
 // columns.
 __device__ __forceinline__ Described described_down(const void* panel, int panel_bytes);
 
-// c = a b^T, or c += where `adds`: 64 rows, kN columns, 16, 32, 48, 64 or 128. Begins when this is called, ends when it is
-// waited for. REQUIRES (as of all functions here): all warps of the group call it.
+// c = a b^T, or c += where `adds`: 64 rows, kN columns, 16, 32, 48, 64 or 128. Begins when this is
+// called, ends when it is waited for. REQUIRES (as of all functions here): all warps of the group
+// call it.
 template <class T, int kN>
 __device__ __forceinline__ void group_multiply(Described a, Described b, bool adds,
                                                FragmentC (&c)[kN / 8]);

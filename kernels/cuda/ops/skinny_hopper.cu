@@ -33,8 +33,8 @@
 // library had some 79 % of it in a step of 8B parameters and 64 rows, skinny.cu 64 to 75, and it
 // saves a feed-forward net a launch. CudaOptions::skinny_groups asks for it.
 //
-// nvcc 13.0, sm_90a, 16 / 32 / 48 / 64 rows: 72 / 104 / 136 / 168 registers of two groups, 64 / 88 /
-// 127 / 128 of four, no spills, and nothing touches sums between products and the wait for them.
+// nvcc 13.0, sm_90a, 16 / 32 / 48 / 64 rows: 72 / 104 / 136 / 168 registers of two groups, 64 / 88
+// / 127 / 128 of four, no spills, and nothing touches sums between products and the wait for them.
 #include <algorithm>
 
 #include "kernels/cuda/device/block.cuh"
