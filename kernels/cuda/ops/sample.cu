@@ -75,11 +75,24 @@ __device__ bool edit_part(const SampleCall& c, const SampleRow& how) {
   float* edited = c.edited + int64_t{blockIdx.y} * c.vocab;
   const uint32_t* mask =
       how.mask < 0 ? nullptr : c.masks + int64_t{how.mask} * ((c.vocab + 31) / 32);
+  const OfThread mine;
+  float logits[kSampleEach];
+  uint32_t allowed[kSampleEach];
+  mine.load(raw, c.vocab, logits);
+#pragma unroll
+  for (uint32_t& bits : allowed) bits = ~0u;
+  if (mask != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kSampleEach; ++i) allowed[i] = mask[min(mine.token(i), c.vocab - 1) / 32];
+  }
   bool broken = false;
-  each_of_part(raw, c.vocab, [&](int32_t token, float l) {
-    broken = broken || !(l < INFINITY);
-    edited[token] = mask == nullptr || (mask[token / 32] >> (token % 32) & 1u) != 0 ? l : -INFINITY;
-  });
+#pragma unroll
+  for (int i = 0; i < kSampleEach; ++i) {
+    const int32_t token = mine.token(i);
+    if (token >= c.vocab) break;
+    broken = broken || !(logits[i] < INFINITY);
+    edited[token] = (allowed[i] >> (token % 32) & 1u) != 0 ? logits[i] : -INFINITY;
+  }
   __syncthreads();
   for (int32_t e = static_cast<int32_t>(threadIdx.x); e < how.edits; e += kSampleThreads) {
     const LogitEdit& x = c.edits[how.first_edit + e];
@@ -103,7 +116,7 @@ __global__ void __launch_bounds__(kSampleThreads)
   next_may_start();
   previous_done();
   BestShared& shared_area = *shared<BestShared>();
-  const SampleRow& how = row_of(c, few);
+  const SampleRow how = row_of(c, few);
   Best mine;
   if (is_edited(how) && edit_part(c, how)) mine.broken = 1;
   each_of_part(logits_of(c, how), c.vocab, [&](int32_t token, float l) { mine.add(token, l); });
@@ -131,8 +144,8 @@ __global__ void __launch_bounds__(kSampleThreads)
                  unsigned* counters) {
   next_may_start();
   previous_done();
-  if (c.state[blockIdx.y].chosen != 0) return;
   OpenRow w(c, few);
+  if (w.state.chosen != 0) return;
   if (!has_top_k(w.how) && !has_top_p(w.how)) {
     unsigned long long sum = 0;
     w.each_candidate([&](int32_t, float l) { sum += w.row.weight(l); });
@@ -143,12 +156,13 @@ __global__ void __launch_bounds__(kSampleThreads)
   SampleHistogram& bins = w.s.by_part.bins;
   for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kSampleThreads) bins.clear(b);
   __syncthreads();
-  w.each_candidate([&](int32_t, float l) { bins.add(w.row.bin(l), w.row.weight(l)); });
+  const bool counted = has_top_k(w.how);
+  w.each_candidate([&](int32_t, float l) { bins.add(w.row.bin(l), w.row.weight(l), counted); });
   __syncthreads();
   for (int b = static_cast<int>(threadIdx.x); b < kSampleBins; b += kSampleThreads) {
-    if (bins.counts[b] == 0) continue;
-    atomicAdd(&w.weights()[b], bins.weight(b));
-    atomicAdd(&w.counts()[b], bins.counts[b]);
+    if (const unsigned long long weight = bins.weight(b); weight != 0)
+      atomicAdd(&w.weights()[b], weight);
+    if (bins.counts[b] != 0) atomicAdd(&w.counts()[b], bins.counts[b]);
   }
   if (w.is_last(counters)) first_limit(w);
 }
@@ -158,8 +172,8 @@ __global__ void __launch_bounds__(kSampleThreads)
                  unsigned* counters) {
   next_may_start();
   previous_done();
-  if (c.state[blockIdx.y].chosen != 0) return;
   OpenRow w(c, few);
+  if (w.state.chosen != 0) return;
   const int32_t limit_bin = w.state.bin;
   unsigned long long sum = 0;
   w.each_candidate([&](int32_t token, float l) {
@@ -167,15 +181,14 @@ __global__ void __launch_bounds__(kSampleThreads)
     if (limit_bin == kNoBin || bin < limit_bin) {
       sum += w.row.weight(l);
     } else if (bin == limit_bin) {
-      const int32_t at = atomicAdd(&w.state.listed, 1);
+      const int32_t at = atomicAdd(&w.kept().listed, 1);
       if (at < kSampleListMax) w.list()[at] = token;
     }
   });
   w.leave_weight(sum);
   if (!w.is_last(counters)) return;
 
-  if (limit_bin != kNoBin)
-    w.row.limit = w.state.listed <= kSampleListMax ? end_by_list(w) : end_by_halves(w);
+  if (limit_bin != kNoBin) w.row.limit = has_list(w) ? end_by_list(w) : end_by_halves(w);
   const unsigned long long total = weigh_all(w);
   const bool nucleus_next = limit_bin != kNoBin && w.state.by_weight == 0 && has_top_p(w.how);
   if (!nucleus_next) {
@@ -187,14 +200,14 @@ __global__ void __launch_bounds__(kSampleThreads)
     return;
   }
   // Of what top_k leaves: it is reached within that, so the histogram of all tokens shows where.
-  unsigned long long goal = nucleus(w.how.top_p, total);
-  const int32_t bin = find_bin(
-      w.s, [&](int b) { return w.weights()[b]; }, goal);
+  const FoundBin found =
+      find_bin(w.s, w.weights(), [&](unsigned long long) { return nucleus(w.how.top_p, total); });
   if (threadIdx.x != 0) return;
-  w.state.bin = bin;
-  w.state.by_weight = 1;
-  w.state.goal = goal;
-  w.state.listed = 0;
+  SampleState& kept = w.kept();
+  kept.bin = found.bin;
+  kept.by_weight = 1;
+  kept.goal = found.goal;
+  kept.listed = 0;
 }
 
 }  // namespace

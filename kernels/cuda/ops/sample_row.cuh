@@ -12,7 +12,8 @@ inline constexpr int kSampleWarps = kSampleThreads / kWarpSize;
 inline constexpr int kSampleEach = kSamplePart / kSampleThreads;
 inline constexpr int kBinsEach = kSampleBins / kSampleThreads;
 
-__device__ __forceinline__ const SampleRow& row_of(const SampleCall& c, const SampleRows& few) {
+// All of it at once: what stands behind branches would be waited for by itself.
+__device__ __forceinline__ SampleRow row_of(const SampleCall& c, const SampleRows& few) {
   return c.rows == nullptr ? few.row[blockIdx.y] : c.rows[blockIdx.y];
 }
 __device__ __forceinline__ const float* logits_of(const SampleCall& c, const SampleRow& how) {
@@ -62,26 +63,30 @@ __device__ __forceinline__ void each_of_part(const float* row, int32_t vocab, fl
   }
 }
 
-// A histogram of one part. Shared memory adds 32 bits at once, so weights, of 47 bits, are
-// added in pieces of 16, of which 4096 stay below 2^28.
+// Adds to a sum in shared memory by halves: 32 bits are what it adds at once, and it says what was
+// there, so that who makes the lower half overflow carries. Many weights have no upper half.
+__device__ __forceinline__ void add_halves(unsigned& low, unsigned& high, uint64_t value) {
+  const auto lower = static_cast<unsigned>(value);
+  const unsigned before = atomicAdd(&low, lower);
+  const unsigned carry = before + lower < before ? 1u : 0u;
+  const unsigned upper = static_cast<unsigned>(value >> 32) + carry;
+  if (upper != 0) atomicAdd(&high, upper);
+}
+__device__ __forceinline__ unsigned long long whole_of(unsigned low, unsigned high) {
+  return static_cast<unsigned long long>(high) << 32 | low;
+}
+
+// A histogram of one part. Counts are for rows with top_k.
 struct SampleHistogram {
-  unsigned pieces[3][kSampleBins];
+  unsigned low[kSampleBins], high[kSampleBins];
   unsigned counts[kSampleBins];
 
-  __device__ void clear(int bin) {
-    for (auto& piece : pieces) piece[bin] = 0;
-    counts[bin] = 0;
+  __device__ void clear(int bin) { low[bin] = high[bin] = counts[bin] = 0; }
+  __device__ void add(int bin, uint64_t weight, bool counted) {
+    add_halves(low[bin], high[bin], weight);
+    if (counted) atomicAdd(&counts[bin], 1u);
   }
-  __device__ void add(int bin, uint64_t weight) {
-    for (int i = 0; i < 3; ++i)
-      atomicAdd(&pieces[i][bin], static_cast<unsigned>(weight >> 16 * i & 0xffffu));
-    atomicAdd(&counts[bin], 1u);
-  }
-  __device__ unsigned long long weight(int bin) const {
-    unsigned long long sum = 0;
-    for (int i = 0; i < 3; ++i) sum += static_cast<unsigned long long>(pieces[i][bin]) << 16 * i;
-    return sum;
-  }
+  __device__ unsigned long long weight(int bin) const { return whole_of(low[bin], high[bin]); }
 };
 
 struct SampleShared {
@@ -96,20 +101,21 @@ struct SampleShared {
     } by_part;
     uint64_t listed[kSampleListMax];
   };
-  // And one number more for each part of a row.
-  __device__ unsigned long long* of_parts() {
-    return reinterpret_cast<unsigned long long*>(this + 1);
+  // And one number more for each part of a row, by halves.
+  __device__ unsigned* of_parts() { return reinterpret_cast<unsigned*>(this + 1); }
+  __device__ unsigned long long of_part(int32_t part) {
+    return whole_of(of_parts()[2 * part], of_parts()[2 * part + 1]);
   }
 };
 inline size_t sample_shared_bytes(int32_t parts) {
   return sizeof(SampleShared) + static_cast<size_t>(parts) * sizeof(unsigned long long);
 }
 
-// The block's row, whose token is not known yet.
+// The block's row, if its token is not known yet.
 struct OpenRow {
   const SampleCall& c;
-  const SampleRow& how;
-  SampleState& state;
+  const SampleRow how;
+  SampleState state;  // as the kernel found it; with `listed` once the block is the last one
   SampleShared& s;
   RowOfLogits row;
 
@@ -119,6 +125,8 @@ struct OpenRow {
         state(call.state[blockIdx.y]),
         s(*shared<SampleShared>()),
         row(logits_of(call, how), call.vocab, how, state) {}
+
+  __device__ SampleState& kept() const { return c.state[blockIdx.y]; }
 
   __device__ unsigned long long* weights() const {
     return c.weights + int64_t{blockIdx.y} * kSampleBins;
@@ -140,31 +148,47 @@ struct OpenRow {
     if (threadIdx.x == 0) parts()[blockIdx.x].weight = sum;
   }
   __device__ bool is_last(unsigned* counters) {
-    return last_block(counters + blockIdx.y, c.parts, &s.flag);
+    if (!last_block(counters + blockIdx.y, c.parts, &s.flag)) return false;
+    state.listed = kept().listed;
+    return true;
   }
 };
 
-// The bin in which the sum over bins of `value(bin)` reaches `goal`, and what of the goal is left
-// there; kNoBin where it is not reached. All threads.
-template <class F>
-__device__ __forceinline__ int32_t find_bin(SampleShared& s, F value, unsigned long long& goal) {
+// A bin, and what of the goal is left there.
+struct FoundBin {
+  int32_t bin;
+  unsigned long long goal;
+};
+
+// The bin in which the sum over bins of `values` reaches goal_of(their sum), at least 1; kNoBin
+// where it is not reached. All threads.
+template <class T, class F>
+__device__ __forceinline__ FoundBin find_bin(SampleShared& s, const T* values, F goal_of) {
   const int first = static_cast<int>(threadIdx.x) * kBinsEach;
-  unsigned long long mine = 0, total = 0;
+  unsigned long long own[kBinsEach], mine = 0, total = 0;
 #pragma unroll
-  for (int i = 0; i < kBinsEach; ++i) mine += value(first + i);
+  for (int i = 0; i < kBinsEach; ++i) own[i] = values[first + i];
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) mine += own[i];
   const unsigned long long before = scan(s.sums, mine, total);
+  const unsigned long long goal = goal_of(total);
   if (threadIdx.x == 0) s.found = kNoBin;
   __syncthreads();
   if (before < goal && before + mine >= goal) {
-    unsigned long long left = goal - before;
-    int i = 0;
-    for (; i < kBinsEach - 1 && value(first + i) < left; ++i) left -= value(first + i);
-    s.found = first + i;
-    s.place = left;
+    unsigned long long sum = before;
+    bool found = false;
+#pragma unroll
+    for (int i = 0; i < kBinsEach; ++i) {
+      if (!found && sum + own[i] >= goal) {
+        found = true;
+        s.found = first + i;
+        s.place = goal - sum;
+      }
+      sum += own[i];
+    }
   }
   __syncthreads();
-  if (s.found != kNoBin) goal = s.place;
-  const int32_t found = s.found;
+  const FoundBin found{s.found, s.place};
   __syncthreads();
   return found;
 }
@@ -174,51 +198,44 @@ __device__ __forceinline__ unsigned long long nucleus(float top_p, unsigned long
   return goal < 1.0 ? 1ull : static_cast<unsigned long long>(goal);
 }
 
-// Where top_k or else top_p ends, by the row's histogram.
+// Where top_k or else top_p ends, by the row's histogram. A top_k that all candidates fit into is
+// no end.
 __device__ inline void first_limit(OpenRow& w) {
-  unsigned long long count = 0;
-  const int first = static_cast<int>(threadIdx.x) * kBinsEach;
-#pragma unroll
-  for (int i = 0; i < kBinsEach; ++i) count += w.counts()[first + i];
-  count = sum_of_all(w.s.sums, count);
-  unsigned long long goal = 0;
-  int32_t bin = kNoBin;
+  FoundBin found{kNoBin, 0};
   bool by_weight = false;
-  if (has_top_k(w.how) && static_cast<unsigned long long>(w.how.top_k) < count) {
-    goal = static_cast<unsigned long long>(w.how.top_k);
-    bin = find_bin(
-        w.s, [&](int b) -> unsigned long long { return w.counts()[b]; }, goal);
-  } else if (has_top_p(w.how)) {
-    unsigned long long weight = 0;
-#pragma unroll
-    for (int i = 0; i < kBinsEach; ++i) weight += w.weights()[first + i];
-    goal = nucleus(w.how.top_p, sum_of_all(w.s.sums, weight));
-    bin = find_bin(
-        w.s, [&](int b) { return w.weights()[b]; }, goal);
+  if (has_top_k(w.how)) {
+    const auto top_k = static_cast<unsigned long long>(w.how.top_k);
+    found = find_bin(w.s, w.counts(),
+                     [&](unsigned long long count) { return top_k < count ? top_k : ~0ull; });
+  }
+  if (found.bin == kNoBin && has_top_p(w.how)) {
+    found = find_bin(w.s, w.weights(),
+                     [&](unsigned long long total) { return nucleus(w.how.top_p, total); });
     by_weight = true;
   }
   if (threadIdx.x != 0) return;
-  w.state.bin = bin;
-  w.state.by_weight = by_weight ? 1 : 0;
-  w.state.goal = goal;
+  SampleState& kept = w.kept();
+  kept.bin = found.bin;
+  kept.by_weight = by_weight ? 1 : 0;
+  kept.goal = found.goal;
 }
 
-// f(token, logit) for the row's candidates in the bin of the limit, each once.
+// f(token, logit) for the row's candidates in the bin of the limit, each once, where they are too
+// many for a list.
 template <class F>
 __device__ __forceinline__ void each_of_bin(const OpenRow& w, F f) {
-  if (w.state.listed <= kSampleListMax) {
-    const int32_t* list = w.list();
-    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.state.listed; i += kSampleThreads)
-      f(list[i], w.row.logits[list[i]]);
-    return;
-  }
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.row.vocab; i += kSampleThreads) {
     const float l = w.row.logits[i];
     if (w.row.holds(i, l) && w.row.bin(l) == w.state.bin) f(i, l);
   }
 }
 
-// The place of the token of that bin with which the goal is reached: from a list in order.
+__device__ __forceinline__ bool has_list(const OpenRow& w) {
+  return w.state.listed <= kSampleListMax;
+}
+
+// The place of the token of that bin with which the goal is reached: from a list, which is in order
+// in shared memory afterwards.
 __device__ inline uint64_t end_by_list(OpenRow& w) {
   SampleShared& s = w.s;
   const int32_t listed = w.state.listed;
@@ -270,22 +287,33 @@ __device__ inline uint64_t end_by_halves(OpenRow& w) {
 }
 
 // The weight of all candidates: what lies before the bin, by parts, and the bin's. Leaves in
-// shared memory how it is shared out to the parts.
+// shared memory how it is shared out to the parts. Of a list: as end_by_list() leaves it.
 __device__ inline unsigned long long weigh_all(OpenRow& w) {
-  unsigned long long* of_parts = w.s.of_parts();
-  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < w.c.parts; p += kSampleThreads)
-    of_parts[p] = w.parts()[p].weight;
+  unsigned* of_parts = w.s.of_parts();
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < w.c.parts; p += kSampleThreads) {
+    const unsigned long long weight = w.parts()[p].weight;
+    of_parts[2 * p] = static_cast<unsigned>(weight);
+    of_parts[2 * p + 1] = static_cast<unsigned>(weight >> 32);
+  }
   __syncthreads();
   if (w.state.bin != kNoBin) {
-    each_of_bin(w, [&](int32_t token, float l) {
-      if (place_of(l, token) <= w.row.limit)
-        atomicAdd(&of_parts[token / kSamplePart], static_cast<unsigned long long>(w.row.weight(l)));
-    });
+    const auto add = [&](int32_t token, float l) {
+      if (place_of(l, token) > w.row.limit) return;
+      const int32_t part = token / kSamplePart;
+      add_halves(of_parts[2 * part], of_parts[2 * part + 1], w.row.weight(l));
+    };
+    if (has_list(w)) {
+      for (int32_t i = static_cast<int32_t>(threadIdx.x); i < w.state.listed; i += kSampleThreads)
+        add(static_cast<int32_t>(w.s.listed[i]),
+            logit_of(static_cast<uint32_t>(w.s.listed[i] >> 32)));
+    } else {
+      each_of_bin(w, add);
+    }
     __syncthreads();
   }
   unsigned long long mine = 0;
   for (int32_t p = static_cast<int32_t>(threadIdx.x); p < w.c.parts; p += kSampleThreads)
-    mine += of_parts[p];
+    mine += w.s.of_part(p);
   return sum_of_all(w.s.sums, mine);
 }
 
@@ -293,11 +321,19 @@ __device__ inline unsigned long long weigh_all(OpenRow& w) {
 __device__ inline void draw(OpenRow& w, unsigned long long total) {
   SampleShared& s = w.s;
   const auto goal = static_cast<unsigned long long>(w.how.u * static_cast<double>(total));
-  if (threadIdx.x == 0) {
-    // Where it goes too far, which rounding may make it, the likeliest token stands in.
-    unsigned long long before = 0;
-    int32_t part = 0;
-    while (part < w.c.parts && before + s.of_parts()[part] <= goal) before += s.of_parts()[part++];
+  // The part, by the sums before each: a thread has one of them, or a few that follow one another.
+  const int32_t parts_each = (w.c.parts + kSampleThreads - 1) / kSampleThreads;
+  const int32_t first_part = static_cast<int32_t>(threadIdx.x) * parts_each;
+  const int32_t end_part = min(first_part + parts_each, w.c.parts);
+  unsigned long long mine = 0, all = 0;
+  for (int32_t p = first_part; p < end_part; ++p) mine += s.of_part(p);
+  const unsigned long long before_parts = scan(s.sums, mine, all);
+  if (threadIdx.x == 0) s.found = w.c.parts;
+  __syncthreads();
+  if (before_parts <= goal && goal < before_parts + mine) {
+    unsigned long long before = before_parts;
+    int32_t part = first_part;
+    while (before + s.of_part(part) <= goal) before += s.of_part(part++);
     s.found = part;
     s.place = before;
   }
@@ -305,28 +341,38 @@ __device__ inline void draw(OpenRow& w, unsigned long long total) {
   const int32_t part = s.found;
   const unsigned long long before_part = s.place;
   __syncthreads();
+  // Where the goal goes too far, which rounding may make it, the likeliest token stands in.
   if (threadIdx.x == 0) s.found = w.state.best;
   if (part < w.c.parts) {
     const int32_t first = part * kSamplePart + static_cast<int32_t>(threadIdx.x) * kSampleEach;
-    const auto weight = [&](int32_t token) -> unsigned long long {
-      if (token >= w.row.vocab) return 0;
-      const float l = w.row.logits[token];
-      return w.row.holds(token, l) ? w.row.weight(l) : 0;
-    };
-    unsigned long long mine = 0, of_part = 0;
-    for (int32_t i = 0; i < kSampleEach; ++i) mine += weight(first + i);
+    float logits[kSampleEach];
+#pragma unroll
+    for (int32_t i = 0; i < kSampleEach; ++i)
+      logits[i] = w.row.logits[min(first + i, w.row.vocab - 1)];
+    unsigned long long weights[kSampleEach], of_part = 0;
+    mine = 0;
+#pragma unroll
+    for (int32_t i = 0; i < kSampleEach; ++i) {
+      const bool held = first + i < w.row.vocab && w.row.holds(first + i, logits[i]);
+      weights[i] = held ? w.row.weight(logits[i]) : 0;
+      mine += weights[i];
+    }
     const unsigned long long before = before_part + scan(s.sums, mine, of_part);
     if (before <= goal && goal < before + mine) {
       unsigned long long sum = before;
-      int32_t i = 0;
-      while ((sum += weight(first + i)) <= goal) ++i;
-      s.found = first + i;
+      int32_t found = first;
+#pragma unroll
+      for (int32_t i = 0; i < kSampleEach; ++i) {
+        sum += weights[i];
+        if (sum <= goal) found = first + i + 1;
+      }
+      s.found = found;
     }
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
   w.c.tokens[blockIdx.y] = s.found;
-  w.state.chosen = 1;
+  w.kept().chosen = 1;
 }
 
 }  // namespace trireme::cuda
