@@ -62,10 +62,10 @@ void CheckedOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall
 }
 
 bool CheckedOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
-                            TensorView residual) {
+                            const Residual& residual) {
   check_linear(x, w, delta);
-  check_residual(delta, residual);
-  check_disjoint("linear_add", residual, {x, w.bias});
+  check_residual(delta, residual.x);
+  check_disjoint("linear_add", residual.x, {x, w.bias});
   return ops_->linear_add(x, w, delta, residual);
 }
 
@@ -88,12 +88,12 @@ void CheckedOps::feed_forward(FeedForward kind, ConstTensorView x, const WeightV
 
 bool CheckedOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
                                    const WeightView& down, TensorView inner, TensorView delta,
-                                   TensorView residual) {
+                                   const Residual& residual) {
   check_residual_norm(in);
   check_feed_forward(kind, in.y, up, down, inner, delta);
   check_disjoint("norm_feed_forward", inner, {in.delta, in.x});
-  check_residual(delta, residual);
-  check_disjoint("norm_feed_forward", residual, {in.y, inner, up.bias, down.bias});
+  check_residual(delta, residual.x);
+  check_disjoint("norm_feed_forward", residual.x, {in.y, inner, up.bias, down.bias});
   return ops_->norm_feed_forward(in, kind, up, down, inner, delta, residual);
 }
 

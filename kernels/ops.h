@@ -69,6 +69,14 @@ enum class Activation : uint8_t {
   kReluSquared,  // max(x, 0)^2
 };
 
+// Where a product may go that is to be added to the residual stream, if a device does that at no
+// cost. Of shards whose x are summed up afterwards one adds, the others write: x is what the sum
+// takes then, the stream once and every shard's product.
+struct Residual {
+  TensorView x;      // no rows: nowhere
+  bool adds = true;  // x += product; false: x = product
+};
+
 // The residual stream on its way into a sublayer: x += delta, where delta has rows; y = norm(x).
 struct ResidualNorm {
   ConstTensorView delta;
@@ -352,21 +360,21 @@ class Ops {
     linears(calls);
   }
 
-  // For a product that is to be added to the residual stream: residual += x transpose(w) + bias,
-  // where a device does that at no cost; else that is left in delta. Returns whether it was added;
-  // delta is nobody's concern then. A residual without rows says that it must not be. REQUIRES: as
-  // linear(); residual, if it has rows, has delta's shape and overlaps nothing.
+  // x transpose(w) + bias, where Residual says, or else in delta. Returns whether it went to the
+  // residual stream, which depends on the number of rows and the format of w alone, so that shards
+  // agree; delta is nobody's concern then. REQUIRES: as linear(); residual.x, if it has rows, has
+  // delta's shape and overlaps nothing.
   virtual bool linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
-                          TensorView /*residual*/) {
+                          const Residual& /*residual*/) {
     linear(x, w, delta);
     return false;
   }
 
   // residual_norm(), then feed_forward() of in.y, whose result goes where linear_add() would have
-  // it. REQUIRES: as those; in.delta and delta may be the same, and so may in.x and residual.
+  // it. REQUIRES: as those; in.delta and delta may be the same, and so may in.x and residual.x.
   virtual bool norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
                                  const WeightView& down, TensorView inner, TensorView delta,
-                                 TensorView /*residual*/) {
+                                 const Residual& /*residual*/) {
     residual_norm(in);
     feed_forward(kind, in.y, up, down, inner, delta);
     return false;

@@ -24,7 +24,7 @@ class Linear {
   void forward(ConstTensorView x, TensorView y) const { ops_->linear(x, view(), y); }
 
   // See Ops::linear_add().
-  bool forward_add(ConstTensorView x, TensorView delta, TensorView residual) const {
+  bool forward_add(ConstTensorView x, TensorView delta, const Residual& residual) const {
     return ops_->linear_add(x, view(), delta, residual);
   }
 
@@ -58,17 +58,16 @@ class RowParallelLinear {
     slice_.forward(x_slice, y);
     return reduce(y);
   }
-  // The same, for a product that is to be added to `residual`: done where a device does it at once
-  // and no other shard has to be heard, else left in `delta`. added: whether it was.
-  Status forward_add(ConstTensorView x_slice, TensorView delta, TensorView residual,
-                     bool& added) const {
-    added = slice_.forward_add(x_slice, delta, shards_->size() == 1 ? residual : TensorView{});
-    return added ? Status::ok_status() : reduce(delta);
+  // The same, for a product that is to be added to x, the residual stream, which all shards have:
+  // done where a device does it at once, else left in `delta`. added: whether it was.
+  Status forward_add(ConstTensorView x_slice, TensorView delta, TensorView x, bool& added) const {
+    added = slice_.forward_add(x_slice, delta, residual(x));
+    return reduce(added ? x : delta);
   }
-  // The two halves of forward(), for those who multiply it together with others: this shard's
-  // product, and the sum over all shards.
+  // The two halves of both, for those who multiply it together with others: this shard's product,
+  // which shard 0 adds to x, and the sum over all shards.
   WeightView view() const { return slice_.view(); }
-  bool is_whole() const { return shards_->size() == 1; }
+  Residual residual(TensorView x) const { return {x, shards_->rank() == 0}; }
   Status reduce(TensorView y) const {
     return shards_->size() == 1 ? Status::ok_status() : shards_->all_reduce_sum(y);
   }

@@ -56,10 +56,10 @@ class CudaOps final : public Ops {
                    TensorView out) override;
   void norm_linears(const ResidualNorm& in, std::span<const LinearCall> calls) override;
   bool linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
-                  TensorView residual) override;
+                  const Residual& residual) override;
   bool norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
                          const WeightView& down, TensorView inner, TensorView delta,
-                         TensorView residual) override;
+                         const Residual& residual) override;
   void rope_store(ConstTensorView cos_sin, RopeStyle style, TensorView q, TensorView k,
                   ConstTensorView v, const Ragged& rows, const KvView& cache) override;
   void norm_gate(const NormArgs& args, ConstTensorView gate, TensorView y) override;

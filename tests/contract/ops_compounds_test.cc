@@ -279,7 +279,7 @@ TEST_P(CompoundOps, LinearAdd) {
   uint64_t seed = 780;
   for (int64_t rows : {0, 1, 2, 9}) {
     for (int64_t inputs : {64, 1040}) {
-      for (bool wanted : {true, false}) {
+      for (const auto& [wanted, adds] : {std::pair{true, true}, {true, false}, {false, true}}) {
         SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
         Random random(seed);
         const Mat x = Mat::random(*device_, random, rows, inputs, 4, 0.3f);
@@ -290,10 +290,12 @@ TEST_P(CompoundOps, LinearAdd) {
         Mat residual = Mat::random(*device_, random, rows, 53, 2), delta(*device_, rows, 53, 1);
         Mat want_residual = residual.clone(), want = delta.clone();
         ops_.linear(x.view(), view, want.view());
-        const bool added =
-            ops_.linear_add(x.view(), view, delta.view(), wanted ? residual.view() : TensorView{});
+        const bool added = ops_.linear_add(x.view(), view, delta.view(),
+                                           {wanted ? residual.view() : TensorView{}, adds});
         EXPECT_TRUE(wanted || !added);
-        if (added) {
+        if (added && !adds) {
+          want_residual = std::move(want);
+        } else if (added) {
           ops_.add(want.view(), want_residual.view());
         } else {
           delta.fetch();
@@ -312,7 +314,7 @@ TEST_P(CompoundOps, NormFeedForward) {
   uint64_t seed = 850;
   for (int64_t rows : {0, 1, 5}) {
     for (FeedForward kind : {FeedForward::kSwiglu, FeedForward::kReluSquared}) {
-      for (bool wanted : {true, false}) {
+      for (const auto& [wanted, adds] : {std::pair{true, true}, {true, false}, {false, true}}) {
         SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << rows << " rows");
         Random random(seed);
         constexpr int64_t kInputs = 1040, kMiddle = 1032;
@@ -328,9 +330,11 @@ TEST_P(CompoundOps, NormFeedForward) {
                           want.view());
         const bool added = ops_.norm_feed_forward(
             {{}, x.view(), norm, y.view()}, kind, up.matrix.view(), down.matrix.view(),
-            inner.view(), delta.view(), wanted ? x.view() : TensorView{});
+            inner.view(), delta.view(), {wanted ? x.view() : TensorView{}, adds});
         EXPECT_TRUE(wanted || !added);
-        if (added) {
+        if (added && !adds) {
+          want_x = std::move(want);
+        } else if (added) {
           ops_.add(want.view(), want_x.view());
         } else {
           delta.fetch();

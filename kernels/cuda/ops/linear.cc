@@ -143,29 +143,30 @@ void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> c
 }
 
 bool CudaOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
-                         TensorView residual) {
-  if (residual.rows == 0 || !can_add(x, w) || w.rows == 0)
+                         const Residual& residual) {
+  if (residual.x.rows == 0 || !can_add(x, w) || w.rows == 0)
     return Ops::linear_add(x, w, delta, residual);
-  Call call = call_of(x, w, residual);
-  call.adds = true;
+  Call call = call_of(x, w, residual.x);
+  call.adds = residual.adds;
   products(context_, gemm_, w.format, {&call, 1});
   return true;
 }
 
 bool CudaOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
                                 const WeightView& down, TensorView inner, TensorView delta,
-                                TensorView residual) {
-  if (residual.rows == 0 || !can_add(in.x, up) || !can_add(in.x, down) || up.rows == 0)
+                                const Residual& residual) {
+  if (residual.x.rows == 0 || !can_add(in.x, up) || !can_add(in.x, down))
     return Ops::norm_feed_forward(in, kind, up, down, inner, delta, residual);
   Call first = call_of(in.y, up, inner);
   activate_inner(kind, first);
-  if (!normed_products(context_, in, up.format, {&first, 1})) {
+  // A shard may have no inner rows; the others still count on it.
+  if (first.outputs == 0 || !normed_products(context_, in, up.format, {&first, 1})) {
     residual_norm(in);
-    products(context_, gemm_, up.format, {&first, 1});
+    if (first.outputs > 0) products(context_, gemm_, up.format, {&first, 1});
   }
-  Call second = call_of(inner, down, residual);
-  second.adds = true;
-  products(context_, gemm_, down.format, {&second, 1});
+  Call second = call_of(inner, down, residual.x);
+  second.adds = residual.adds;
+  if (second.outputs > 0) products(context_, gemm_, down.format, {&second, 1});
   return true;
 }
 

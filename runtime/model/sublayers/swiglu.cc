@@ -36,10 +36,9 @@ Result<std::unique_ptr<Sublayer>> SwiGlu::make(const SublayerContext& c) {
 
 Status SwiGlu::forward(const ResidualNorm& input, SublayerStep& step, TensorView delta) {
   const TensorView inner = step.scratch.take(input.y.rows, gate_up_.outputs());
-  step.added =
-      ops_->norm_feed_forward(input, FeedForward::kSwiglu, gate_up_.view(), down_.view(), inner,
-                              delta, down_.is_whole() ? step.carry.x : TensorView{});
-  return step.added ? Status::ok_status() : down_.reduce(delta);
+  step.added = ops_->norm_feed_forward(input, FeedForward::kSwiglu, gate_up_.view(), down_.view(),
+                                       inner, delta, down_.residual(step.carry.x));
+  return down_.reduce(step.added ? step.carry.x : delta);
 }
 
 }  // namespace trireme
