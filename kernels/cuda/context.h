@@ -37,6 +37,7 @@ class Context {
   bool warp_groups() const;
   // Whether products of 2 to 64 rows are to be made by them.
   bool skinny_groups() const { return options_.skinny_groups && warp_groups(); }
+  int skinny_tile_groups() const { return options_.skinny_tile_groups; }
   size_t shared_bytes_max() const { return shared_bytes_max_; }  // of one block
 
   // Memory for the op that is being queued, aligned to 256 bytes; the next op may get the same.

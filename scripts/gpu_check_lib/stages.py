@@ -167,8 +167,11 @@ def models(context):
 
 
 # What nobody gets unasked, beside the usual way, which `models` has measured: until a GPU has said that it is faster.
-TRIALS = [["--skinny-groups", "model", model, "--batches", "64,16", "--contexts", "1024", "--prefills", "1024"]
-          for model in ("rwkv7-7.2b", "llama-3-8b", "llama-1.1b", "yoco-3b", "llama-2-7b")]
+TRIALS = [[groups, "model", model, "--batches", "64,16", "--contexts", "1024", "--prefills", "1024"]
+          for groups, model in (("--skinny-groups", "rwkv7-7.2b"), ("--skinny-groups", "llama-3-8b"),
+                                ("--skinny-groups=2", "llama-3-8b"), ("--skinny-groups=4", "llama-3-8b"),
+                                ("--skinny-groups=2", "rwkv7-7.2b"), ("--skinny-groups", "llama-1.1b"),
+                                ("--skinny-groups", "yoco-3b"), ("--skinny-groups", "llama-2-7b"))]
 
 
 def trials(context):

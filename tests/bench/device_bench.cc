@@ -59,7 +59,7 @@ int usage() {
       "       bench_device --device cuda|emulated --gpus N (all-reduce | model NAME | --smoke) "
       "[--seconds N]\n"
       "       of a model: [--prefills N,...] [--contexts N,...] [--batches N,...]\n"
-      "       of one device: [--no-warp-groups] [--skinny-groups]\n",
+      "       of one device: [--no-warp-groups] [--skinny-groups[=2|4]]\n",
       stderr);
   return 2;
 }
@@ -102,8 +102,12 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       arguments.weights = found->second;
     } else if (words[i] == "--no-warp-groups") {
       arguments.cuda.warp_groups = false;
-    } else if (words[i] == "--skinny-groups") {
+    } else if (words[i] == "--skinny-groups" || words[i] == "--skinny-groups=2" ||
+               words[i] == "--skinny-groups=4") {
       arguments.cuda.skinny_groups = true;
+      arguments.cuda.skinny_tile_groups = words[i].back() == '2'   ? 2
+                                          : words[i].back() == '4' ? 4
+                                                                   : 0;
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {
@@ -188,6 +192,8 @@ ModelPlan chosen(ModelPlan plan, const Arguments& arguments) {
   }
   if (!arguments.cuda.warp_groups) plan.variant += ", no warp groups";
   if (arguments.cuda.skinny_groups) plan.variant += ", skinny groups";
+  if (const int groups = arguments.cuda.skinny_tile_groups; groups > 0)
+    plan.variant += " of " + std::to_string(groups);
   return plan;
 }
 

@@ -25,7 +25,7 @@ struct DeviceCase {
   bool warp_groups = true;     // CudaOptions::warp_groups
   bool skinny_groups = false;  // CudaOptions::skinny_groups
   std::string name() const;
-  CudaOptions cuda() const { return {0, warp_groups, skinny_groups}; }
+  CudaOptions cuda() const { return {0, warp_groups, skinny_groups, 0}; }
   bool operator==(const DeviceCase&) const = default;
   // Products of many rows with 16-bit weights may round their rows to the weights' format first.
   bool tensor_cores() const { return isa == "emulated" || isa == "cuda"; }

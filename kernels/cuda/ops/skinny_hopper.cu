@@ -405,7 +405,8 @@ constexpr int64_t row_tiles(int64_t rows) { return ceil_div(rows, 16); }
 inline void queue(Context& context, DType dtype, std::span<Skinny> each,
                   const LeftRows& left = {}) {
   Shares shares = shares_of(context, each, 256);
-  const bool four = large(shares, each.size());
+  const int asked = context.skinny_tile_groups();
+  const bool four = asked == 0 ? large(shares, each.size()) : asked == 4;
   if (!four) shares = shares_of(context, each, 128);
   const int64_t rows = each.front().call.rows;
   const size_t slot_bytes =

@@ -29,6 +29,8 @@ struct CudaOptions {
   // With them, products of 2 to 64 rows by one kernel (ops/skinny_hopper.cu). False until a GPU has
   // said that they are faster so.
   bool skinny_groups = false;
+  // How many warp groups share a tile of it, 2 or 4; 0: what fits the products best.
+  int skinny_tile_groups = 0;
 };
 
 class CudaPlugin {
