@@ -45,6 +45,23 @@ struct SampleBatch {
   std::span<const uint32_t> masks;
 };
 
+// The largest logit of a row, or of a part of the vocabulary: what shards tell each other of a row
+// that gets its likeliest token.
+struct BestLogit {
+  // Instead of a token: none may come; there is a NaN or +inf.
+  static constexpr int32_t kNone = -1, kBroken = -2;
+  float logit = 0.0f;
+  int32_t token = kNone;  // of the whole vocabulary; of equal logits the lowest
+
+  // That of both parts together.
+  friend BestLogit best_of(const BestLogit& a, const BestLogit& b) {
+    if (a.token == kBroken || b.token == kNone) return a;
+    if (b.token == kBroken || a.token == kNone) return b;
+    if (a.logit != b.logit) return a.logit > b.logit ? a : b;
+    return a.token < b.token ? a : b;
+  }
+};
+
 class DeviceSampler {
  public:
   virtual ~DeviceSampler() = default;
@@ -53,6 +70,11 @@ class DeviceSampler {
   // which stay as they are. The batch's memory is read before it returns.
   // kResourceExhausted: no memory for a batch larger than all before.
   virtual Status sample(ConstTensorView logits, const SampleBatch& batch) = 0;
+
+  // Queues the largest logit of each row of `logits` [rows, cols] f32 on the device, whose columns
+  // are tokens first_token, first_token + 1, ... of the vocabulary; maybe none. `best`: [rows], on
+  // the device. kResourceExhausted: as above.
+  virtual Status best(ConstTensorView logits, int32_t first_token, BestLogit* best) = 0;
 
   // The tokens of the newest batch, in its order; -1: the row is one that the host must look at
   // (a NaN or +inf in it, or nothing that may come). REQUIRES: the device has synchronised since.

@@ -37,29 +37,81 @@ Result<std::unique_ptr<VocabParallelHead>> VocabParallelHead::make(
   std::vector<int32_t> numbers;
   for (int64_t row = 0; row < rows_max; ++row) numbers.push_back(static_cast<int32_t>(row));
   device.copy(head->row_numbers_.data(), numbers.data(), numbers.size() * sizeof(int32_t));
+  if (device.sampler() != nullptr) {
+    if (Status s = head->prepare_best(); !s.ok()) return s;
+  }
   if (Status s = device.synchronize(); !s.ok()) return s;  // `numbers` ends here
   return head;
 }
 
-Status VocabParallelHead::forward(ConstTensorView x, TensorView logits) {
+Range VocabParallelHead::own_tokens() const {
+  const int64_t part = table_->rows.rows, first = part * shards_.rank();
+  return {first, std::clamp<int64_t>(table_->vocab - first, 0, part)};
+}
+
+// Also lets the sampler take the memory that the largest call needs: later ones take none.
+Status VocabParallelHead::prepare_best() {
+  const auto row = static_cast<size_t>(rows_max_) * sizeof(BestLogit);
+  Result<Buffer> best = device_.allocate(row * static_cast<size_t>(1 + shards_.size()));
+  if (!best.ok()) return best.status();
+  best_ = best.take();
+  Result<Buffer> on_host = device_.allocate_pinned(row * static_cast<size_t>(shards_.size()));
+  if (!on_host.ok()) return on_host.status();
+  best_on_host_ = on_host.take();
+  return device_.sampler()->best(float_rows(mine_, rows_max_, table_->rows.rows), 0,
+                                 static_cast<BestLogit*>(best_.data()));
+}
+
+void VocabParallelHead::multiply(ConstTensorView x, TensorView logits) {
   CHECK(x.rows <= rows_max_ && logits.rows == x.rows && logits.cols == table_->vocab);
-  if (shards_.size() == 1) {  // one shard has no padding
-    device_.ops().linear(x, table_->rows.view(), logits);
-    return Status::ok_status();
-  }
-  const int64_t part = table_->rows.rows;
-  const TensorView mine = float_rows(mine_, x.rows, part);
-  const TensorView all = float_rows(all_, x.rows * shards_.size(), part);
-  device_.ops().linear(x, table_->rows.view(), mine);
-  if (Status s = shards_.all_gather(mine, all); !s.ok()) return s;
+  // One shard has no padding.
+  device_.ops().linear(x, table_->rows.view(),
+                       shards_.size() == 1 ? logits : float_rows(mine_, x.rows, table_->rows.rows));
+}
+
+Status VocabParallelHead::gather(TensorView logits) {
+  if (shards_.size() == 1) return Status::ok_status();
+  const int64_t part = table_->rows.rows, rows = logits.rows;
+  const TensorView all = float_rows(all_, rows * shards_.size(), part);
+  if (Status s = shards_.all_gather(float_rows(mine_, rows, part), all); !s.ok()) return s;
   for (int shard = 0; shard < shards_.size(); ++shard) {
     const int64_t first = part * shard;
     const int64_t count = std::clamp<int64_t>(table_->vocab - first, 0, part);
     if (count == 0) continue;
-    place(all.row_range(shard * x.rows, x.rows).col_range(0, count),
-          logits.col_range(first, count));
+    place(all.row_range(shard * rows, rows).col_range(0, count), logits.col_range(first, count));
   }
   return Status::ok_status();
+}
+
+Status VocabParallelHead::gather_best(int64_t rows) {
+  static_assert(sizeof(BestLogit) == 2 * sizeof(float));
+  CHECK(can_gather_best() && rows <= rows_max_);
+  const Range tokens = own_tokens();
+  const TensorView part = float_rows(mine_, rows, table_->rows.rows).col_range(0, tokens.count);
+  auto* mine = static_cast<BestLogit*>(best_.data());
+  BestLogit* all = mine + rows_max_;
+  if (Status s = device_.sampler()->best(part, static_cast<int32_t>(tokens.first), mine); !s.ok())
+    return s;
+  const auto pairs = [&](BestLogit* best, int64_t count) {
+    return TensorView{best, count, 2, 2, DType::kF32, device_.place()};
+  };
+  if (Status s = shards_.all_gather(pairs(mine, rows), pairs(all, rows * shards_.size())); !s.ok())
+    return s;
+  best_rows_ = rows;
+  device_.copy(best_on_host_.data(), all,
+               static_cast<size_t>(rows * shards_.size()) * sizeof(BestLogit));
+  return Status::ok_status();
+}
+
+void VocabParallelHead::tokens(std::vector<int32_t>& tokens) const {
+  const auto* all = static_cast<const BestLogit*>(best_on_host_.data());
+  tokens.clear();
+  for (int64_t row = 0; row < best_rows_; ++row) {
+    BestLogit best;
+    for (int shard = 0; shard < shards_.size(); ++shard)
+      best = best_of(best, all[shard * best_rows_ + row]);
+    tokens.push_back(best.token);
+  }
 }
 
 // to = from. On the host by hand: it is a copy, and no thread has to be woken for it.

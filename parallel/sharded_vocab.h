@@ -4,9 +4,11 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "kernels/device.h"
+#include "kernels/device_sampler.h"
 #include "parallel/mesh.h"
 
 namespace trireme {
@@ -43,17 +45,37 @@ class VocabParallelHead {
 
   int64_t rows_max() const { return rows_max_; }
   // Of what it computes in, besides the table.
-  uint64_t workspace_bytes() const { return mine_.bytes() + all_.bytes() + row_numbers_.bytes(); }
+  uint64_t workspace_bytes() const {
+    return mine_.bytes() + all_.bytes() + row_numbers_.bytes() + best_.bytes();
+  }
 
   // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim], logits is
   // [rows, vocab] f32, both on the device.
-  Status forward(ConstTensorView x, TensorView logits);
+  Status forward(ConstTensorView x, TensorView logits) {
+    multiply(x, logits);
+    return gather(logits);
+  }
+  // The same in two halves: this shard's part of each row, without communication, and what it takes
+  // to make the first logits.rows rows whole.
+  void multiply(ConstTensorView x, TensorView logits);
+  Status gather(TensorView logits);
+  // Or, instead of the second, where tokens() is all that is wanted of the first `rows` rows: some
+  // bytes a row travel, not the vocabulary. REQUIRES: can_gather_best().
+  Status gather_best(int64_t rows);
+  // Several shards, on a device that finds the best of a part.
+  bool can_gather_best() const { return best_on_host_.data() != nullptr; }
+  // Of each row the token of its largest logit, or what BestLogit has instead of one. REQUIRES: the
+  // device has synchronised since.
+  void tokens(std::vector<int32_t>& tokens) const;
 
  private:
   VocabParallelHead(Device& device, Communicator& shards, std::shared_ptr<const VocabTable> table,
                     int64_t rows_max)
       : device_(device), shards_(shards), table_(std::move(table)), rows_max_(rows_max) {}
+  Status prepare_best();
   void place(ConstTensorView from, TensorView to);
+  // The tokens of this shard's part.
+  Range own_tokens() const;
 
   Device& device_;
   Communicator& shards_;
@@ -62,6 +84,9 @@ class VocabParallelHead {
   Buffer mine_;         // [rows_max, part], several shards
   Buffer all_;          // [shards * rows_max, part], several shards
   Buffer row_numbers_;  // 0, 1, 2, ... rows_max - 1, i32: likewise, several shards
+  // [1 + shards, rows_max] BestLogit: this shard's, then those of all; on the host, all.
+  Buffer best_, best_on_host_;
+  int64_t best_rows_ = 0;
 };
 
 }  // namespace trireme

@@ -71,4 +71,21 @@ Status CudaSampler::sample(ConstTensorView logits, const SampleBatch& batch) {
   return context_.status();
 }
 
+Status CudaSampler::best(ConstTensorView logits, int32_t first_token, BestLogit* best) {
+  if (logits.rows == 0) return {};
+  BestCall call{};
+  call.logits = static_cast<const float*>(logits.data);
+  call.stride = logits.row_stride;
+  call.count = static_cast<int32_t>(logits.rows);
+  call.vocab = static_cast<int32_t>(logits.cols);
+  call.parts = std::max((call.vocab + kSamplePart - 1) / kSamplePart, 1);
+  call.first_token = first_token;
+  call.best = best;
+  const size_t bytes = static_cast<size_t>(call.count) * static_cast<size_t>(call.parts);
+  if (Status s = reserve(parts_, bytes * sizeof(SamplePart), false); !s.ok()) return s;
+  call.part = static_cast<SamplePart*>(parts_.data());
+  queue_best(context_, call);
+  return context_.status();
+}
+
 }  // namespace trireme::cuda

@@ -19,6 +19,7 @@ class CudaSampler final : public DeviceSampler {
   CudaSampler(Device& device, Context& context) : device_(device), context_(context) {}
 
   Status sample(ConstTensorView logits, const SampleBatch& batch) override;
+  Status best(ConstTensorView logits, int32_t first_token, BestLogit* best) override;
   std::span<const int32_t> tokens() const override {
     return {static_cast<const int32_t*>(tokens_.data()), count_};
   }

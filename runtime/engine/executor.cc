@@ -96,6 +96,11 @@ void Executor::copy_block(size_t slot_class, BlockId from, BlockId to) {
 
 void Executor::prepare(std::span<const SequenceRun> runs, int32_t rows_min) {
   padded_size_ = padded_size(runs, rows_min);
+  likeliest_only_ = groups_.last_stage() && model_.vocab_head().can_gather_best() &&
+                    std::all_of(runs.begin(), runs.end(), [](const SequenceRun& run) {
+                      return run.logits == SequenceRun::Logits::kNone ||
+                             (run.logits == SequenceRun::Logits::kLast && run.likeliest_only);
+                    });
   prepared_ = builder_->build(runs, padded_size_);
 }
 
@@ -160,7 +165,21 @@ void Executor::fetch(const std::vector<uint8_t>& wanted) {
   }
 }
 
+Status Executor::gather_logits(int64_t count) {
+  VocabParallelHead& head = model_.vocab_head();
+  return likeliest_only_ ? head.gather_best(count)
+                         : head.gather(float_rows(logits_, count, model_.spec().vocab));
+}
+
 Status Executor::hand_out(int64_t first, int64_t count, LogitsUser* user) {
+  if (Status s = gather_logits(count); !s.ok()) return s;
+  if (likeliest_only_) {
+    do_meanwhile();
+    if (Status s = device_.synchronize(); !s.ok()) return s;
+    if (user == nullptr) return Status::ok_status();
+    model_.vocab_head().tokens(likeliest_);
+    return user->take_likeliest(first, likeliest_);
+  }
   const bool far = computes_aside();
   const auto vocab = model_.spec().vocab;
   wanted_.assign(static_cast<size_t>(count), user != nullptr ? 1 : 0);
@@ -190,10 +209,7 @@ Status Executor::compute_plainly(Carry& carry, LogitsUser* user) {
   const TraceSpan span(trace_, TraceEvent::Name::kHead, 0, static_cast<uint32_t>(carry.x.rows));
   for (int64_t first = 0; first < carry.x.rows; first += model_.logit_rows_max()) {
     const int64_t count = std::min(model_.logit_rows_max(), carry.x.rows - first);
-    if (Status s = model_.head(carry.x.row_range(first, count),
-                               float_rows(logits_, count, model_.spec().vocab));
-        !s.ok())
-      return s;
+    model_.head(carry.x.row_range(first, count), float_rows(logits_, count, model_.spec().vocab));
     if (Status s = hand_out(first, count, user); !s.ok()) return s;
   }
   return Status::ok_status();
@@ -208,7 +224,8 @@ Status Executor::compute_recorded(Carry& carry, LogitsUser* user) {
     Carry queued = carry;
     if (Status s = queue_stage(queued, nullptr); !s.ok()) return s;
     if (!groups_.last_stage()) return Status::ok_status();
-    return model_.head(queued.x, float_rows(logits_, queued.x.rows, model_.spec().vocab));
+    model_.head(queued.x, float_rows(logits_, queued.x.rows, model_.spec().vocab));
+    return Status::ok_status();
   };
   if (Status s = recorded_->run(padded_size_, work, ran); !s.ok()) return s;
   if (!ran) {
@@ -223,6 +240,7 @@ bool Executor::repeat(int times) {
   if (recorded_ == nullptr || padded_size_ == 0) return false;
   for (int i = 0; i < times; ++i) {
     if (!recorded_->replay_again()) return false;
+    if (groups_.last_stage() && !gather_logits(builder_->logit_rows()).ok()) return false;
   }
   return true;
 }

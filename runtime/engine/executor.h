@@ -101,7 +101,10 @@ class Executor {
   Status compute_stage(LogitsUser* user);
   Status compute_plainly(Carry& carry, LogitsUser* user);
   Status compute_recorded(Carry& carry, LogitsUser* user);
-  // Hands out the first `count` rows of logits_, which are queued, and waits for them.
+  // Queues what makes the first `count` rows of logits_, whose parts are queued, whole; or what
+  // finds their likeliest tokens, if that is all that is wanted.
+  Status gather_logits(int64_t count);
+  // That, hands them out, and waits for them.
   Status hand_out(int64_t first, int64_t count, LogitsUser* user);
   // What compute() was given, unless it was called already.
   void do_meanwhile();
@@ -117,7 +120,9 @@ class Executor {
   std::unique_ptr<BatchBuilder> builder_;
   Status prepared_;
   int64_t padded_max_ = 0;
-  int32_t padded_size_ = 0;  // of the step that is prepared
+  int32_t padded_size_ = 0;      // of the step that is prepared
+  bool likeliest_only_ = false;  // likewise: of all its runs
+  std::vector<int32_t> likeliest_;
   std::unique_ptr<RecordedSteps> recorded_;
   Buffer logits_;          // [logit_rows_max, vocab], last stage
   Buffer logits_on_host_;  // the same, pinned, where logits_ is not on the host

@@ -49,6 +49,12 @@ class Generator::Chooser final : public LogitsUser {
     return any;
   }
 
+  Status take_likeliest(int64_t first, std::span<const int32_t> tokens) override {
+    for (size_t i = 0; i < tokens.size(); ++i)
+      tokens_[static_cast<size_t>(first) + i] = tokens[i] < 0 ? kNotANumber : tokens[i];
+    return Status::ok_status();
+  }
+
   Status take(int64_t first, TensorView logits) override {
     for (int64_t i = 0; i < logits.rows; ++i) {
       const auto at = static_cast<size_t>(i);
@@ -172,7 +178,8 @@ Status Generator::sample_all(const StepPlan& plan, std::vector<int32_t>& tokens)
     s.resident = true;
     using Logits = SequenceRun::Logits;
     runs.push_back({&s.blocks, run.first, std::span(s.tokens).subspan(run.first, run.count),
-                    run.wants_logits ? Logits::kLast : Logits::kNone});
+                    run.wants_logits ? Logits::kLast : Logits::kNone,
+                    wants_likeliest_only(requests_[run.seq].params)});
     if (run.wants_logits) wanting.push_back(run.seq);
   }
   tokens.assign(wanting.size(), 0);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "kernels/base/status.h"
@@ -28,6 +29,11 @@ class LogitsUser {
   // all others. True: there are some.
   virtual bool settle(int64_t /*first*/, std::vector<uint8_t>& /*wanted*/) { return false; }
 
+  // Instead of all of the above, where likeliest_only was said of every run of the step: for each
+  // of rows [first, first + tokens.size()) its likeliest token, or what BestLogit has instead of
+  // one.
+  virtual Status take_likeliest(int64_t first, std::span<const int32_t> tokens) = 0;
+
   // The rows on the host; those that were not wanted hold anything.
   virtual Status take(int64_t first, TensorView logits) = 0;
 };
@@ -39,6 +45,9 @@ class LogitsToSink final : public LogitsUser {
  public:
   explicit LogitsToSink(const LogitsSink& sink) : sink_(sink) {}
   Status take(int64_t first, TensorView logits) override { return sink_(first, logits); }
+  Status take_likeliest(int64_t, std::span<const int32_t>) override {
+    return unimplemented("who is told rows of logits wants more than the likeliest tokens");
+  }
 
  private:
   const LogitsSink& sink_;

@@ -32,6 +32,7 @@ class Chooser final : public LogitsUser {
     return once.ok() ? sampler_->sample(logits, {rows_, edits_, {}}) : once;
   }
   Status take(int64_t /*first*/, TensorView /*logits*/) override { return Status::ok_status(); }
+  Status take_likeliest(int64_t, std::span<const int32_t>) override { return Status::ok_status(); }
 
  private:
   DeviceSampler* sampler_;

@@ -22,6 +22,8 @@ void SequenceTable::apply(const SequenceOp& op, uint64_t step) {
       s.tokens = op.admission.prompt;
       s.prompt = static_cast<uint32_t>(s.tokens.size());
       s.scores_prompt = op.admission.prompt_logprobs >= 0;
+      s.likeliest_only = wants_likeliest_only(op.admission.params) && op.admission.choices <= 1 &&
+                         op.admission.constraint.kind == ConstraintSpec::Kind::kNone;
       s.cache_salt = op.admission.cache_salt;
       CHECK(sequences_.emplace(op.seq, std::move(s)).second) << "sequence " << op.seq;
       return;
@@ -105,8 +107,8 @@ Status SequenceTable::begin(std::vector<StepPlan::Run>& runs, bool leads, uint64
     const Logits logits = s.scores_prompt    ? Logits::kAll
                           : run.wants_logits ? Logits::kLast
                                              : Logits::kNone;
-    runs_.push_back(
-        {&s.blocks, run.first, std::span(s.tokens).subspan(run.first, run.count), logits});
+    runs_.push_back({&s.blocks, run.first, std::span(s.tokens).subspan(run.first, run.count),
+                     logits, s.likeliest_only});
   }
   return {};
 }

@@ -37,6 +37,7 @@ class SequenceTable {
     uint32_t computed = 0;        // in the cache, or in the bytes that were saved
     bool resident = false;        // holds blocks
     bool saved = false;           // its bytes lie with the mover
+    bool likeliest_only = false;  // of its rows nothing is wanted but the likeliest token
     bool scores_prompt = false;   // every row of the prompt is computed, and wants logits
     uint32_t junction = 0;        // a snapshot is wanted when it has come so far; 0: none
     std::string cache_salt;

@@ -23,6 +23,9 @@ struct SequenceRun {
   uint32_t first = 0;
   std::span<const int32_t> tokens;
   Logits logits = Logits::kLast;
+  // Of the last row nothing but the likeliest token is wanted (LogitsUser::take_likeliest): then no
+  // shard needs to see it whole. All ranks say the same.
+  bool likeliest_only = false;
 };
 
 class BatchBuilder {

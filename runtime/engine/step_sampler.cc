@@ -1,6 +1,7 @@
 #include "runtime/engine/step_sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace trireme {
@@ -150,6 +151,26 @@ Status StepSampler::take(int64_t first, TensorView logits) {
     const std::span<const float> values(logits.f32_row(i), static_cast<size_t>(logits.cols));
     if (row.scores) score(state, row, values);
     if (row.samples) result_.sampled.push_back(sample_choices(state, row, values));
+  }
+  return Status::ok_status();
+}
+
+// The host's sampler says what is wrong with a row that has no token: of a row like it.
+Status StepSampler::take_likeliest(int64_t first, std::span<const int32_t> tokens) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const Row& row = rows_.at(static_cast<size_t>(first) + i);
+    CHECK(row.samples && !row.scores) << "more than a token is wanted of a row";
+    ++rows_done_;
+    if (tokens[i] < 0) {
+      const float logit = tokens[i] == BestLogit::kBroken ? NAN : -INFINITY;
+      const std::vector<float> like(static_cast<size_t>(vocab_), logit);
+      result_.sampled.push_back(sample_choices(states_.at(row.seq), row, like));
+      continue;
+    }
+    StepResult::Sampled sampled;
+    sampled.seq = row.seq;
+    sampled.tokens.emplace_back().token = tokens[i];
+    result_.sampled.push_back(std::move(sampled));
   }
   return Status::ok_status();
 }

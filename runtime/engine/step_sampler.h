@@ -45,6 +45,7 @@ class StepSampler final : public LogitsUser {
   Status queue(int64_t first, ConstTensorView on_device, std::vector<uint8_t>& wanted) override;
   bool settle(int64_t first, std::vector<uint8_t>& wanted) override;
   Status take(int64_t first, TensorView logits) override;
+  Status take_likeliest(int64_t first, std::span<const int32_t> tokens) override;
 
   // The result of the step. REQUIRES: all rows have come.
   StepResult finish();

@@ -56,10 +56,11 @@ class Model {
     return decoder_->forward(batch, states, carry, gate);
   }
 
-  // Last stage: logits [x.rows, vocab] f32 on the host of rows of the carry, whole on every shard,
-  // there once the device has synchronised (VocabParallelHead::forward). REQUIRES: x.rows <=
-  // logit_rows_max(); called after forward(), once for each part of carry.x.
-  Status head(ConstTensorView x, TensorView logits);
+  // Last stage: this shard's part of the logits of rows of the carry, or `logits` [x.rows, vocab]
+  // f32 where there is one shard; vocab_head() makes them whole or finds the largest. REQUIRES:
+  // x.rows <= logit_rows_max(); called after forward(), once for each part of carry.x.
+  void head(ConstTensorView x, TensorView logits);
+  VocabParallelHead& vocab_head() { return *head_; }
 
   // Whether Carry::side is live between sublayer boundary - 1 and boundary.
   bool side_crosses(uint32_t boundary) const { return boundary > side_producer_ && side_cols_ > 0; }

@@ -41,6 +41,15 @@ struct SamplingParams {
   bool operator==(const SamplingParams&) const = default;
 };
 
+// Whether the likeliest token is all that is ever wanted of a row of logits: nothing is drawn,
+// edited or told besides.
+inline bool wants_likeliest_only(const SamplingParams& p) {
+  return p.temperature == 0.0f && p.logprobs < 0 && p.min_tokens == 0 &&
+         p.repetition_penalty == 1.0f && p.presence_penalty == 0.0f &&
+         p.frequency_penalty == 0.0f && p.logit_bias.empty() && p.allowed_token_ids.empty() &&
+         p.bad_words.empty();
+}
+
 // The limits of validate() that the APIs do not set.
 inline constexpr int32_t kLogprobsMax = 20;
 inline constexpr size_t kStopsMax = 64;

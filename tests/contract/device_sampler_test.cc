@@ -137,6 +137,62 @@ TEST_P(DeviceSamplerTest, ChoosesWhatTheHostChooses) {
   }
 }
 
+BestLogit host_best(std::span<const float> logits, int32_t first_token) {
+  BestLogit best;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const int32_t token = first_token + static_cast<int32_t>(i);
+    const bool broken = !(logits[i] < INFINITY);
+    if (broken) return {0.0f, BestLogit::kBroken};
+    if (logits[i] > -INFINITY) best = best_of(best, {logits[i], token});
+  }
+  return best;
+}
+
+// Parts of a vocabulary as shards have them: from some token on, between other columns, perhaps
+// none at all; what is the largest of both halves is the largest of the whole.
+TEST_P(DeviceSamplerTest, FindsTheBestOfParts) {
+  constexpr int64_t kRows = 7;
+  Draws draws(77);
+  for (const int32_t vocab : {1, 13, 1000, 4096, 4097, 9000}) {
+    SCOPED_TRACE(testing::Message() << "vocabulary of " << vocab);
+    Mat logits(*device_, kRows, vocab, 3);
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int32_t t = 0; t < vocab; ++t)
+        logits.at(row, t) = row == 2 ? -INFINITY : static_cast<float>(draws.below(64)) / 8;
+    }
+    logits.at(3, draws.below(vocab)) = NAN;
+    logits.at(4, draws.below(vocab)) = INFINITY;
+    logits.put();
+    const int32_t half = vocab / 2;
+    const Buffer room = device_->allocate(3 * kRows * sizeof(BestLogit)).take();
+    auto* best = static_cast<BestLogit*>(room.data());
+    const TensorView all = logits.view();
+    ASSERT_TRUE(device_->sampler()->best(all, 0, best).ok());
+    ASSERT_TRUE(device_->sampler()->best(all.col_range(0, half), 100, best + kRows).ok());
+    ASSERT_TRUE(
+        device_->sampler()->best(all.col_range(half, vocab - half), half, best + 2 * kRows).ok());
+    std::vector<BestLogit> got(3 * kRows);
+    device_->copy(got.data(), best, got.size() * sizeof(BestLogit));
+    ASSERT_TRUE(device_->synchronize().ok());
+    const std::vector<float> values = logits.values();
+    for (size_t row = 0; row < kRows; ++row) {
+      SCOPED_TRACE(testing::Message() << "row " << row);
+      const std::span<const float> whole(&values[row * static_cast<size_t>(vocab)],
+                                         static_cast<size_t>(vocab));
+      const auto expect = [&](const BestLogit& mine, const BestLogit& want) {
+        EXPECT_EQ(mine.token, want.token);
+        EXPECT_EQ(want.token < 0 ? want.logit : mine.logit, want.logit);
+      };
+      expect(got[row], host_best(whole, 0));
+      expect(got[kRows + row], host_best(whole.first(static_cast<size_t>(half)), 100));
+      BestLogit first = got[kRows + row];
+      if (first.token >= 0) first.token -= 100;
+      expect(best_of(first, got[2 * kRows + row]), host_best(whole, 0));
+      expect(best_of(got[2 * kRows + row], first), host_best(whole, 0));
+    }
+  }
+}
+
 // Of one row and of a few, which travel with the kernels, and of more.
 TEST_P(DeviceSamplerTest, AnyNumberOfRows) {
   Draws draws(77);

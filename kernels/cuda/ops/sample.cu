@@ -110,6 +110,33 @@ struct BestShared {
   int flag;
 };
 
+// Of a row's parts, in the first thread of the last block of the row. False: in all other blocks.
+__device__ bool best_of_row(SamplePart* parts, int32_t count, unsigned* counter, BestShared& s,
+                            Best& best) {
+  best = best_of_all(best, s.of_warps);
+  if (threadIdx.x == 0) parts[blockIdx.x] = {best, 0};
+  if (!last_block(counter, count, &s.flag)) return false;
+  best = Best();
+  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < count; p += kSampleThreads)
+    best.add(parts[p].best);
+  best = best_of_all(best, s.of_warps);
+  return true;
+}
+
+__global__ void __launch_bounds__(kSampleThreads) part_best_kernel(BestCall c, unsigned* counters) {
+  next_may_start();
+  previous_done();
+  Best best;
+  each_of_part(c.logits + int64_t{blockIdx.y} * c.stride, c.vocab,
+               [&](int32_t token, float l) { best.add(token, l); });
+  if (!best_of_row(c.part + int64_t{blockIdx.y} * c.parts, c.parts, counters + blockIdx.y,
+                   *shared<BestShared>(), best) ||
+      threadIdx.x != 0)
+    return;
+  const int32_t token = best.token < 0 ? BestLogit::kNone : c.first_token + best.token;
+  c.best[blockIdx.y] = {best.max, best.broken != 0 ? BestLogit::kBroken : token};
+}
+
 __global__ void __launch_bounds__(kSampleThreads)
     best_kernel(const __grid_constant__ SampleCall c, const __grid_constant__ SampleRows few,
                 unsigned* counters) {
@@ -120,20 +147,15 @@ __global__ void __launch_bounds__(kSampleThreads)
   Best mine;
   if (is_edited(how) && edit_part(c, how)) mine.broken = 1;
   each_of_part(logits_of(c, how), c.vocab, [&](int32_t token, float l) { mine.add(token, l); });
-  mine = best_of_all(mine, shared_area.of_warps);
-  SamplePart* parts = c.part + int64_t{blockIdx.y} * c.parts;
-  if (threadIdx.x == 0) parts[blockIdx.x] = {mine, 0};
-  if (!last_block(counters + blockIdx.y, c.parts, &shared_area.flag)) return;
-  Best all;
-  for (int32_t p = static_cast<int32_t>(threadIdx.x); p < c.parts; p += kSampleThreads)
-    all.add(parts[p].best);
-  all = best_of_all(all, shared_area.of_warps);
-  if (threadIdx.x != 0) return;
+  if (!best_of_row(c.part + int64_t{blockIdx.y} * c.parts, c.parts, counters + blockIdx.y,
+                   shared_area, mine) ||
+      threadIdx.x != 0)
+    return;
   SampleState state{};
-  state.best = all.broken != 0 ? -1 : all.token;
+  state.best = mine.broken != 0 ? -1 : mine.token;
   state.chosen = state.best < 0 || !is_drawn(how) ? 1 : 0;
-  state.max = all.max;
-  set_bins(state, all.min, how.temperature);
+  state.max = mine.max;
+  set_bins(state, mine.min, how.temperature);
   state.bin = kNoBin;
   c.state[blockIdx.y] = state;
   if (state.chosen != 0) c.tokens[blockIdx.y] = state.best;
@@ -211,6 +233,14 @@ __global__ void __launch_bounds__(kSampleThreads)
 }
 
 }  // namespace
+
+void queue_best(Context& context, const BestCall& call) {
+  unsigned* counters = context.counters(static_cast<size_t>(call.count));
+  if (counters == nullptr) return;  // the context holds the error
+  const Grid grid{dim3(static_cast<unsigned>(call.parts), static_cast<unsigned>(call.count)),
+                  dim3(kSampleThreads), sizeof(BestShared), true};
+  launch(context, "sample", grid, part_best_kernel, call, counters);
+}
 
 void queue_sample(Context& context, SampleCall call, std::span<const SampleRow> rows) {
   bool drawn = false, limited = false, twice = false;

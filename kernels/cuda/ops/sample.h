@@ -65,6 +65,17 @@ struct SampleCall {
   int32_t* tokens;  // [count], the host may see it
 };
 
+// The largest logit of each row of a part of the vocabulary.
+struct BestCall {
+  const float* logits;
+  int64_t stride;
+  int32_t count;               // of rows
+  int32_t vocab, first_token;  // of the part, maybe nothing
+  int32_t parts;               // of a row, at least one
+  SamplePart* part;            // [count, parts]
+  BestLogit* best;             // [count]
+};
+
 // What kernels launched for a few rows are told at once, without a copy.
 inline constexpr int kSampleRowsInCall = 16;
 struct SampleRows {
@@ -73,5 +84,6 @@ struct SampleRows {
 
 // `rows` is what call.rows points to on the device or, if that is null, what the kernels get.
 void queue_sample(Context& context, SampleCall call, std::span<const SampleRow> rows);
+void queue_best(Context& context, const BestCall& call);
 
 }  // namespace trireme::cuda

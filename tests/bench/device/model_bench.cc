@@ -81,6 +81,7 @@ class Chooser final : public LogitsUser {
     return sampler_->sample(on_device, {rows_, {}, {}});
   }
   Status take(int64_t, TensorView) override { return Status::ok_status(); }
+  Status take_likeliest(int64_t, std::span<const int32_t>) override { return Status::ok_status(); }
 
  private:
   DeviceSampler* sampler_;
@@ -234,7 +235,7 @@ class ModelBench {
       SequenceBlocks blocks(model_->layout());
       CHECK(blocks.advance(pools, 0, static_cast<uint32_t>(tokens)));
       const std::vector<int32_t> ids = tokens_of(tokens);
-      const std::vector<SequenceRun> runs = {{&blocks, 0, ids, SequenceRun::Logits::kLast}};
+      const std::vector<SequenceRun> runs = {{&blocks, 0, ids, SequenceRun::Logits::kLast, true}};
       const Result<double> seconds = step_seconds(**executor, runs, 5);
       if (!seconds.ok()) return seconds.status();
       const Result<Work> work = prefill_work(spec_, tokens, DType::kBF16, DType::kBF16);
@@ -296,7 +297,7 @@ class ModelBench {
     for (size_t i = 0; i < d.blocks.size(); ++i) {
       CHECK(d.blocks[i].advance(d.pools, first, first + 1));
       d.runs.push_back(
-          {&d.blocks[i], first, std::span(d.ids).subspan(i, 1), SequenceRun::Logits::kLast});
+          {&d.blocks[i], first, std::span(d.ids).subspan(i, 1), SequenceRun::Logits::kLast, true});
     }
     return d;
   }
