@@ -190,6 +190,78 @@ TEST_P(QuantizedOps, Compounds) {
   }
 }
 
+// What a norm stands before, and what is added to the residual stream: beside the ops one by one.
+// Rows that a block can hold whole and one that it cannot; words of 16 bytes and not.
+TEST_P(QuantizedOps, OfTheResidualStream) {
+  uint64_t seed = 1200;
+  const auto expect_near = [](const std::vector<float>& got, const std::vector<float>& want) {
+    double largest = 1;
+    for (const float v : want) largest = std::max(largest, double{std::abs(v)});
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 4e-3 * largest) << i;
+  };
+  for (const WeightFormat format : kFormats) {
+    for (const auto& [rows, cols] :
+         {std::pair<int64_t, int64_t>{1, 1040}, {1, 333}, {1, 17000}, {3, 264}}) {
+      if (cols == 17000 && format.group != 0 && format.group != 64) continue;  // long enough
+      for (const bool adds : {true, false}) {
+        SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << weight_format_name(format)
+                                        << ", " << rows << " x " << cols);
+        Random random(seed);
+        const Matrix up = matrix_of(*device_, wild_rows(random, 2 * 40, cols, format));
+        const Matrix down = matrix_of(*device_, wild_rows(random, cols, 40, format));
+        const Mat gain = Mat::random(*device_, random, 1, cols), bias = gain.clone();
+        Mat x = Mat::random(*device_, random, rows, cols, 0, 2);
+        Mat y(*device_, rows, cols), inner(*device_, rows, 80), want_inner = inner.clone();
+        Mat delta(*device_, rows, cols), want = delta.clone();
+        NormArgs norm{NormKind::kRms, 1e-5f, 1, {}, {}};
+        if (adds) norm.gain = gain.view();
+        const ResidualNorm in{{}, x.view(), norm, y.view()};
+        ops_.norm(x.view(), norm, y.view());
+        ops_.linear(y.view(), up.view(), want_inner.view());
+        const LinearCall call{y.view(), up.view(), inner.view(), std::nullopt};
+        ops_.norm_linears(in, {&call, 1});
+        inner.fetch();
+        want_inner.fetch();
+        expect_near(inner.values(), want_inner.values());
+
+        const Mat half = Mat::random(*device_, random, rows, 40, 0, 0.1f);
+        WeightView view = down.view();
+        view.bias = bias.view();
+        ops_.linear(half.view(), view, want.view());
+        want.fetch();
+        Mat stream = x.clone(), sum = adds ? x.clone() : Mat(*device_, rows, cols);
+        if (adds) {
+          ops_.add(want.view(), sum.view());
+        } else {
+          sum = want.clone();
+        }
+        const bool added = ops_.linear_add(half.view(), view, delta.view(), {stream.view(), adds});
+        Mat& result = added ? stream : delta;
+        const Mat& expected = added ? sum : want;
+        result.fetch();
+        sum.fetch();
+        want.fetch();
+        expect_near(result.values(), expected.values());
+
+        ops_.norm(x.view(), norm, y.view());
+        ops_.feed_forward(FeedForward::kSwiglu, y.view(), up.view(), down.view(), inner.view(),
+                          want.view());
+        want.fetch();
+        sum = adds ? x.clone() : want.clone();
+        if (adds) ops_.add(want.view(), sum.view());
+        const bool net_added =
+            ops_.norm_feed_forward(in, FeedForward::kSwiglu, up.view(), down.view(), inner.view(),
+                                   delta.view(), {x.view(), adds});
+        EXPECT_EQ(net_added, added);
+        Mat& net = net_added ? x : delta;
+        for (Mat* mat : {&net, &sum, &want}) mat->fetch();
+        expect_near(net.values(), (net_added ? sum : want).values());
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, QuantizedOps, testing::ValuesIn(device_cases()), case_name);
 
 }  // namespace

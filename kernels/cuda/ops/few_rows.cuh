@@ -223,9 +223,9 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
       written_step = within ? tile.step : 0;
       // Nobody reads those of the last call any more, after the barrier of put_part; nor its
       // powers, after the one within.
-      write_rows_down(f.call, calls.wide, int64_t{written_step} * S::kStepInputs,
-                      (within ? count : tile_steps) * S::kStepInputs, room.x, calls.whole_stride,
-                      room.powers, room.powers + kWholeRows);
+      write_rows_down(calls, f.call, written_step * S::kStepInputs,
+                      (within ? count : tile_steps) * S::kStepInputs, room.x, room.powers,
+                      room.powers + kWholeRows);
       __syncthreads();
     }
     FragmentC sums[S::kTiles][2] = {};
@@ -260,11 +260,17 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
 }
 
 template <class S>
-void launch_calls(Context& context, WeightFormat format, std::span<const Call> each) {
+void launch_calls(Context& context, WeightFormat format, std::span<const Call> each,
+                  const NormOfRow* norm = nullptr) {
   static_assert(S::kWhole || S::kSlices == 1 ||
                 S::kSlices * S::kPartialFloats * sizeof(float) <= S::kStageBytes);
   Fews calls{};
   calls.wide = true;
+  if (norm != nullptr) {
+    calls.normed = true;
+    calls.norm = *norm;
+    calls.wide = aligned4(norm->gain, 0);
+  }
   Narrow narrow[kCallsMax] = {};
   CallTiles tiles[kCallsMax];
   int64_t steps_most = 0;
@@ -312,13 +318,19 @@ void launch_calls(Context& context, WeightFormat format, std::span<const Call> e
          products_kernel<S>, calls);
 }
 
-template <class Q, int kSpan>
-void choose(Context& context, WeightFormat format, std::span<const Call> each) {
+inline bool is_whole(std::span<const Call> each) {
   const int64_t rows = each.front().rows;
   bool whole = rows <= kWholeRows;
   for (const Call& c : each)
     whole = whole && rows * c.inputs <= kWholeNumbers && c.prologue == Prologue::kNone;
-  if (whole) return launch_calls<Shape<Q, 1, 8, kSpan, true>>(context, format, each);
+  return whole;
+}
+
+template <class Q, int kSpan>
+void choose(Context& context, WeightFormat format, std::span<const Call> each,
+            const NormOfRow* norm) {
+  const int64_t rows = each.front().rows;
+  if (is_whole(each)) return launch_calls<Shape<Q, 1, 8, kSpan, true>>(context, format, each, norm);
   if (rows <= 8) return launch_calls<Shape<Q, 1, 4, kSpan, false>>(context, format, each);
   if (rows <= 16) return launch_calls<Shape<Q, 2, 2, kSpan, false>>(context, format, each);
   if (rows <= 32) return launch_calls<Shape<Q, 4, 1, kSpan, false>>(context, format, each);
@@ -326,9 +338,15 @@ void choose(Context& context, WeightFormat format, std::span<const Call> each) {
 }
 
 template <class Q>
-void products(Context& context, WeightFormat format, std::span<const Call> calls) {
-  if (format.group == 32) return choose<Q, 32>(context, format, calls);
-  choose<Q, 64>(context, format, calls);
+bool products(Context& context, WeightFormat format, std::span<const Call> calls,
+              const NormOfRow* norm) {
+  if (norm != nullptr && !is_whole(calls)) return false;
+  if (format.group == 32) {
+    choose<Q, 32>(context, format, calls, norm);
+  } else {
+    choose<Q, 64>(context, format, calls, norm);
+  }
+  return true;
 }
 
 }  // namespace trireme::cuda::few_rows

@@ -14,13 +14,17 @@ struct Fp8;
 
 namespace few_rows {
 
-// As quantized_products(). REQUIRES: `format` is of Q; at most kFewRows rows.
+// As quantized_products(), or, where there is a norm, as quantized_normed_products(). REQUIRES:
+// `format` is of Q; at most kFewRows rows.
 template <class Q>
-void products(Context& context, WeightFormat format, std::span<const Call> calls);
+bool products(Context& context, WeightFormat format, std::span<const Call> calls,
+              const NormOfRow* norm);
 
-extern template void products<Int8>(Context&, WeightFormat, std::span<const Call>);
-extern template void products<Int4>(Context&, WeightFormat, std::span<const Call>);
-extern template void products<Fp8>(Context&, WeightFormat, std::span<const Call>);
+extern template bool products<Int8>(Context&, WeightFormat, std::span<const Call>,
+                                    const NormOfRow*);
+extern template bool products<Int4>(Context&, WeightFormat, std::span<const Call>,
+                                    const NormOfRow*);
+extern template bool products<Fp8>(Context&, WeightFormat, std::span<const Call>, const NormOfRow*);
 
 }  // namespace few_rows
 }  // namespace trireme::cuda

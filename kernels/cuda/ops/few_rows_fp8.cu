@@ -2,6 +2,6 @@
 
 namespace trireme::cuda::few_rows {
 
-template void products<Fp8>(Context&, WeightFormat, std::span<const Call>);
+template bool products<Fp8>(Context&, WeightFormat, std::span<const Call>, const NormOfRow*);
 
 }  // namespace trireme::cuda::few_rows

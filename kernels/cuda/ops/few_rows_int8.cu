@@ -2,6 +2,6 @@
 
 namespace trireme::cuda::few_rows {
 
-template void products<Int8>(Context&, WeightFormat, std::span<const Call>);
+template bool products<Int8>(Context&, WeightFormat, std::span<const Call>, const NormOfRow*);
 
 }  // namespace trireme::cuda::few_rows

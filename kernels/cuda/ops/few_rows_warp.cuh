@@ -40,6 +40,8 @@ struct Fews {
   bool wide;             // x is read four numbers at a time
   float* slots;          // of sums: [kColumns][kTiles][2][kLanes][4] each
   unsigned* ended;       // of tiles that are cut, by their first block: how many parts are there
+  bool normed;           // all calls have the norm of the same row, which each block writes down
+  NormOfRow norm;        // wide: its gain, too, is read four numbers at a time
 };
 
 // kTiles: of 8 rows of x. kSlices: of the inputs, among the warps of a block. kSpan: inputs between
@@ -89,14 +91,18 @@ struct Outputs {
   int64_t first;  // the others: + step m + 8 h
   int step;
   float bias[2][2];
+  float before[2][2];  // what a product of one row is added to, if it is
 
   __device__ __forceinline__ Outputs(const Call& c, int64_t tile, int columns, const Place& at)
       : first(output_of(c, tile, columns, at.column, 0, at.g)), step(gated(c) ? 0 : 16) {
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll
-      for (int h = 0; h < 2; ++h)
+      for (int h = 0; h < 2; ++h) {
         bias[m][h] = bias_of(c, first + 8 * h + m * (gated(c) ? c.outputs : 16));
+        const int64_t output = first + m * step + 8 * h;
+        before[m][h] = *(c.adds && output < c.outputs ? c.y + output : &kNothing);
+      }
     }
   }
 };
@@ -126,7 +132,8 @@ __device__ __forceinline__ void store_fragments(const Call& c, const Outputs& ou
     for (int i = 0; i < 4; ++i) {
       const int h = i / 2, e = i % 2;
       if (row + e < c.rows && outputs.first + m * outputs.step + 8 * h < c.outputs)
-        y[e * c.y_stride + m * outputs.step + 8 * h] = values[m][i];
+        y[e * c.y_stride + m * outputs.step + 8 * h] =
+            c.adds ? outputs.before[m][h] + values[m][i] : values[m][i];
     }
   }
 }
@@ -212,41 +219,88 @@ __device__ __forceinline__ bool same_rows(const Call& a, const Call& b) {
   return a.x == b.x && a.x_stride == b.x_stride && a.inputs == b.inputs;
 }
 
-// Writes rows of x, inputs [first, first + count), to shared memory as f16, and what products with
-// them are to be multiplied by. `partial`: a float for each warp.
-__device__ __forceinline__ void write_rows_down(const Call& c, bool wide, int64_t first, int count,
-                                                F16* to, int stride, float* powers,
-                                                float* partial) {
+// Numbers [i, i + 4) of a row, zeros beyond the last of `inside`.
+__device__ __forceinline__ Pack<float, 4> four_of_row(const float* row, int i, int inside) {
+  Pack<float, 4> four;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) four.at[j] = i + j < inside ? row[i + j] : 0.0f;
+  return four;
+}
+
+// Calls f(i, numbers [i, i + 4) of x times those of `gain`) for the thread's share of the block's
+// `count` numbers; beyond the first `inside` of them are zeros. gain may be null: ones. Four times
+// four are asked for at once, where `wide` in words of four.
+template <class F>
+__device__ __forceinline__ void each_four(const float* x, const float* gain, int inside, int count,
+                                          bool wide, F f) {
+  constexpr int kNext = kThreads * 4, kAtOnce = 4;
+  const int whole = wide ? inside / 4 * 4 : 0;  // of those that come in words
+#pragma unroll 1
+  for (int at = static_cast<int>(threadIdx.x) * 4; at < count; at += kAtOnce * kNext) {
+    Pack<float, 4> fours[kAtOnce] = {}, gains[kAtOnce] = {};
+    if (whole > 0) {
+#pragma unroll
+      for (int n = 0; n < kAtOnce; ++n) fours[n] = load<4>(x + min(at + n * kNext, whole - 4));
+      if (gain != nullptr) {
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n) gains[n] = load<4>(gain + min(at + n * kNext, whole - 4));
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      const int i = at + n * kNext;
+      if (i >= count) break;
+      if (i >= whole) {
+        fours[n] = four_of_row(x, i, inside);
+        if (gain != nullptr) gains[n] = four_of_row(gain, i, inside);
+      }
+      if (gain != nullptr) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) fours[n].at[j] *= gains[n].at[j];
+      }
+      f(i, fours[n]);
+    }
+  }
+}
+
+// What a norm multiplies a row by, its gain aside. `partial`: a float for each warp.
+__device__ __forceinline__ float norm_factor(const Call& c, const NormOfRow& norm, bool wide,
+                                             float* partial) {
+  const auto inputs = static_cast<int>(c.inputs);
+  float squares = 0.0f;
+  each_four(c.x, nullptr, inputs, inputs, wide, [&](int, const Pack<float, 4>& four) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) squares = fmaf(four.at[j], four.at[j], squares);
+  });
+  return 1.0f / sqrtf(block_sum(squares, partial) / static_cast<float>(inputs) + norm.epsilon);
+}
+
+// Writes rows of x, inputs [first, first + count), or the norm of one, to shared memory as f16, and
+// what products with them are to be multiplied by. `partial`: a float for each warp.
+__device__ __forceinline__ void write_rows_down(const Fews& calls, const Call& c, int first,
+                                                int count, F16* to, float* powers, float* partial) {
+  float factor = 1.0f;
+  const float* gain = nullptr;
+  if (calls.normed) {
+    factor = norm_factor(c, calls.norm, calls.wide, partial);
+    if (calls.norm.gain != nullptr) gain = calls.norm.gain + first;
+  }
+  const int inside = static_cast<int>(c.inputs) - first;
   for (int row = 0; row < c.rows; ++row) {
     const float* x = c.x + row * c.x_stride + first;
-    const int inside = static_cast<int>(c.inputs - first);
-    const int whole = wide ? inside / 4 * 4 : 0;  // of those that come four at a time
+    F16* out = to + row * calls.whole_stride;
     const auto write = [&](float scale) {
-      constexpr int kNext = kThreads * 4, kAtOnce = 4;  // loads that do not wait for each other
       float largest = 0.0f;
-#pragma unroll 1
-      for (int at = static_cast<int>(threadIdx.x) * 4; at < count; at += kAtOnce * kNext) {
-        Pack<float, 4> fours[kAtOnce] = {};
-        if (whole > 0) {
+      each_four(x, gain, inside, count, calls.wide, [&](int i, Pack<float, 4> four) {
 #pragma unroll
-          for (int n = 0; n < kAtOnce; ++n) fours[n] = load<4>(x + min(at + n * kNext, whole - 4));
+        for (float& number : four.at) {
+          number *= factor;
+          largest = fmaxf(largest, fabsf(number));
         }
-#pragma unroll
-        for (int n = 0; n < kAtOnce; ++n) {
-          const int i = at + n * kNext;
-          if (i >= count) break;
-          Pack<float, 4>& four = fours[n];
-          if (i >= whole) {
-#pragma unroll
-            for (int j = 0; j < 4; ++j) four.at[j] = i + j < inside ? x[i + j] : 0.0f;
-          }
-#pragma unroll
-          for (int j = 0; j < 4; ++j) largest = fmaxf(largest, fabsf(four.at[j]));
-          store<2>(reinterpret_cast<unsigned*>(to + row * stride + i),
-                   Pack<unsigned, 2>{{pack<F16>(four.at[0] * scale, four.at[1] * scale),
-                                      pack<F16>(four.at[2] * scale, four.at[3] * scale)}});
-        }
-      }
+        store<2>(reinterpret_cast<unsigned*>(out + i),
+                 Pack<unsigned, 2>{{pack<F16>(four.at[0] * scale, four.at[1] * scale),
+                                    pack<F16>(four.at[2] * scale, four.at[3] * scale)}});
+      });
       return largest;
     };
     const float scale = scale_for_f16(block_max(write(1.0f), partial));

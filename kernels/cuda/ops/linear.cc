@@ -55,16 +55,14 @@ bool in_registers(const Context& context, WeightFormat format, int64_t rows) {
   return rows <= (multiplied_in_fp8(context, format) ? kFewRows : 4 * kFewRows);
 }
 
-// Whether its product may be added to what lies at y.
-bool can_add(const ConstTensorView& x, const WeightView& w) {
-  return x.rows > 0 && x.rows <= kStreamedRows && !w.format.quantized();
-}
+// Whether products of so many rows may be added to what lies at y.
+bool can_add(int64_t rows) { return rows > 0 && rows <= kStreamedRows; }
 
 // The norm of `in`, and products of it, in one launch, if that can be: then it has been queued.
 bool normed_products(Context& context, const ResidualNorm& in, WeightFormat format,
                      std::span<const Call> calls) {
-  if (in.x.rows == 0 || in.x.rows > kStreamedRows || format.quantized() || in.delta.rows > 0 ||
-      in.norm.groups != 1 || in.norm.kind != NormKind::kRms || !in.norm.bias.empty())
+  if (in.x.rows == 0 || in.x.rows > kStreamedRows || in.delta.rows > 0 || in.norm.groups != 1 ||
+      in.norm.kind != NormKind::kRms || !in.norm.bias.empty())
     return false;
   const ConstTensorView& gain = in.norm.gain;
   const NormOfRow norm{gain.empty() ? nullptr : static_cast<const float*>(gain.data),
@@ -75,6 +73,8 @@ bool normed_products(Context& context, const ResidualNorm& in, WeightFormat form
     of_x[i].x = static_cast<const float*>(in.x.data);
     of_x[i].x_stride = in.x.row_stride;
   }
+  if (format.quantized())
+    return quantized_normed_products(context, format, norm, {of_x, calls.size()});
   return stream_normed_products(context, format.dtype(), norm, {of_x, calls.size()});
 }
 
@@ -144,7 +144,7 @@ void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> c
 
 bool CudaOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delta,
                          const Residual& residual) {
-  if (residual.x.rows == 0 || !can_add(x, w) || w.rows == 0)
+  if (residual.x.rows == 0 || !can_add(x.rows) || w.rows == 0)
     return Ops::linear_add(x, w, delta, residual);
   Call call = call_of(x, w, residual.x);
   call.adds = residual.adds;
@@ -155,7 +155,7 @@ bool CudaOps::linear_add(ConstTensorView x, const WeightView& w, TensorView delt
 bool CudaOps::norm_feed_forward(const ResidualNorm& in, FeedForward kind, const WeightView& up,
                                 const WeightView& down, TensorView inner, TensorView delta,
                                 const Residual& residual) {
-  if (residual.x.rows == 0 || !can_add(in.x, up) || !can_add(in.x, down))
+  if (residual.x.rows == 0 || !can_add(in.x.rows))
     return Ops::norm_feed_forward(in, kind, up, down, inner, delta, residual);
   Call first = call_of(in.y, up, inner);
   activate_inner(kind, first);

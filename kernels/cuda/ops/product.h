@@ -123,10 +123,13 @@ inline constexpr int64_t kFewRows = 64;
 // Up to so many rows they take gate and value of an output together.
 inline constexpr int64_t kGatedRows = 8;
 
-// All calls in one launch for each kFewRows rows, with their rows in f16. REQUIRES: at most
-// kCallsMax calls of the same number of rows, at least one, with weights of `format`, which is
-// quantized; no epilogue of kSwiglu with more than kGatedRows rows.
+// All calls in one launch for each kFewRows rows, with their rows in f16; of one row they may add.
+// REQUIRES: at most kCallsMax calls of the same number of rows, at least one, with weights of
+// `format`, which is quantized; no epilogue of kSwiglu with more than kGatedRows rows.
 void quantized_products(Context& context, WeightFormat format, std::span<const Call> calls);
+// As stream_normed_products(), with weights of `format`.
+bool quantized_normed_products(Context& context, WeightFormat format, const NormOfRow& norm,
+                               std::span<const Call> calls);
 
 // Whether the library may take rows and weights in fp8.
 bool multiplied_in_fp8(const Context& context, WeightFormat format);

@@ -17,9 +17,18 @@ void quantized_products(Context& context, WeightFormat format, std::span<const C
       pass[i].y += first * pass[i].y_stride;
     }
     dispatch_quantized(format.type, [&](auto type) {
-      few_rows::products<decltype(type)>(context, format, {pass, calls.size()});
+      few_rows::products<decltype(type)>(context, format, {pass, calls.size()}, nullptr);
     });
   }
+}
+
+bool quantized_normed_products(Context& context, WeightFormat format, const NormOfRow& norm,
+                               std::span<const Call> calls) {
+  bool queued = false;
+  dispatch_quantized(format.type, [&](auto type) {
+    queued = few_rows::products<decltype(type)>(context, format, calls, &norm);
+  });
+  return queued;
 }
 
 }  // namespace trireme::cuda
