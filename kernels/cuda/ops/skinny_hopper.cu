@@ -1,14 +1,12 @@
 // Products of 2 to 64 rows by warp groups: the weights are read once, and tensor cores take them
 // and x from shared memory, where copies have put them. No warp loads what it multiplies.
 //
-// What 64 rows cost for each byte of 16-bit weights, at M = 4.2 TB/s from memory, of what skinny.cu
-// counts for mma.sync:
-//   64 flops            270 Tflop/s, of some 900 (600 there)
-//   x from L2           1/2 byte with tiles of 128 outputs, 1/4 with 256: 6.3 or 5.3 TB/s out of L2
-//                       together with the weights, where some 6 are to be had
-//   shared memory       2.5 or 2.3 bytes written and read by a tile of 128 or 256: 11 TB/s of 30
-//   (19
-//                       there)
+// What 64 rows cost for each byte of 16-bit weights, at 4.2 TB/s from memory (skinny.cu counts the
+// same for mma.sync):
+//   64 flops       270 Tflop/s, of some 900; there, of 600
+//   x from L2      1/2 byte with tiles of 128 outputs, 1/4 with 256: 6.3 or 5.3 TB/s out of L2
+//                  together with the weights, where some 6 are to be had
+//   shared memory  weights and x, written and read: 3.5 or 3.25 bytes, 15 TB/s of 30; there 19
 // A step, 64 inputs of a tile, takes a multiprocessor 870 clocks to come, or 1740, of which its
 // products take 130, or 260. What is left to lose is the ends of tiles and of launches.
 //
@@ -28,6 +26,9 @@
 //
 // In decode of 64 rows that makes a feed-forward net two launches: the first writes what the second
 // reads, in bf16.
+//
+// Left: copies are in order, so that a block which begins while nobody else reads waits for all of
+// its first weights before its first step, up to 1 us; threads of their own for x would not.
 //
 // No GPU has run it. It is reckoned to read weights at 85 to 90 % of the memory's speed, where the
 // library had some 79 % of it in a step of 8B parameters and 64 rows, skinny.cu 64 to 75, and it
