@@ -62,11 +62,13 @@ Status VocabParallelHead::prepare_best() {
                                  static_cast<BestLogit*>(best_.data()));
 }
 
-void VocabParallelHead::multiply(ConstTensorView x, TensorView logits) {
-  CHECK(x.rows <= rows_max_ && logits.rows == x.rows && logits.cols == table_->vocab);
+void VocabParallelHead::multiply(const ResidualNorm& in, TensorView logits) {
+  const int64_t rows = in.x.rows;
+  CHECK(rows <= rows_max_ && logits.rows == rows && logits.cols == table_->vocab);
   // One shard has no padding.
-  device_.ops().linear(x, table_->rows.view(),
-                       shards_.size() == 1 ? logits : float_rows(mine_, x.rows, table_->rows.rows));
+  const TensorView part = shards_.size() == 1 ? logits : float_rows(mine_, rows, table_->rows.rows);
+  const LinearCall product{in.y, table_->rows.view(), part, {}};
+  device_.ops().norm_linears(in, {&product, 1});
 }
 
 Status VocabParallelHead::gather(TensorView logits) {

@@ -49,15 +49,15 @@ class VocabParallelHead {
     return mine_.bytes() + all_.bytes() + row_numbers_.bytes() + best_.bytes();
   }
 
-  // logits = x table^T, whole on every shard. REQUIRES: x is [rows <= rows_max, dim], logits is
-  // [rows, vocab] f32, both on the device.
-  Status forward(ConstTensorView x, TensorView logits) {
-    multiply(x, logits);
+  // logits = norm(x) table^T, whole on every shard. REQUIRES: in.x is [rows <= rows_max, dim],
+  // logits is [rows, vocab] f32, all on the device.
+  Status forward(const ResidualNorm& in, TensorView logits) {
+    multiply(in, logits);
     return gather(logits);
   }
   // The same in two halves: this shard's part of each row, without communication, and what it takes
   // to make the first logits.rows rows whole.
-  void multiply(ConstTensorView x, TensorView logits);
+  void multiply(const ResidualNorm& in, TensorView logits);
   Status gather(TensorView logits);
   // Or, instead of the second, where tokens() is all that is wanted of the first `rows` rows: some
   // bytes a row travel, not the vocabulary. REQUIRES: can_gather_best().

@@ -253,11 +253,9 @@ Status Model::embed(const int32_t* ids, int32_t count, Carry& carry) {
   return Status::ok_status();
 }
 
-void Model::head(ConstTensorView x, TensorView logits) {
+void Model::head(TensorView x, TensorView logits) {
   CHECK(head_ != nullptr && x.rows <= logit_rows_max_);
-  const TensorView input = float_rows(head_input_, x.rows, spec_.dim);
-  device_.ops().norm(x, final_norm_->args, input);
-  head_->multiply(input, logits);
+  head_->multiply({{}, x, final_norm_->args, float_rows(head_input_, x.rows, spec_.dim)}, logits);
 }
 
 }  // namespace trireme

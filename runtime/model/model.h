@@ -59,7 +59,7 @@ class Model {
   // Last stage: this shard's part of the logits of rows of the carry, or `logits` [x.rows, vocab]
   // f32 where there is one shard; vocab_head() makes them whole or finds the largest. REQUIRES:
   // x.rows <= logit_rows_max(); called after forward(), once for each part of carry.x.
-  void head(ConstTensorView x, TensorView logits);
+  void head(TensorView x, TensorView logits);
   VocabParallelHead& vocab_head() { return *head_; }
 
   // Whether Carry::side is live between sublayer boundary - 1 and boundary.

@@ -172,19 +172,27 @@ TEST(ShardedVocab, EmbeddingAndHeadAreTheWhole) {
         for (int64_t d = 0; d < kDim; ++d)
           ASSERT_EQ(x[r * kDim + d], 3.0f * words[ids[r] * kDim + d]) << "exact: one summand";
       }
-      std::vector<float> logits(static_cast<size_t>(rows * c.vocab), -7.0f);
-      ASSERT_TRUE(head.forward(view(x, rows, kDim), tensor(logits.data(), rows, c.vocab)).ok());
+      std::vector<float> normed(x.size()), logits(static_cast<size_t>(rows * c.vocab), -7.0f);
+      const ResidualNorm in{{},
+                            tensor(x.data(), rows, kDim),
+                            {NormKind::kRms, 1e-6f, 1, {}, {}},
+                            tensor(normed.data(), rows, kDim)};
+      ASSERT_TRUE(head.forward(in, tensor(logits.data(), rows, c.vocab)).ok());
       for (int64_t r = 0; r < rows; ++r) {
+        double squares = 0;
+        for (int64_t d = 0; d < kDim; ++d) squares += double{x[r * kDim + d]} * x[r * kDim + d];
+        const double scale = 1 / std::sqrt(squares / kDim + 1e-6);
         for (int64_t v = 0; v < c.vocab; ++v) {
           double expected = 0;
           for (int64_t d = 0; d < kDim; ++d)
-            expected += double{x[r * kDim + d]} * double{words[v * kDim + d]};
+            expected += scale * double{x[r * kDim + d]} * double{words[v * kDim + d]};
           ASSERT_NEAR(logits[r * c.vocab + v], expected, 1e-3) << "row " << r << " word " << v;
         }
       }
       // Fewer rows than the head was made for.
       std::vector<float> first(static_cast<size_t>(c.vocab), -7.0f);
-      ASSERT_TRUE(head.forward(view(x, 1, kDim), tensor(first.data(), 1, c.vocab)).ok());
+      const ResidualNorm one{{}, in.x.row_range(0, 1), in.norm, in.y.row_range(0, 1)};
+      ASSERT_TRUE(head.forward(one, tensor(first.data(), 1, c.vocab)).ok());
       EXPECT_TRUE(std::equal(first.begin(), first.end(), logits.begin()));
     });
   }

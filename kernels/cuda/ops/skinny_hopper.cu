@@ -27,14 +27,11 @@
 // In decode of 64 rows that makes a feed-forward net two launches: the first writes what the second
 // reads, in bf16.
 //
-// Left: copies are in order, so that a block which begins while nobody else reads waits for all of
-// its first weights before its first step, up to 1 us; threads of their own for x would not.
-//
 // No GPU has run it. It is reckoned to read weights at 85 to 90 % of the memory's speed, where the
 // library had some 79 % of it in a step of 8B parameters and 64 rows, skinny.cu 64 to 75, and it
 // saves a feed-forward net a launch. CudaOptions::skinny_groups asks for it.
 //
-// nvcc 13.0, sm_90a, 16 / 32 / 48 / 64 rows: 72 / 104 / 136 / 168 registers of two groups, 64 / 88
+// nvcc 13.0, sm_90a, 16 / 32 / 48 / 64 rows: 72 / 114 / 138 / 168 registers of two groups, 70 / 89
 // / 127 / 128 of four, no spills, and nothing touches sums between products and the wait for them.
 #include <algorithm>
 
@@ -57,8 +54,9 @@ constexpr int kPiece = 8;  // inputs in 16 bytes
 constexpr int kPieces = kStepInputs / kPiece;
 constexpr int kRingBytes = 120 << 10, kLargeRingBytes = 160 << 10;  // of two groups, of four
 constexpr size_t kMoreThanHalf = size_t{114} << 10;  // of a multiprocessor's shared memory
-// Cuts cost the writing and reading of sums, and a wait: see ShareLimits.
-constexpr int64_t kShareSteps = 8, kCutSteps = 4, kTileParts = 16;
+// Cuts cost the writing and reading of sums, and a wait: see ShareLimits. One block reads the sums
+// of six parts, 192 KB with 64 rows, in 2 us.
+constexpr int64_t kShareSteps = 8, kCutSteps = 4, kTileParts = 6;
 
 // One call, its rows in the format of the weights, and where its outputs go.
 struct Skinny {
@@ -152,13 +150,23 @@ struct Copies {
     }
   }
 
+  // Of x: how many times, whether the i-th is the thread's at all, where from and whether it is
+  // there, where to.
+  static constexpr int kTimes = (S::kRows + kDown - 1) / kDown;
+  static __device__ __forceinline__ bool copies_row(int i) {
+    return (i + 1) * kDown <= S::kRows || row() + i * kDown < S::kRows;
+  }
+  __device__ __forceinline__ const W* row_from(int i) const { return x + int64_t{i} * x_next; }
+  __device__ __forceinline__ bool has_row(int i) const {
+    return step.step < steps_whole && i < x_rows;
+  }
+  static __device__ __forceinline__ W* row_to(W* stage, int i) {
+    return stage + (S::kTile + i * kDown) * kPanel + panel_at(row(), piece() * kPiece, S::kRows);
+  }
   __device__ __forceinline__ void rows(W* stage) const {
-    W* to = stage + S::kTile * kPanel + panel_at(row(), piece() * kPiece, S::kRows);
 #pragma unroll
-    for (int i = 0; i * kDown < S::kRows; ++i) {
-      if ((i + 1) * kDown > S::kRows && row() + i * kDown >= S::kRows) break;
-      copy_16_bytes(to + i * kDown * kPanel, x + int64_t{i} * x_next,
-                    step.step < steps_whole && i < x_rows);
+    for (int i = 0; i < kTimes; ++i) {
+      if (copies_row(i)) copy_16_bytes(row_to(stage, i), row_from(i), has_row(i));
     }
   }
 };
@@ -280,6 +288,36 @@ __device__ __forceinline__ void begin_step(const typename S::W* stage, bool adds
   group_commit();
 }
 
+// x of the steps whose weights are on their way: by way of registers, for copies arrive in order,
+// and the first step would wait for the last one's weights. `copies` goes on to the last of the
+// steps.
+template <class S>
+__device__ __forceinline__ void bring_first_rows(const Skinnies& calls, Copies<S>& copies,
+                                                 int count, typename S::W* ring) {
+  using Piece = Pack<unsigned, 4>;
+  Piece pieces[S::kStages - 1][Copies<S>::kTimes] = {};
+#pragma unroll
+  for (int step = 0; step < S::kStages - 1; ++step) {
+    if (step >= count) break;
+    if (step > 0) copies.advance(calls);
+#pragma unroll
+    for (int i = 0; i < Copies<S>::kTimes; ++i) {
+      if (copies.copies_row(i) && copies.has_row(i))
+        pieces[step][i] = load<4>(reinterpret_cast<const unsigned*>(copies.row_from(i)));
+    }
+  }
+#pragma unroll
+  for (int step = 0; step < S::kStages - 1; ++step) {
+#pragma unroll
+    for (int i = 0; i < Copies<S>::kTimes; ++i) {
+      if (copies.copies_row(i)) {
+        store<4>(reinterpret_cast<unsigned*>(copies.row_to(ring + step * S::kStage, i)),
+                 pieces[step][i]);
+      }
+    }
+  }
+}
+
 template <class S>
 __device__ __forceinline__ void multiply_share(const Skinnies& calls) {
   using W = typename S::W;
@@ -297,15 +335,11 @@ __device__ __forceinline__ void multiply_share(const Skinnies& calls) {
   for (int i = 0; i < S::kStages - 1; ++i) {
     if (i > 0 && i < count) copies.advance(calls);
     if (i < count) copies.weights(ring + i * S::kStage);
+    copies_commit();
   }
   previous_done();
   copies = Copies<S>(calls, tile);
-#pragma unroll 1
-  for (int i = 0; i < S::kStages - 1; ++i) {
-    if (i > 0 && i < count) copies.advance(calls);
-    if (i < count) copies.rows(ring + i * S::kStage);
-    copies_commit();  // the first group has all the weights
-  }
+  bring_first_rows(calls, copies, count, ring);
 
   int stage = 0, free = S::kStages - 1;  // of the ring: the next step's, and the one used before
 #pragma unroll 1
@@ -379,11 +413,11 @@ inline Shares shares_of(const Context& context, std::span<const Skinny> each, in
                       {context.multiprocessors(), kShareSteps, kTileParts, kCutSteps});
 }
 
-// Tiles of four groups read x half as often, and their sums are twice as much: where tiles are cut
-// into few parts. Reckoned, not measured.
-inline bool large(const Shares& shares, size_t count) {
+// Tiles of four groups read x half as often, and their sums are twice as much: for all blocks that
+// there may be, and where tiles are cut into few parts. Reckoned, not measured.
+inline bool large(const Context& context, const Shares& shares, size_t count) {
   const int32_t longest = *std::max_element(shares.tile_steps, shares.tile_steps + count);
-  return longest <= 3 * shares.each;
+  return shares.blocks == context.multiprocessors() && longest <= 3 * shares.each;
 }
 
 template <class S>
@@ -407,7 +441,7 @@ inline void queue(Context& context, DType dtype, std::span<Skinny> each,
                   const LeftRows& left = {}) {
   Shares shares = shares_of(context, each, 256);
   const int asked = context.skinny_tile_groups();
-  const bool four = asked == 0 ? large(shares, each.size()) : asked == 4;
+  const bool four = asked == 0 ? large(context, shares, each.size()) : asked == 4;
   if (!four) shares = shares_of(context, each, 128);
   const int64_t rows = each.front().call.rows;
   const size_t slot_bytes =
