@@ -44,9 +44,9 @@ Result<std::unique_ptr<VocabParallelHead>> VocabParallelHead::make(
   return head;
 }
 
-Range VocabParallelHead::own_tokens() const {
-  const int64_t part = table_->rows.rows, first = part * shards_.rank();
-  return {first, std::clamp<int64_t>(table_->vocab - first, 0, part)};
+Range VocabParallelHead::tokens_of(int shard) const {
+  const Range padded = vocab_range(table_->vocab, shard, shards_.size());
+  return {padded.first, std::clamp<int64_t>(table_->vocab - padded.first, 0, padded.count)};
 }
 
 // Also lets the sampler take the memory that the largest call needs: later ones take none.
@@ -77,8 +77,7 @@ Status VocabParallelHead::gather(TensorView logits) {
   const TensorView all = float_rows(all_, rows * shards_.size(), part);
   if (Status s = shards_.all_gather(float_rows(mine_, rows, part), all); !s.ok()) return s;
   for (int shard = 0; shard < shards_.size(); ++shard) {
-    const int64_t first = part * shard;
-    const int64_t count = std::clamp<int64_t>(table_->vocab - first, 0, part);
+    const auto [first, count] = tokens_of(shard);
     if (count == 0) continue;
     place(all.row_range(shard * rows, rows).col_range(0, count), logits.col_range(first, count));
   }
@@ -88,7 +87,7 @@ Status VocabParallelHead::gather(TensorView logits) {
 Status VocabParallelHead::gather_best(int64_t rows) {
   static_assert(sizeof(BestLogit) == 2 * sizeof(float));
   CHECK(can_gather_best() && rows <= rows_max_);
-  const Range tokens = own_tokens();
+  const Range tokens = tokens_of(shards_.rank());
   const TensorView part = float_rows(mine_, rows, table_->rows.rows).col_range(0, tokens.count);
   auto* mine = static_cast<BestLogit*>(best_.data());
   BestLogit* all = mine + rows_max_;

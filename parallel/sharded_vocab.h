@@ -74,8 +74,8 @@ class VocabParallelHead {
       : device_(device), shards_(shards), table_(std::move(table)), rows_max_(rows_max) {}
   Status prepare_best();
   void place(ConstTensorView from, TensorView to);
-  // The tokens of this shard's part.
-  Range own_tokens() const;
+  // The tokens of a shard's part.
+  Range tokens_of(int shard) const;
 
   Device& device_;
   Communicator& shards_;

@@ -102,12 +102,11 @@ bool parse(const std::vector<std::string>& words, Arguments& arguments) {
       arguments.weights = found->second;
     } else if (words[i] == "--no-warp-groups") {
       arguments.cuda.warp_groups = false;
-    } else if (words[i] == "--skinny-groups" || words[i] == "--skinny-groups=2" ||
-               words[i] == "--skinny-groups=4") {
+    } else if (words[i] == "--skinny-groups") {
       arguments.cuda.skinny_groups = true;
-      arguments.cuda.skinny_tile_groups = words[i].back() == '2'   ? 2
-                                          : words[i].back() == '4' ? 4
-                                                                   : 0;
+    } else if (words[i] == "--skinny-groups=2" || words[i] == "--skinny-groups=4") {
+      arguments.cuda.skinny_groups = true;
+      arguments.cuda.skinny_tile_groups = words[i].back() - '0';
     } else if (words[i] == "--only" && more) {
       arguments.only = words[++i];
     } else if (words[i] == "--prefills" && more) {

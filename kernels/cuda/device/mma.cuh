@@ -42,13 +42,11 @@ __device__ __forceinline__ void load_matrices_transposed(const void* row, unsign
 // 16 bytes, both addresses aligned to 16; zeros, and nothing is read, where `read` is false. What
 // is copied may be looked at by this thread after copies_wait, by others after a barrier as well.
 __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from_global, bool read);
-// The same, always, of what is read in order and once: asks the L2 cache for the 256 bytes around,
-// so that memory is read in long pieces though copies of many rows alternate.
-__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global);
-// The same; zeros, and nothing is read, where `read` is false.
+// The same of what is read in order and once: asks the L2 cache for the 256 bytes around, so that
+// memory is read in long pieces though copies of many rows alternate.
 __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
-                                                    bool read);
-// As without `read`, of what nobody reads again while it could still be in L2, which gives it up
+                                                    bool read = true);
+// The same, always, of what nobody reads again while it could still be in L2, which gives it up
 // before all else then: activations, keys and values stay (4 % of a step of one row, 8B parameters,
 // H200). Who uses it looks at its machine code: of an address with a uniform part ptxas 13.0 makes
 // LDGSTS [R33+UR0], desc[UR1], which is an illegal instruction (seen with quantized products, on
@@ -105,12 +103,6 @@ __device__ __forceinline__ void copy_16_bytes(void* to_shared, const void* from_
                "l"(__cvta_generic_to_global(from_global)), "r"(read ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global) {
-  asm volatile(
-      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(shared_address(to_shared)),
-      "l"(__cvta_generic_to_global(from_global))
-      : "memory");
-}
 __device__ __forceinline__ void copy_16_bytes_ahead(void* to_shared, const void* from_global,
                                                     bool read) {
   asm volatile(
@@ -159,9 +151,6 @@ inline void load_matrices_transposed(const void* row, unsigned (&to)[4]) {
 }
 inline void copy_16_bytes(void* to_shared, const void* from_global, bool read) {
   emulator::async_copy(to_shared, read ? from_global : nullptr, 16);
-}
-inline void copy_16_bytes_ahead(void* to_shared, const void* from_global) {
-  emulator::async_copy(to_shared, from_global, 16);
 }
 inline void copy_16_bytes_ahead(void* to_shared, const void* from_global, bool read) {
   emulator::async_copy(to_shared, read ? from_global : nullptr, 16);

@@ -127,10 +127,4 @@ __device__ __forceinline__ void finish(const Call& c, float (&x)[N]) {
   });
 }
 
-// Output `o` of a product of one row.
-__device__ __forceinline__ void put_number(const Call& c, int64_t o, float x) {
-  x = finished(c, x);
-  c.y[o] = c.adds ? c.y[o] + x : x;
-}
-
 }  // namespace trireme::cuda

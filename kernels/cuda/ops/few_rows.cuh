@@ -41,7 +41,7 @@
 // us lost for each. Expected with one beginning instead of 3.4: int4 80 %, int8 and fp8 90; not
 // measured.
 //
-// Registers (nvcc 13.0, sm_90 and sm_80, none spilled): 76 to 128 up to 32 rows, of 128 with which
+// Registers (nvcc 13.0, sm_90 and sm_80, none spilled): 95 to 128 up to 32 rows, of 128 with which
 // two blocks fit; 191 to 206 beyond. Ruled out: codes straight to registers, of which 64 rows leave
 // too few; predicates for rows that are not there, which took a third of the instructions for one
 // row.

@@ -55,10 +55,7 @@ __global__ void finish_kernel(const __grid_constant__ Narrows all) {
   const Call& c = n.call;
   const int64_t row = blockIdx.x;
   const int64_t col = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
-  if (col >= c.outputs) {
-    nothing_to_do();
-    return;
-  }
+  if (col >= c.outputs) return nothing_to_do();
   float bias[N], factors[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {

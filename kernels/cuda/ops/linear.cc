@@ -28,6 +28,12 @@ void activate(Call& call, Activation activation) {
   call.activation = activation;
 }
 
+Call call_of(const LinearCall& linear) {
+  Call call = call_of(linear.x, linear.w, linear.y);
+  if (linear.activation) activate(call, *linear.activation);
+  return call;
+}
+
 // The first product of a feed-forward net, with what is between the two.
 void activate_inner(FeedForward kind, Call& first) {
   if (kind == FeedForward::kReluSquared) return activate(first, Activation::kReluSquared);
@@ -112,9 +118,7 @@ void CudaOps::linears(std::span<const LinearCall> calls) {
       const LinearCall& call = calls[i];
       if (call.x.rows != rows || call.w.format != format) break;
       if (rows == 0 || call.w.rows == 0) continue;
-      group[count] = call_of(call.x, call.w, call.y);
-      if (call.activation) cuda::activate(group[count], *call.activation);
-      ++count;
+      group[count++] = call_of(call);
     }
     if (count > 0) products(context_, gemm_, format, {group, count});
   }
@@ -128,10 +132,7 @@ void CudaOps::norm_linears(const ResidualNorm& in, std::span<const LinearCall> c
   for (size_t i = 0; alike && i < calls.size(); ++i) {
     const LinearCall& call = calls[i];
     alike = call.w.format == calls[0].w.format;
-    if (call.w.rows == 0) continue;
-    group[count] = call_of(call.x, call.w, call.y);
-    if (call.activation) cuda::activate(group[count], *call.activation);
-    ++count;
+    if (call.w.rows > 0) group[count++] = call_of(call);
   }
   if (alike && count > 0 && normed_products(context_, in, calls[0].w.format, {group, count}))
     return;

@@ -17,11 +17,12 @@
 // two steps of weights) to a kernel that adds them in their order. A part has at least 16 steps,
 // fewer only where multiprocessors would be idle.
 //
-// Measured on an H200, 64 rows, RWKV-7 7.2B: the products of a layer's mixed rows 34 us and 4 for
-// their parts, where the bytes take 27; those of low rank 11 and 4. Ruled out by measuring: equal
-// shares of steps for all blocks (device/shares.cuh): 42 us for the former, whose last blocks add
-// up parts, and 36 for the latter, of which few blocks do many tiles; a step took 7.4 ms instead of
-// 6.6.
+// Measured on an H200, 64 rows, RWKV-7 7.2B, with ends of tiles that waited for each bias and each
+// part by itself (none has been measured since): the products of a layer's mixed rows 34 us and 4
+// for their parts, where the bytes take 27; those of low rank 11 and 4. Ruled out by measuring:
+// equal shares of steps for all blocks (device/shares.cuh): 42 us for the former, whose last blocks
+// add up parts, and 36 for the latter, of which few blocks do many tiles; a step took 7.4 ms
+// instead of 6.6.
 //
 // The order of inputs within a product is free, as long as w and x agree: thread t of the four that
 // share a row takes inputs [8 t, 8 t + 8) of 32, one word of 16 bytes, as what it contributes to
@@ -121,16 +122,10 @@ __device__ __forceinline__ void store_fragments(const Skinny& s, const Outputs& 
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int m = i / 4, h = i / 2 % 2, e = i % 2;
-    if (row + e <= last_row && outputs.first + 16 * m + 8 * h < c.outputs)
-      y[e * c.y_stride + 16 * m + 8 * h] = values[i];
-  }
-  if (s.left.data == nullptr) return;
-  Bf16* left = s.left.data + row * s.left.stride + outputs.first;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const int m = i / 4, h = i / 2 % 2, e = i % 2;
-    if (row + e <= last_row && outputs.first + 16 * m + 8 * h < c.outputs)
-      left[e * s.left.stride + 16 * m + 8 * h] = from_float<Bf16>(values[i]);
+    const int64_t output = outputs.first + 16 * m + 8 * h;
+    if (row + e > last_row || output >= c.outputs) continue;
+    y[e * c.y_stride + 16 * m + 8 * h] = values[i];
+    leave<1>(s.left, row + e, output, Pack<float, 1>{{values[i]}});
   }
 }
 

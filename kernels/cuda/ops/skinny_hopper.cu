@@ -219,22 +219,13 @@ __device__ __forceinline__ void store_sums(const Skinny& s, const Outputs<S>& ou
     finish(c, values);
   }
   const bool there[2] = {outputs.first < c.outputs, !gated(c) && outputs.first + 8 < c.outputs};
-  if (c.y != nullptr) {
-    float* y = c.y + first_row * c.y_stride + outputs.first;
 #pragma unroll
-    for (int i = 0; i < S::kSums * 4; ++i) {
-      const int row = i / 4 * 8 + i % 2, h = i / 2 % 2;
-      if (there[h] && first_row + row < rows) y[row * c.y_stride + 8 * h] = values[i];
-    }
-  }
-  if (s.rounded.data != nullptr) {
-    Bf16* y = s.rounded.data + first_row * s.rounded.stride + outputs.first;
-#pragma unroll
-    for (int i = 0; i < S::kSums * 4; ++i) {
-      const int row = i / 4 * 8 + i % 2, h = i / 2 % 2;
-      if (there[h] && first_row + row < rows)
-        y[row * s.rounded.stride + 8 * h] = from_float<Bf16>(values[i]);
-    }
+  for (int i = 0; i < S::kSums * 4; ++i) {
+    const int row = first_row + i / 4 * 8 + i % 2, h = i / 2 % 2;
+    if (!there[h] || row >= rows) continue;
+    const int64_t output = outputs.first + 8 * h;
+    if (c.y != nullptr) c.y[row * c.y_stride + output] = values[i];
+    leave<1>(s.rounded, row, output, Pack<float, 1>{{values[i]}});
   }
 }
 
@@ -436,7 +427,7 @@ void launch_calls(Context& context, std::span<const Skinny> each, const Shares& 
 
 constexpr int64_t row_tiles(int64_t rows) { return ceil_div(rows, 16); }
 
-// Writes down the rows that nobody has given, and queues all calls.
+// Queues all calls; before them, what writes their rows down, unless they are given.
 inline void queue(Context& context, DType dtype, std::span<Skinny> each,
                   const LeftRows& left = {}) {
   Shares shares = shares_of(context, each, 256);
@@ -447,20 +438,16 @@ inline void queue(Context& context, DType dtype, std::span<Skinny> each,
   const size_t slot_bytes =
       static_cast<size_t>(slots_of(shares) * row_tiles(rows) * 16 * (four ? 256 : 128)) *
       sizeof(float);
+  const bool given = each.front().rows != nullptr;
   Narrow narrow[kCallsMax] = {};
-  size_t count = 0;
-  for (const Skinny& s : each) {
-    if (s.rows == nullptr) narrow[count++].call = s.call;
-  }
-  std::byte* more = count > 0 ? narrow_rows(context, dtype, {narrow, count}, slot_bytes)
-                              : static_cast<std::byte*>(context.scratch(slot_bytes));
+  for (size_t i = 0; i < each.size(); ++i) narrow[i].call = each[i].call;
+  std::byte* more = given ? static_cast<std::byte*>(context.scratch(slot_bytes))
+                          : narrow_rows(context, dtype, {narrow, each.size()}, slot_bytes);
   if (more == nullptr) return;  // the context holds the error
-  count = 0;
-  for (Skinny& s : each) {
-    if (s.rows != nullptr) continue;
-    s.rows = narrow[count].rows;
-    s.rows_stride = narrow[count].stride;
-    s.scales = narrow[count++].scales;
+  for (size_t i = 0; !given && i < each.size(); ++i) {
+    each[i].rows = narrow[i].rows;
+    each[i].rows_stride = narrow[i].stride;
+    each[i].scales = narrow[i].scales;
   }
   const auto of_rows = [&](auto zero, auto groups) {
     using W = decltype(zero);

@@ -82,8 +82,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)
     return;
   }
 #pragma unroll
-  for (int o = 0; o < kOutputs; ++o)
-    if (first + o < c.outputs) put_number(c, first + o, sums[o]);
+  for (int o = 0; o < kOutputs; ++o) {
+    if (first + o >= c.outputs) continue;
+    float* y = c.y + first + o;
+    const float x = finished(c, sums[o]);
+    *y = c.adds ? *y + x : x;
+  }
 }
 
 }  // namespace

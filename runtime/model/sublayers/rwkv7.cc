@@ -140,11 +140,11 @@ Status Rwkv7TimeMix::forward(const ResidualNorm& input, SublayerStep& step, Tens
   int64_t ranks = 0;
   for (size_t i = 0; i < count; ++i) ranks += low_ranks[i].lora.down.outputs();
   const TensorView low_rows = step.scratch.take(rows, ranks);  // side by side
-  ranks = 0;
+  int64_t first = 0;
   for (size_t i = 0; i < count; ++i) {
     const LowRank& l = low_ranks[i];
-    const TensorView low = low_rows.col_range(ranks, l.lora.down.outputs());
-    ranks += low.cols;
+    const TensorView low = low_rows.col_range(first, l.lora.down.outputs());
+    first += low.cols;
     downs[3 + i] = {x(l.of), l.lora.down.view(), low, l.inner};
     ups[i] = {low, l.lora.up.view(), l.y, {}};
   }
