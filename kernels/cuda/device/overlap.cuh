@@ -22,6 +22,8 @@ namespace trireme::cuda {
 __device__ __forceinline__ void next_may_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#elif !defined(__CUDACC__)
+  emulator::next_may_start();
 #endif
 }
 
@@ -29,6 +31,8 @@ __device__ __forceinline__ void next_may_start() {
 __device__ __forceinline__ void previous_done() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#elif !defined(__CUDACC__)
+  emulator::previous_done();
 #endif
 }
 

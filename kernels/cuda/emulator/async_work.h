@@ -2,9 +2,12 @@
 // begin and end it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace trireme::emulator {
@@ -13,8 +16,10 @@ namespace trireme::emulator {
 struct AsyncCopies {
   struct Copy {
     void* to;
-    const void* from;
+    const void* from;  // null: zeros
     int bytes;
+    // What a block that runs ahead of the kernels before it has read, perhaps before they wrote.
+    std::optional<std::array<std::byte, 16>> read;
   };
   using Group = std::vector<Copy>;
   Group open;

@@ -1,10 +1,6 @@
-// One block of a kernel on the host: a fiber for each CUDA thread, which gives way at barriers and
-// warp collectives only. What a GPU does silently wrong, or hangs in, ends the program with a
-// message here: a barrier that some threads never reach, a collective that lanes of a warp enter
-// differently.
-//
-// Which block runs first, and which thread between two barriers, follows from a seed, so that a
-// test can run a kernel in several orders: a missing barrier shows as another result.
+// What device code may ask of the emulator, inside of a kernel: where it stands, barriers and
+// collectives, shared memory, the kernels before and after this one. thread_block.h says how a
+// block runs, launches.h in which order kernels do.
 #pragma once
 
 #include <cstddef>
@@ -69,9 +65,11 @@ NamedBarrier& named_barrier(int id);
 // Where in the block's shared memory `pointer` points to, in bytes.
 unsigned shared_offset(const void* pointer);
 
-// Runs all blocks of a grid, one after the other. `seed` 0 runs blocks and threads in ascending
-// order, others in an order of their own.
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed,
-              const std::function<void()>& kernel);
+// "griddepcontrol.launch_dependents": the next kernel may begin when all blocks have come by here.
+void next_may_start();
+// "griddepcontrol.wait": returns when all kernels before this one have ended.
+void previous_done();
+// This block runs while it would still wait for them.
+bool ahead_of_previous();
 
 }  // namespace trireme::emulator

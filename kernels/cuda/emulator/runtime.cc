@@ -9,12 +9,14 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include <cuda_runtime.h>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/emulator/emulator.h"
+#include "kernels/cuda/emulator/launches.h"
 #include "kernels/cuda/emulator/memory.h"
 
 namespace {
@@ -22,7 +24,8 @@ namespace {
 using trireme::emulator::Touch;
 using Clock = std::chrono::steady_clock;
 
-using Work = std::function<void()>;
+using trireme::emulator::Launch;
+using Work = std::variant<std::function<void()>, Launch>;
 
 }  // namespace
 
@@ -90,13 +93,24 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return cudaSuccess;
 }
 
-// Runs the oldest piece of work, without the lock.
+// Runs the oldest piece of work, or the kernels that come before anything else, without the lock.
 void run_front(CUstream_st& s, std::unique_lock<std::mutex>& lock) {
-  Work work = std::move(s.work.front());
-  s.work.pop_front();
+  std::function<void()> other;
+  std::vector<Launch> launches;
+  if (auto* front = std::get_if<std::function<void()>>(&s.work.front())) {
+    other = std::move(*front);
+    s.work.pop_front();
+  }
+  while (!other && !s.work.empty()) {
+    auto* launch = std::get_if<Launch>(&s.work.front());
+    if (launch == nullptr) break;
+    launches.push_back(std::move(*launch));
+    s.work.pop_front();
+  }
   s.running = true;
   lock.unlock();
-  work();
+  if (other) other();
+  trireme::emulator::run_launches(launches);
   lock.lock();
   s.running = false;
   s.changed.notify_all();
@@ -196,9 +210,14 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
   // A thread that has not chosen the GPU of its stream: each has GPU 0 until it does.
   if (config.stream != nullptr && config.stream->device != current_device)
     return note(cudaErrorInvalidResourceHandle);
+  bool overlaps = false;
+  for (unsigned int i = 0; i < config.numAttrs; ++i) {
+    const cudaLaunchAttribute& attribute = config.attrs[i];
+    if (attribute.id == cudaLaunchAttributeProgrammaticStreamSerialization)
+      overlaps = attribute.val.programmaticStreamSerializationAllowed != 0;
+  }
   return enqueue(config.stream,
-                 [g, b, bytes = config.dynamicSmemBytes, seed = schedule_seed,
-                  run_one = std::move(body)] { run_grid(g, b, bytes, seed, run_one); });
+                 Launch{g, b, config.dynamicSmemBytes, schedule_seed, overlaps, std::move(body)});
 }
 
 }  // namespace trireme::emulator
@@ -471,6 +490,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  enqueue(stream, [] {});  // the graph's first kernel waits for all before it
   for (const Work& work : exec->work) enqueue(stream, work);
   return cudaSuccess;
 }

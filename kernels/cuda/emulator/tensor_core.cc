@@ -121,7 +121,9 @@ void async_copy(void* to, const void* from, int bytes) {
         reinterpret_cast<uintptr_t>(from) % size == 0)
       << "a copy of " << bytes << " bytes is not aligned";
   std::memset(to, 0xff, size);
-  async_copies().open.push_back({to, from, bytes});
+  AsyncCopies::Copy copy{to, from, bytes, {}};
+  if (from != nullptr && ahead_of_previous()) std::memcpy(copy.read.emplace().data(), from, size);
+  async_copies().open.push_back(copy);
 }
 
 void async_commit() {
@@ -139,12 +141,12 @@ void async_wait(int pending) {
 }
 
 void carry_out(const AsyncCopies::Group& copies) {
-  for (const auto& [to, from, bytes] : copies) {
-    const auto size = static_cast<size_t>(bytes);
-    if (from != nullptr) {
-      std::memcpy(to, from, size);
+  for (const AsyncCopies::Copy& copy : copies) {
+    const auto size = static_cast<size_t>(copy.bytes);
+    if (copy.from == nullptr) {
+      std::memset(copy.to, 0, size);
     } else {
-      std::memset(to, 0, size);
+      std::memcpy(copy.to, copy.read ? copy.read->data() : copy.from, size);
     }
   }
 }

@@ -20,9 +20,9 @@ void warp_product_tf32(const unsigned* a, const unsigned* b, float* c);
 // to: four registers.
 void warp_load_matrices(const void* row, unsigned* to, bool transposed);
 
-// The copy takes place when its group is waited for. Until then the bytes, 4 or 16, are NaN: a
-// reader that comes too early sees it, and so does one that still needed what was there. `from`
-// null: zeros.
+// The copy takes place when its group is waited for; it reads at once in a block that runs ahead of
+// the kernels before it. Until then the bytes, 4 or 16, are NaN: a reader that comes too early sees
+// it, and so does one that still needed what was there. `from` null: zeros.
 void async_copy(void* to, const void* from, int bytes);
 void async_commit();
 void async_wait(int pending);

@@ -10,6 +10,7 @@
 
 #include "kernels/base/random.h"
 #include "kernels/cuda/device/barriers.cuh"
+#include "kernels/cuda/emulator/launches.h"
 
 namespace trireme::cuda {
 namespace {
@@ -26,7 +27,10 @@ std::vector<T> random_numbers(uint64_t seed, int count) {
 }
 
 void run_block(int threads, uint64_t seed, const std::function<void()>& body) {
-  emulator::run_grid({1}, {static_cast<unsigned>(threads)}, kSharedBytes, seed, body);
+  emulator::run_launch({.block = {static_cast<unsigned>(threads)},
+                        .shared_bytes = kSharedBytes,
+                        .seed = seed,
+                        .kernel = body});
 }
 
 // All threads of the block put `rows` rows of `cols` numbers where products read them.
