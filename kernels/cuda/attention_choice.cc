@@ -37,7 +37,7 @@ bool has_fma_kernel(const AttentionShape& s) {
 }
 
 // Blocks that a multiprocessor of Hopper holds at a time, by their shared memory.
-int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
+int64_t blocks_of_hopper(AttentionKernel kernel, int32_t head_dim) {
   switch (kernel) {
     case AttentionKernel::kDecode:
       return head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1;
@@ -48,6 +48,13 @@ int64_t resident_blocks(AttentionKernel kernel, int32_t head_dim) {
     default:
       return head_dim <= 128 ? 4 : 2;
   }
+}
+
+// Others have less of it.
+int64_t resident_blocks(const AttentionShape& s, AttentionKernel kernel) {
+  constexpr int64_t kOfHopper = int64_t{227} << 10;
+  return std::max<int64_t>(blocks_of_hopper(kernel, s.head_dim) * s.shared_bytes_max / kOfHopper,
+                           1);
 }
 
 // At most so many lines has a tile that has room for `lines`.
@@ -78,7 +85,7 @@ AttentionLaunch launch_of(const AttentionShape& s, AttentionKernel kernel, Tiles
   t.tiles = count_tiles(s.rows, s.sequences, s.heads / s.kv_heads, order, lines);
   // Of short runs most are one tile: decode in company of a prompt.
   const int64_t blocks = int64_t{order == Tiles::kOfShortRuns ? s.sequences : t.tiles} * s.kv_heads;
-  const int64_t slots = s.multiprocessors * resident_blocks(kernel, s.head_dim);
+  const int64_t slots = s.multiprocessors * resident_blocks(s, kernel);
   // A part costs the writing and reading of a partial result, as much as 4 positions for each line:
   // nothing to 16 lines and hundreds of positions, but to a prompt's thousands of lines time and
   // memory, where there are two waves of blocks anyway.

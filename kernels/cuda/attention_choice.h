@@ -68,7 +68,8 @@ struct AttentionShape {
   DType dtype = DType::kF32;
   bool aligned = true;  // blocks of the cache begin at multiples of 16 bytes
   int32_t multiprocessors = 0;
-  bool warp_groups = false;  // Context::warp_groups()
+  bool warp_groups = false;                       // Context::warp_groups()
+  int64_t shared_bytes_max = int64_t{227} << 10;  // Context::shared_bytes_max()
 };
 
 struct AttentionChoice {

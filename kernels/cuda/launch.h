@@ -13,6 +13,10 @@ namespace trireme::cuda {
 // More shared memory than this must be asked for by kernel.
 inline constexpr size_t kSharedBytesAlways = size_t{48} << 10;
 
+// What a block may have on every GPU (sm_86, sm_89, sm_120). More is for those whose
+// Context::shared_bytes_max() says so.
+inline constexpr size_t kSharedBytesLeast = size_t{99} << 10;
+
 struct Grid {
   dim3 blocks;
   dim3 threads;

@@ -78,6 +78,7 @@ AttentionShape shape_of(const Context& context, const AttendArgs& args) {
       reinterpret_cast<uintptr_t>(cache.blocks) % 16 == 0 && cache.block_stride % 16 == 0;
   shape.multiprocessors = context.multiprocessors();
   shape.warp_groups = context.warp_groups();
+  shape.shared_bytes_max = static_cast<int64_t>(context.shared_bytes_max());
   return shape;
 }
 

@@ -65,19 +65,21 @@ constexpr int kPositions = 16;  // of a warp's tile
 constexpr int kParts = 2;
 static_assert(kPartGrain % (kWarps * kPositions) == 0);
 
-template <class T, int D>
+// kSmall: for GPUs whose blocks cannot have the memory of three stages.
+template <class T, int D, bool kSmall = false>
 struct Layout {
-  static constexpr int kStages = D <= 128 ? 3 : 2;
+  static constexpr int kStages = (D <= 128 ? 3 : 2) - (kSmall ? 1 : 0);
   static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
   static constexpr int kQueries = kParts * kLines * kRowStride<D>;
   static constexpr int kRing = kStages * 2 * kTile;  // of a warp
   static constexpr int kNewest = 2 * D;              // a key and a value
   static constexpr size_t kBytes =
       (kQueries + kWarps * kRing + kNewest) * sizeof(T) + kLines * sizeof(float);
-  // Where the warps' sums meet at the end, the ring lies no more. A line's sums have a stride that
-  // leads eight lines to different banks.
+  // Where the warps' sums meet at the end, queries and rings lie no more. A line's sums have a
+  // stride that leads eight lines to different banks.
   static constexpr int kSumStride = D + 8;
-  static_assert(kWarps * kLines * (kSumStride + 2) * sizeof(float) <= kWarps * kRing * sizeof(T));
+  static_assert(kWarps * kLines * (kSumStride + 2) * sizeof(float) <=
+                (kQueries + kWarps * kRing) * sizeof(T));
 };
 
 // Elements of a line's sums that a lane takes at a time, and how many a warp does then.
@@ -323,11 +325,11 @@ __device__ __forceinline__ void put_new(const AttendArgs& args, const LineTile& 
 }
 
 // kRotates: args.rotation says what is done first. Tiles are of rows then.
-template <class T, int D, bool kRotates>
+template <class T, int D, bool kRotates, bool kSmall>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     decode_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  using L = Layout<T, D>;
+  using L = Layout<T, D, kSmall>;
   LineTile tile;
   Share share;
   if (!find_work(args, tiling, static_cast<int32_t>(blockIdx.x), tile, share))
@@ -375,9 +377,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   LineSums<D, 1> lines;
   for (int i = 0; first + i * kWarps * kPositions < share.end; ++i) {
     const int32_t at = first + i * kWarps * kPositions;
-    copies_wait<L::kStages - 2>();
-    __syncwarp();  // all lanes' copies of this stage are there, and all have read the one before
-    begin_copies(i + L::kStages - 1);
+    if constexpr (L::kStages == 1) {
+      begin_copies(i);
+      copies_wait<0>();
+      __syncwarp();  // all lanes' copies are there
+    } else {
+      copies_wait<L::kStages - 2>();
+      __syncwarp();  // all lanes' copies of this stage are there, and all have read the one before
+      begin_copies(i + L::kStages - 1);
+    }
     T* keys = ring + i % L::kStages * 2 * L::kTile;
     if (stores) put_new<T, D>(args, tile, kv_head, newest, at, share.end, keys);
     FragmentC s[1][kPositions / 8];
@@ -386,11 +394,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       mask_scores(args, tile, 0, at, share.end, s);
     shrink_sums(weigh<T>(factors, s, lines), lines);
     add_values<T, D, 1, kPositions / 8, kParts>(keys + L::kTile, s, lines);
+    if constexpr (L::kStages == 1) __syncwarp();  // all have read it
   }
 
   copies_wait<0>();
-  __syncthreads();  // no warp reads or fills its ring any more
-  auto* sums = reinterpret_cast<float*>(rings);
+  __syncthreads();  // no warp reads queries, reads or fills its ring any more
+  auto* sums = reinterpret_cast<float*>(queries);
   float* largest_and_total = sums + kWarps * kLines * L::kSumStride;
   leave_sums<T, D>(lines, tile.lines, warp, sums, largest_and_total);
   __syncthreads();
@@ -402,24 +411,32 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     join_parts<D>(args, tiling, partials, tile, kv_head, share.used);
 }
 
-template <class T>
+template <class T, int D, bool kSmall>
 void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials) {
-  dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
-    launch(context, "attend (decode)",
-           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, kDim>::kBytes,
-                args.overlaps},
-           args.rotation.wanted ? decode_kernel<T, kDim, true> : decode_kernel<T, kDim, false>,
-           args, tiling, partials);
-  });
+  launch(
+      context, "attend (decode)",
+      Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), Layout<T, D, kSmall>::kBytes,
+           args.overlaps},
+      args.rotation.wanted ? decode_kernel<T, D, true, kSmall> : decode_kernel<T, D, false, kSmall>,
+      args, tiling, partials);
 }
 
 }  // namespace
 
 void attend_decode(Context& context, const AttendArgs& args, const Tiling& tiling,
                    Partials partials) {
-  dispatch_16_bits(args.cache.dtype,
-                   [&](auto zero) { attend<decltype(zero)>(context, args, tiling, partials); });
+  dispatch_16_bits(args.cache.dtype, [&](auto zero) {
+    dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
+      using T = decltype(zero);
+      constexpr int kDim = decltype(dim)::value;
+      constexpr size_t kBytes = Layout<T, kDim>::kBytes;
+      if constexpr (kBytes > kSharedBytesLeast) {
+        if (kBytes > context.shared_bytes_max())
+          return attend<T, kDim, true>(context, args, tiling, partials);
+      }
+      attend<T, kDim, false>(context, args, tiling, partials);
+    });
+  });
 }
 
 }  // namespace trireme::cuda

@@ -40,13 +40,14 @@ namespace trireme::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kStages = 2;
 
-template <class T, int D>
+// kSmall: for GPUs whose blocks cannot have the memory of two stages of so many positions.
+template <class T, int D, bool kSmall = false>
 struct Layout {
+  static constexpr int kStages = kSmall && D > 128 ? 1 : 2;
   static constexpr int kM = D <= 128 ? 2 : 1;  // 16 lines each, of a warp
   static constexpr int kLines = kWarps * kM * 16;
-  static constexpr int kPositions = D <= 128 ? 64 : 32;
+  static constexpr int kPositions = D <= 128 && !kSmall ? 64 : 32;
   static constexpr int kStep = D <= 64 ? 64 : 32;
   static_assert(kPartGrain % kPositions == 0);
   static constexpr int kTile = kPositions * kRowStride<D>;  // elements: keys, or values
@@ -55,11 +56,11 @@ struct Layout {
       (kQueries + kStages * 2 * kTile) * sizeof(T) + kLines * sizeof(float);
 };
 
-template <class T, int D>
+template <class T, int D, bool kSmall>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     prefill_kernel(AttendArgs args, Tiling tiling, Partials partials) {
   next_may_start();
-  using L = Layout<T, D>;
+  using L = Layout<T, D, kSmall>;
   LineTile tile;
   Share share;
   if (!find_work(args, tiling, static_cast<int32_t>(gridDim.x - 1 - blockIdx.x), tile, share))
@@ -69,20 +70,20 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int warp = warp_of_block();
   T* queries = shared<T>();            // [kLines][stride]
   T* buffers = queries + L::kQueries;  // [kStages][keys, values][kPositions][stride]
-  auto* factors = reinterpret_cast<float*>(buffers + kStages * 2 * L::kTile);
+  auto* factors = reinterpret_cast<float*>(buffers + L::kStages * 2 * L::kTile);
 
   const TileKeys<T> source(args, tile, kv_head, share.end);
   constexpr int kWarpPositions = L::kPositions / kWarps;
   const auto begin_copies = [&](int i) {
     const int32_t at = share.begin + i * L::kPositions;
     if (at < share.end) {
-      T* keys = buffers + i % kStages * 2 * L::kTile + warp * kWarpPositions * kRowStride<D>;
+      T* keys = buffers + i % L::kStages * 2 * L::kTile + warp * kWarpPositions * kRowStride<D>;
       copy_positions<T, D, kWarpPositions>(source, at + warp * kWarpPositions, keys,
                                            keys + L::kTile);
     }
     copies_commit();
   };
-  begin_copies(0);
+  if constexpr (L::kStages > 1) begin_copies(0);
 
   load_queries<T, D, 1, L::kLines>(args, tile, kWarps, queries, factors, PlainHeads<D>{},
                                    QueryLines{args, tile, kv_head});
@@ -91,11 +92,11 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   LineSums<D, L::kM> lines;
   for (int i = 0; share.begin + i * L::kPositions < share.end; ++i) {
     const int32_t at = share.begin + i * L::kPositions;
-    begin_copies(i + 1);
-    copies_wait<1>();
+    begin_copies(i + L::kStages - 1);
+    copies_wait<L::kStages - 1>();
     __syncthreads();  // all warps' copies of this tile are there
     if (warp_line < tile.lines) {
-      const T* keys = buffers + i % kStages * 2 * L::kTile;
+      const T* keys = buffers + i % L::kStages * 2 * L::kTile;
 #pragma unroll 1
       for (int p = 0; p < L::kPositions; p += L::kStep) {
         FragmentC s[L::kM][L::kStep / 8];
@@ -112,24 +113,31 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   put_lines<D, L::kM>(args, tiling, partials, tile, kv_head, share, warp_line, lines);
 }
 
-template <class T>
+template <class T, int D, bool kSmall>
 void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Partials partials) {
-  dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
-    using L = Layout<T, kDim>;
-    CHECK(tiling.lines == L::kLines);
-    launch(context, "attend (prefill)",
-           Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), L::kBytes, true},
-           prefill_kernel<T, kDim>, args, tiling, partials);
-  });
+  using L = Layout<T, D, kSmall>;
+  CHECK(tiling.lines == L::kLines);
+  launch(context, "attend (prefill)",
+         Grid{tile_grid(args, tiling), dim3(kWarps * kWarpSize), L::kBytes, true},
+         prefill_kernel<T, D, kSmall>, args, tiling, partials);
 }
 
 }  // namespace
 
 void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
                     Partials partials) {
-  dispatch_16_bits(args.cache.dtype,
-                   [&](auto zero) { attend<decltype(zero)>(context, args, tiling, partials); });
+  dispatch_16_bits(args.cache.dtype, [&](auto zero) {
+    dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
+      using T = decltype(zero);
+      constexpr int kDim = decltype(dim)::value;
+      constexpr size_t kBytes = Layout<T, kDim>::kBytes;
+      if constexpr (kBytes > kSharedBytesLeast) {
+        if (kBytes > context.shared_bytes_max())
+          return attend<T, kDim, true>(context, args, tiling, partials);
+      }
+      attend<T, kDim, false>(context, args, tiling, partials);
+    });
+  });
 }
 
 }  // namespace trireme::cuda

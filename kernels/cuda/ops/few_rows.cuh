@@ -179,8 +179,9 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
   const Shares& shares = calls.shares;
   const int rows = static_cast<int>(calls.each[0].call.rows);
   std::byte* ring = shared<std::byte>();
-  const auto stage_of = [&](int i) { return ring + (i & (kStages - 1)) * S::kStageBytes; };
-  const Room<S> room(ring + kStages * S::kStageBytes, rows, calls.whole_stride);
+  const int stages = calls.stages;
+  const auto stage_of = [&](int i) { return ring + (i & (stages - 1)) * S::kStageBytes; };
+  const Room<S> room(ring + stages * S::kStageBytes, rows, calls.whole_stride);
   const auto block = static_cast<int32_t>(blockIdx.x);
   const int32_t first = first_step(shares, block);
   const int count = first_step(shares, block + 1) - first;
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
 
   Copies<S> copies(calls, at, tile);
 #pragma unroll 1
-  for (int i = 0; i < kStages - 1; ++i) {
+  for (int i = 0; i < stages - 1; ++i) {
     if (i > 0 && i < count) copies.advance(calls, at);
     if (i < count) copies.weights(calls, at, stage_of(i));
     if (S::kWhole) copies_commit();
@@ -198,7 +199,7 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
   if constexpr (!S::kWhole) {
     copies = Copies<S>(calls, at, tile);
 #pragma unroll 1
-    for (int i = 0; i < kStages - 1; ++i) {
+    for (int i = 0; i < stages - 1; ++i) {
       if (i > 0 && i < count) copies.advance(calls, at);
       if (i < count) copies.rows(calls, stage_of(i));
       copies_commit();  // the first group has all the weights
@@ -232,7 +233,11 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
     int step = tile.step;
 #pragma unroll 1
     for (; i < end; ++i, ++step) {
-      copies_wait<kStages - 2>();
+      if (stages == kStagesMost) {
+        copies_wait<kStagesMost - 2>();
+      } else {
+        copies_wait<kStagesLeast - 2>();
+      }
       // Step i is here, and step i - 1 has been used: by the warp, which has its own weights and
       // shares their scales, or by all.
       if constexpr (S::kWhole) {
@@ -240,8 +245,8 @@ __global__ void __launch_bounds__(kThreads, kTwo<S> ? 2 : 1)
       } else {
         __syncthreads();
       }
-      if (i + kStages - 1 < count) {
-        std::byte* stage = stage_of(i + kStages - 1);
+      if (i + stages - 1 < count) {
+        std::byte* stage = stage_of(i + stages - 1);
         copies.advance(calls, at);
         copies.weights(calls, at, stage);
         if (!S::kWhole) copies.rows(calls, stage);
@@ -292,9 +297,10 @@ void launch_calls(Context& context, WeightFormat format, std::span<const Call> e
     calls.wide = calls.wide && aligned4(each[i].x, each[i].x_stride);
   }
   calls.whole_stride = static_cast<int32_t>(steps_most) * S::kStepInputs + S::kRowPad;
-  const size_t shared_bytes =
-      static_cast<size_t>(stages_of(context.capability())) * S::kStageBytes +
-      Room<S>::bytes(each.front().rows, calls.whole_stride);
+  const size_t room_bytes = Room<S>::bytes(each.front().rows, calls.whole_stride);
+  const bool most = kStagesMost * S::kStageBytes + room_bytes <= context.shared_bytes_max();
+  calls.stages = most ? kStagesMost : kStagesLeast;
+  const size_t shared_bytes = static_cast<size_t>(calls.stages) * S::kStageBytes + room_bytes;
   calls.shares = equal_shares({tiles, each.size()}, {blocks_at_once(context, kTwo<S>, shared_bytes),
                                                      kShareSteps<S>, kTileParts, kCutSteps<S>});
   calls.ended = context.counters(static_cast<size_t>(calls.shares.blocks));

@@ -13,13 +13,8 @@ namespace trireme::cuda::few_rows {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kWarpRows = 32;  // of w: two fragments of 16
-// Of the ring, a power of two. Where memory is faster there is more shared memory as well.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kStages = 2;
-#else
-constexpr int kStages = 4;
-#endif
-inline int stages_of(int capability) { return capability < 90 ? 2 : 4; }
+// Of the ring, a power of two: the more, where a block may have the memory.
+constexpr int kStagesMost = 4, kStagesLeast = 2;
 // What each block writes down for itself: at most so many rows, and numbers of f16.
 constexpr int64_t kWholeRows = 2, kWholeNumbers = 16384;
 
@@ -36,6 +31,7 @@ struct Few {
 struct Fews {
   Few each[kCallsMax];
   Shares shares;
+  int32_t stages;        // of the ring
   int32_t whole_stride;  // of x's rows in shared memory
   bool wide;             // x is read four numbers at a time
   float* slots;          // of sums: [kColumns][kTiles][2][kLanes][4] each

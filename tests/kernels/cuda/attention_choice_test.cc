@@ -36,6 +36,17 @@ TEST(AttentionChoice, DecodeOfOneSequenceFillsTheDevice) {
   EXPECT_EQ(launch.tiling.grains_apart, 16);
 }
 
+// A multiprocessor with less shared memory holds fewer blocks at a time, one at least.
+TEST(AttentionChoice, PartsAreAsManyAsSharedMemoryHasRoomFor) {
+  AttentionShape shape = shape_of(1, 1);
+  shape.multiprocessors = 108;
+  shape.shared_bytes_max = 163 << 10;
+  EXPECT_EQ(only(shape).tiling.parts, 13) << "8 kv heads, a block on each of 108";
+  shape.multiprocessors = 128;
+  shape.shared_bytes_max = 99 << 10;
+  EXPECT_EQ(only(shape).tiling.parts, 16);
+}
+
 // A tile's last block joins what it can read in a few microseconds.
 TEST(AttentionChoice, FewPartialResultsAreJoinedByTheLastBlock) {
   EXPECT_TRUE(only(shape_of(1, 1)).tiling.joins) << "4 lines, 32 parts";
