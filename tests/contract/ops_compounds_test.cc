@@ -43,7 +43,7 @@ TEST_P(CompoundOps, AddNorm) {
       Random random(seed);
       const Mat delta = Mat::random(*device_, random, s.rows, s.cols, s.pad);
       Mat x = Mat::random(*device_, random, s.rows, s.cols, s.pad, 2, 0.5f);
-      const Mat gain = Mat::random(*device_, random, 1, s.cols);
+      const Mat gain = Mat::parameter(*device_, random, 1, s.cols);
       Mat y(*device_, s.rows, s.cols, s.pad), want_x = x.clone(), want = y.clone();
       NormArgs args{kind, 1e-5f, s.groups, gain.view(), gain.view()};
       ops_.add(delta.view(), want_x.view());
@@ -97,8 +97,8 @@ TEST_P(CompoundOps, NormShiftMix) {
       rows.sequences = 4;
       const Mat delta = Mat::random(*device_, random, rows.rows, s.cols, s.pad);
       Mat x = Mat::random(*device_, random, rows.rows, s.cols, s.pad, 2, 0.5f);
-      const Mat gain = Mat::random(*device_, random, 1, s.cols);
-      const Mat mix = Mat::random(*device_, random, s.mixes, s.cols, s.pad);
+      const Mat gain = Mat::parameter(*device_, random, 1, s.cols);
+      const Mat mix = Mat::parameter(*device_, random, s.mixes, s.cols, s.pad);
       Mat y(*device_, rows.rows, s.cols, s.pad), out(*device_, rows.rows, s.mixes * s.cols, s.pad);
       Mat want_x = x.clone(), want = out.clone();
       std::vector<std::vector<float>> before;
@@ -158,7 +158,7 @@ TEST_P(CompoundOps, Linears) {
         x.push_back(Mat::random(*device_, random, rows, s.inputs, 3));
         y.emplace_back(*device_, rows, s.outputs, 2);
         want.emplace_back(*device_, rows, s.outputs, 2);
-        bias.push_back(Mat::random(*device_, random, 1, s.outputs));
+        bias.push_back(Mat::parameter(*device_, random, 1, s.outputs));
         weights.emplace_back(*device_, random, s.outputs, s.inputs, dtype);
         WeightView view = weights.back().matrix.view();
         if (s.outputs % 2 == 0 && s.outputs > 0) view.bias = bias.back().view();
@@ -200,7 +200,7 @@ TEST_P(CompoundOps, NormGate) {
         Random random(seed);
         const int64_t cols = s.dim * s.groups;
         const Mat gate = Mat::random(*device_, random, s.rows, cols, s.pad);
-        const Mat gain = Mat::random(*device_, random, 1, cols);
+        const Mat gain = Mat::parameter(*device_, random, 1, cols);
         Mat y = Mat::random(*device_, random, s.rows, cols, s.pad, 3, 0.5f), want = y.clone();
         NormArgs args{kind, 1e-5f, s.groups, {}, {}};
         if (gained) args.gain = gain.view();
@@ -237,7 +237,7 @@ TEST_P(CompoundOps, NormLinears) {
     Random random(seed);
     const Mat delta = Mat::random(*device_, random, s.rows, s.inputs, 4);
     Mat x = Mat::random(*device_, random, s.rows, s.inputs, 4, 2, 0.5f), want_x = x.clone();
-    const Mat gain = Mat::random(*device_, random, 1, s.inputs);
+    const Mat gain = Mat::parameter(*device_, random, 1, s.inputs);
     Mat y(*device_, s.rows, s.inputs, 4);
     NormArgs norm{s.kind, 1e-5f, 1, {}, {}};
     if (s.gain) norm.gain = gain.view();
@@ -250,7 +250,7 @@ TEST_P(CompoundOps, NormLinears) {
     std::vector<Weight> weights;
     std::vector<Mat> got, want;
     std::vector<LinearCall> calls;
-    const Mat bias = Mat::random(*device_, random, 1, s.outputs[0]);
+    const Mat bias = Mat::parameter(*device_, random, 1, s.outputs[0]);
     for (const int64_t outputs : s.outputs) {
       weights.emplace_back(*device_, random, outputs, s.inputs, s.dtype);
       got.emplace_back(*device_, s.rows, outputs, 3);
@@ -284,7 +284,7 @@ TEST_P(CompoundOps, LinearAdd) {
         Random random(seed);
         const Mat x = Mat::random(*device_, random, rows, inputs, 4, 0.3f);
         const Weight w(*device_, random, 53, inputs, DType::kBF16);
-        const Mat bias = Mat::random(*device_, random, 1, 53);
+        const Mat bias = Mat::parameter(*device_, random, 1, 53);
         WeightView view = w.matrix.view();
         view.bias = bias.view();
         Mat residual = Mat::random(*device_, random, rows, 53, 2), delta(*device_, rows, 53, 1);
@@ -368,7 +368,7 @@ TEST_P(CompoundOps, FeedForward) {
                                             : 0.27f);
         const Weight up(*device_, random, ups, inputs, rows == 130 ? DType::kBF16 : DType::kF16);
         const Weight down(*device_, random, 50, middle, DType::kBF16);
-        const Mat bias = Mat::random(*device_, random, 1, ups);
+        const Mat bias = Mat::parameter(*device_, random, 1, ups);
         Mat inner(*device_, rows, ups, 4), y(*device_, rows, 50, 2), want = y.clone();
         WeightView up_view = up.matrix.view();
         if (middle % 12 != 0) up_view.bias = bias.view();
@@ -405,9 +405,9 @@ TEST_P(CompoundOps, Wkv7NormFinish) {
       std::vector<Mat> in;  // r, k, v, g, y
       for (int m = 0; m < 5; ++m)
         in.push_back(Mat::random(*device_, random, rows, cols, pad ? m : 4 * m, 2, 0.5f));
-      const Mat r_k = Mat::random(*device_, random, 1, cols);
-      const Mat gain = Mat::random(*device_, random, 1, shared ? dim : cols);
-      const Mat bias = Mat::random(*device_, random, 1, shared ? dim : cols);
+      const Mat r_k = Mat::parameter(*device_, random, 1, cols);
+      const Mat gain = Mat::parameter(*device_, random, 1, shared ? dim : cols);
+      const Mat bias = Mat::parameter(*device_, random, 1, shared ? dim : cols);
       NormArgs norm{i / 2 == 3 ? NormKind::kRms : NormKind::kLayer, 6.4e-4f, heads, {}, {}};
       if (!bare) norm.gain = gain.view(), norm.bias = bias.view();
       const Wkv7FinishArgs args{in[0].view(), in[1].view(), in[2].view(),
@@ -433,7 +433,7 @@ struct MixInputs {
     for (int m = 0; m < 9; ++m)
       rows.push_back(Mat::random(device, random, count, cols, aligned ? 4 * m : m));
     for (int m = 0; m < 5; ++m)
-      parameters.push_back(Mat::random(device, random, 1, m < 3 ? cols : norm_cols));
+      parameters.push_back(Mat::parameter(device, random, 1, m < 3 ? cols : norm_cols));
   }
   MixInputs(const MixInputs& other) {
     for (const Mat& mat : other.rows) rows.push_back(mat.clone());
@@ -620,8 +620,8 @@ TEST_P(CompoundOps, RopeAttend) {
       Mat q = Mat::random(*device_, random, batch.rows(), q_cols, 3);
       Mat k = Mat::random(*device_, random, batch.rows(), kv_cols, 1);
       const Mat v = Mat::random(*device_, random, batch.rows(), kv_cols, 2);
-      const Mat q_gain = Mat::random(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
-      const Mat k_gain = Mat::random(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
+      const Mat q_gain = Mat::parameter(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
+      const Mat k_gain = Mat::parameter(*device_, random, 1, s.cache.head_dim, 0, 0.2f, 1);
       const Mat cos_sin = Mat::random(*device_, random, batch.rows(), s.rotated);
       Mat want_q = q.clone(), want_k = k.clone(), again = q.clone();
       Mat out(*device_, batch.rows(), q_cols), want = out.clone(), alone = out.clone();

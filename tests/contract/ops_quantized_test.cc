@@ -94,7 +94,7 @@ TEST_P(QuantizedOps, LinearOfEveryFormat) {
       const QuantizedRows q = wild_rows(random, s.outputs, s.inputs, format);
       const Matrix w = matrix_of(*device_, q);
       const Mat x = Mat::random(*device_, random, s.rows, s.inputs, seed % 2 == 0 ? 3 : 4);
-      const Mat bias = Mat::random(*device_, random, 1, s.outputs);
+      const Mat bias = Mat::parameter(*device_, random, 1, s.outputs);
       Mat y(*device_, s.rows, s.outputs, s.outputs % 4 == 0 ? 4 : 2);
       WeightView view = w.view();
       view.bias = bias.view();
@@ -210,7 +210,7 @@ TEST_P(QuantizedOps, OfTheResidualStream) {
         Random random(seed);
         const Matrix up = matrix_of(*device_, wild_rows(random, 2 * 40, cols, format));
         const Matrix down = matrix_of(*device_, wild_rows(random, cols, 40, format));
-        const Mat gain = Mat::random(*device_, random, 1, cols), bias = gain.clone();
+        const Mat gain = Mat::parameter(*device_, random, 1, cols), bias = gain.clone();
         Mat x = Mat::random(*device_, random, rows, cols, 0, 2);
         Mat y(*device_, rows, cols), inner(*device_, rows, 80), want_inner = inner.clone();
         Mat delta(*device_, rows, cols), want = delta.clone();
@@ -262,7 +262,7 @@ TEST_P(QuantizedOps, OfTheResidualStream) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, QuantizedOps, testing::ValuesIn(device_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, QuantizedOps, testing::ValuesIn(quantized_cases()), case_name);
 
 }  // namespace
 }  // namespace trireme::contract

@@ -46,7 +46,7 @@ class ShiftMixCase final : public RecurrenceCase {
 
   void draw(Device& device, Random& random, int32_t rows, bool pad) override {
     x_ = std::make_unique<Mat>(Mat::random(device, random, rows, cols_, pad ? 3 : 4));
-    mix_ = std::make_unique<Mat>(Mat::random(device, random, mixes_, cols_, pad ? 1 : 0));
+    mix_ = std::make_unique<Mat>(Mat::parameter(device, random, mixes_, cols_, pad ? 1 : 0));
   }
   void run(Ops& ops, int32_t first, const Ragged& rows, const StateRows& states,
            TensorView out) const override {
@@ -96,8 +96,8 @@ class Wkv4Case final : public RecurrenceCase {
     // A model's own: the same for all calls.
     if (w_) return;
     const float shift = inputs_ == Inputs::kPlain ? 0.0f : inputs_ == Inputs::kLasting ? -8.0f : 4;
-    w_ = std::make_unique<Mat>(Mat::random(device, random, 1, channels_, 0, 1, shift));
-    u_ = std::make_unique<Mat>(Mat::random(device, random, 1, channels_));
+    w_ = std::make_unique<Mat>(Mat::parameter(device, random, 1, channels_, 0, 1, shift));
+    u_ = std::make_unique<Mat>(Mat::parameter(device, random, 1, channels_));
     for (int64_t c = 0; c < channels_; ++c) w_->at(0, c) = -std::exp(w_->at(0, c));
     w_->put();
   }

@@ -145,7 +145,8 @@ TEST_P(RecurrentOps, Wkv7Prepare) {
       std::vector<Mat> in;  // w, a, b, k, v, v_gate, v_first, k_k, k_a
       for (int m = 0; m < 9; ++m) {
         const int between = pad ? m : 4 * m;
-        in.push_back(Mat::random(*device_, random, m < 7 ? rows : 1, cols, m < 7 ? between : 0));
+        in.push_back(m < 7 ? Mat::random(*device_, random, rows, cols, between)
+                           : Mat::parameter(*device_, random, 1, cols));
       }
       for (int64_t c = 0; c < dim; ++c) in[3].at(0, c) = 0;  // kk of a head without length: 0
       in[3].put();
@@ -193,8 +194,8 @@ TEST_P(RecurrentOps, Wkv7Finish) {
       const int64_t cols = heads * dim;
       std::vector<Mat> in;  // r, k, v, g, y, r_k
       for (int i = 0; i < 6; ++i) {
-        in.push_back(
-            Mat::random(*device_, random, i < 5 ? rows : 1, cols, i < 5 ? (pad ? i : 4 * i) : 0));
+        in.push_back(i < 5 ? Mat::random(*device_, random, rows, cols, pad ? i : 4 * i)
+                           : Mat::parameter(*device_, random, 1, cols));
       }
       Values want;
       for (int64_t t = 0; t < rows; ++t) {

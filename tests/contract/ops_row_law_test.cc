@@ -290,7 +290,7 @@ Outputs recurrences(Device& device, const std::vector<int32_t>& lengths,
                     const std::vector<Outputs>& inputs, const Plan& plan) {
   Random random(3700);
   Ops& ops = device.ops();
-  Mat mix = Mat::random(device, random, 2, kWide), w = Mat::random(device, random, 1, kWide);
+  Mat mix = Mat::parameter(device, random, 2, kWide), w = Mat::parameter(device, random, 1, kWide);
   const auto count = static_cast<int32_t>(lengths.size());
   States shift(device, count, kWide), wkv4(device, count, 3 * kWide);
   States wkv7(device, count, kWide * kHeadDim), retention(device, count, kWide * kHeadDim);

@@ -85,8 +85,8 @@ TEST_P(RowOps, NormOfEveryKindGroupAndParameter) {
         Random random(seed);
         Mat x = Mat::random(*device_, random, s.rows, s.cols, 5, 2, 0.5f);
         const int64_t width = parameters == 1 ? s.cols : s.cols / s.groups;
-        Mat gain = Mat::random(*device_, random, 1, width),
-            bias = Mat::random(*device_, random, 1, width);
+        Mat gain = Mat::parameter(*device_, random, 1, width),
+            bias = Mat::parameter(*device_, random, 1, width);
         NormArgs args = norm_args(kind, 1e-5f, s.groups);
         if (parameters > 0) args.gain = gain.view(), args.bias = bias.view();
         const std::vector<double> want =
@@ -201,7 +201,7 @@ TEST_P(RowOps, LinearsOfTilesOfRows) {
       x.emplace_back(*device_, rows, s.inputs, 3);
       x.back().set(values.data());
       y.emplace_back(*device_, rows, s.outputs, 2);
-      device_bias.push_back(Mat::random(*device_, random, 1, s.outputs));
+      device_bias.push_back(Mat::parameter(*device_, random, 1, s.outputs));
       bias.push_back(device_bias.back().values());
       weights.emplace_back(*device_, random, s.outputs, s.inputs, dtype);
     }
@@ -250,7 +250,7 @@ TEST_P(RowOps, LinearOfOneLongRow) {
       Random random(seed);
       const Weight w(*device_, random, s.outputs, s.inputs, dtype);
       const Mat x = Mat::random(*device_, random, 1, s.inputs, 0, 0.1f);
-      const Mat bias = Mat::random(*device_, random, 1, s.outputs);
+      const Mat bias = Mat::parameter(*device_, random, 1, s.outputs);
       Mat y(*device_, 1, s.outputs, 2);
       WeightView view = w.matrix.view();
       view.bias = bias.view();
@@ -274,7 +274,7 @@ TEST_P(RowOps, LinearAndEmbedOfEveryDtype) {
       Random random(seed);
       const Weight w(*device_, random, s.outputs, s.inputs, dtype);
       Mat x = Mat::random(*device_, random, s.rows, s.inputs, 7);
-      Mat bias = Mat::random(*device_, random, 1, s.outputs);
+      Mat bias = Mat::parameter(*device_, random, 1, s.outputs);
       Mat y(*device_, s.rows, s.outputs, 2);
       WeightView view = w.matrix.view();
       view.bias = bias.view();
@@ -416,9 +416,10 @@ TEST_P(RowOps, RopeTableOfNearAndFarPositions) {
       frequencies.at(0, i) =
           static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(n)));
     }
+    frequencies.become_parameter();
     Mat table(*device_, static_cast<int64_t>(positions.size()), 2 * n, 1);
     ops_.rope_table(device_positions.data(), static_cast<int32_t>(positions.size()),
-                    frequencies.put(), 1.25f, table.view());
+                    frequencies.view(), 1.25f, table.view());
     table.fetch();
     std::vector<double> want;
     for (int32_t position : positions) {

@@ -27,13 +27,26 @@ std::vector<std::string> isas() {
   return names;
 }
 
+DeviceCase emulated_gpu(int capability) {
+  DeviceCase device{"emulated", 1};
+  device.capability = capability;
+  return device;
+}
+
+// CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+int shared_bytes_of(int capability) {
+  const bool has_most = capability == 90 || capability == 100;
+  return (has_most ? 227 : capability == 80 ? 163 : 99) << 10;
+}
+
 }  // namespace
 
 std::string DeviceCase::name() const {
   const char* const kind = skinny_groups ? "_skinny_groups_"
                            : warp_groups ? "_"
                                          : "_no_warp_groups_";
-  return isa + kind + std::to_string(threads);
+  const std::string gpu = capability == 90 ? "" : "_sm_" + std::to_string(capability);
+  return isa + kind + std::to_string(threads) + gpu;
 }
 void PrintTo(const DeviceCase& device, std::ostream* stream) { *stream << device.name(); }
 
@@ -42,6 +55,7 @@ std::vector<DeviceCase> device_cases() {
   for (const std::string& isa : isas()) {
     for (int threads : {1, 2}) cases.push_back({isa, threads});
   }
+  cases.push_back(emulated_gpu(89));
   if (test::find_gpu().ok()) cases.push_back({"cuda", 1});
   return cases;
 }
@@ -49,7 +63,7 @@ std::vector<DeviceCase> device_cases() {
 std::vector<DeviceCase> attention_cases() {
   std::vector<DeviceCase> cases = device_cases();
   for (DeviceCase device : device_cases()) {
-    if (!device.tensor_cores()) continue;
+    if (!device.tensor_cores() || device.capability != 90) continue;
     device.warp_groups = false;
     cases.push_back(device);
   }
@@ -63,6 +77,12 @@ std::vector<DeviceCase> product_cases() {
     device.skinny_groups = true;
     cases.push_back(device);
   }
+  return cases;
+}
+
+std::vector<DeviceCase> quantized_cases() {
+  std::vector<DeviceCase> cases = device_cases();
+  cases.push_back(emulated_gpu(80));
   return cases;
 }
 
@@ -80,6 +100,7 @@ std::unique_ptr<Device> make_device(const DeviceCase& device) {
   if (device.isa == "ref") return make_checked_device(make_ref_device());
   if (device.isa == "emulated") {
     emulator::set_schedule(device.threads == 1 ? 0 : 20261127);
+    emulator::set_gpu_kind(device.capability, shared_bytes_of(device.capability));
     return make_checked_device(make_cuda_device(device.cuda()).take());
   }
   if (device.isa == "cuda") return make_checked_device(test::make_gpu_device(device.cuda()));
@@ -107,7 +128,9 @@ Mat::Mat(Device& device, int64_t rows, int64_t cols, int64_t pad)
       cols_(cols),
       stride_(cols + pad),
       host_(static_cast<size_t>(rows * stride_), kPattern),
-      buffer_(device.allocate(host_.size() * sizeof(float) + 1).take()) {
+      buffer_(device.allocate(host_.size() * sizeof(float) + 1).take()),
+      late_(device.allocate(host_.size() * sizeof(float) + 1).take()),
+      row_(std::make_unique<Array<int32_t>>(device, std::vector<int32_t>{0})) {
   put();
 }
 
@@ -121,14 +144,34 @@ Mat Mat::random(Device& device, Random& random, int64_t rows, int64_t cols, int6
   return mat;
 }
 
+Mat Mat::parameter(Device& device, Random& random, int64_t rows, int64_t cols, int64_t pad,
+                   float scale, float shift) {
+  Mat mat = Mat::random(device, random, rows, cols, pad, scale, shift);
+  mat.become_parameter();
+  return mat;
+}
+
+void Mat::become_parameter() {
+  parameter_ = true;
+  put();
+}
+
 Mat Mat::clone() const {
   Mat copy(*device_, rows_, cols_, stride_ - cols_);
+  copy.parameter_ = parameter_;
   copy.host_ = host_;
   copy.put();
   return copy;
 }
 
 TensorView Mat::view() const {
+  if (!arrived_) {
+    arrived_ = true;
+    const auto all = static_cast<int64_t>(host_.size());
+    device_->ops().gather_rows(tensor(late_.data(), 1, all, DType::kF32, device_->place()),
+                               row_->data(), 1,
+                               tensor(buffer_.data(), 1, all, DType::kF32, device_->place()));
+  }
   TensorView v = tensor(buffer_.data(), rows_, cols_, DType::kF32, device_->place());
   v.row_stride = stride_;
   return v;
@@ -141,13 +184,17 @@ void Mat::set(const float* values) {
   put();
 }
 
-TensorView Mat::put() {
-  device_->copy(buffer_.data(), host_.data(), host_.size() * sizeof(float));
+void Mat::put() {
+  arrived_ = parameter_ || host_.empty() || device_->queue() == nullptr;
+  const std::vector<float> nothing(host_.size(), std::numeric_limits<float>::quiet_NaN());
+  if (!arrived_) device_->copy(buffer_.data(), nothing.data(), nothing.size() * sizeof(float));
+  device_->copy(arrived_ ? buffer_.data() : late_.data(), host_.data(),
+                host_.size() * sizeof(float));
   EXPECT_TRUE(device_->synchronize().ok());
-  return view();
 }
 
 void Mat::fetch() {
+  view();
   device_->copy(host_.data(), buffer_.data(), host_.size() * sizeof(float));
   EXPECT_TRUE(device_->synchronize().ok());
   for (int64_t r = 0; r < rows_; ++r) {

@@ -24,6 +24,7 @@ struct DeviceCase {
   int threads = 1;             // "emulated": in which of two orders a block's threads run
   bool warp_groups = true;     // CudaOptions::warp_groups
   bool skinny_groups = false;  // CudaOptions::skinny_groups
+  int capability = 90;         // of an emulated GPU
   std::string name() const;
   CudaOptions cuda() const { return {0, warp_groups, skinny_groups, 0}; }
   bool operator==(const DeviceCase&) const = default;
@@ -34,9 +35,11 @@ void PrintTo(const DeviceCase& device, std::ostream* stream);
 
 std::vector<DeviceCase> device_cases();  // all: the reference, every instruction set of the
                                          // machine, the kernels of a CUDA device in two orders of
-                                         // threads, and on a GPU where there is one
+                                         // threads and of one with little shared memory and none
+                                         // of Hopper's ways, and on a GPU where there is one
 std::vector<DeviceCase> attention_cases();  // and CUDA devices without warp groups, which it uses
 std::vector<DeviceCase> product_cases();    // and one with products of 2 to 64 rows by them
+std::vector<DeviceCase> quantized_cases();  // and one whose library has no fp8
 std::vector<DeviceCase> cpu_cases();  // those that promise the Row law, with 1, 2 and 3 threads
 std::string case_name(const testing::TestParamInfo<DeviceCase>& info);
 std::unique_ptr<Device> make_device(const DeviceCase& device);  // wrapped in the checks
@@ -54,36 +57,6 @@ class Random {
   uint64_t draws_ = 0;
 };
 
-// A f32 matrix with a copy on the host and one on the device, `pad` columns between rows. The
-// padding holds a pattern; fetch() fails the test where an op has touched it.
-class Mat {
- public:
-  Mat(Device& device, int64_t rows, int64_t cols, int64_t pad = 0);
-  static Mat random(Device& device, Random& random, int64_t rows, int64_t cols, int64_t pad = 0,
-                    float scale = 1, float shift = 0);
-
-  Mat clone() const;
-
-  int64_t rows() const { return rows_; }
-  int64_t cols() const { return cols_; }
-  float& at(int64_t row, int64_t col) { return host_[static_cast<size_t>(row * stride_ + col)]; }
-  float at(int64_t row, int64_t col) const {
-    return host_[static_cast<size_t>(row * stride_ + col)];
-  }
-  void set(const float* values);  // all rows, without padding, host and device
-  TensorView put();               // host to device; the device's view
-  TensorView view() const;
-  void fetch();                               // device to host
-  std::vector<float> row(int64_t row) const;  // on the host
-  std::vector<float> values() const;          // all rows, without padding
-
- private:
-  Device* device_;
-  int64_t rows_, cols_, stride_;
-  std::vector<float> host_;
-  Buffer buffer_;
-};
-
 // An array of numbers on the device.
 template <class T>
 class Array {
@@ -97,6 +70,49 @@ class Array {
 
  private:
   Buffer buffer_;
+};
+
+// A f32 matrix with a copy on the host and one on the device, `pad` columns between rows. The
+// padding holds a pattern; fetch() fails the test where an op has touched it.
+//
+// Numbers that were put arrive late: an op writes them, over NaN, when view() is asked for, and
+// nobody waits for it. So what an op on a device with a queue reads before all earlier ops have
+// ended is NaN.
+class Mat {
+ public:
+  Mat(Device& device, int64_t rows, int64_t cols, int64_t pad = 0);
+  static Mat random(Device& device, Random& random, int64_t rows, int64_t cols, int64_t pad = 0,
+                    float scale = 1, float shift = 0);
+
+  // A model's own: there before all ops, which may read it at any time.
+  static Mat parameter(Device& device, Random& random, int64_t rows, int64_t cols, int64_t pad = 0,
+                       float scale = 1, float shift = 0);
+  void become_parameter();
+
+  Mat clone() const;
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  float& at(int64_t row, int64_t col) { return host_[static_cast<size_t>(row * stride_ + col)]; }
+  float at(int64_t row, int64_t col) const {
+    return host_[static_cast<size_t>(row * stride_ + col)];
+  }
+  void set(const float* values);  // all rows, without padding, host and device
+  void put();                     // host to device; arrives when the view is asked for
+  TensorView view() const;
+  void fetch();                               // device to host
+  std::vector<float> row(int64_t row) const;  // on the host
+  std::vector<float> values() const;          // all rows, without padding
+
+ private:
+  Device* device_;
+  int64_t rows_, cols_, stride_;
+  std::vector<float> host_;
+  Buffer buffer_;
+  Buffer late_;  // what arrives
+  std::unique_ptr<Array<int32_t>> row_;
+  bool parameter_ = false;
+  mutable bool arrived_ = true;
 };
 
 // A run of a batch: rows of `sequence` at positions first, first + 1, ...; maybe none.

@@ -1,8 +1,10 @@
 // The Gemm library of the emulated device: what tensor cores compute, inputs in their format and
-// sums in f32, one thread for each number. Of fp8 it refuses what cuBLASLt refuses.
+// sums in f32, one thread for each number. It lets the next kernel begin early, as a library might.
+// Of fp8 it refuses what cuBLASLt refuses.
 #include <memory>
 
 #include "kernels/cuda/device/floats.cuh"
+#include "kernels/cuda/device/overlap.cuh"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/launch.h"
 
@@ -20,6 +22,7 @@ float number_of(T x) {
 
 template <class T, class Y>
 __global__ void product_kernel(Product p) {
+  next_may_start();
   const int64_t output = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, row = blockIdx.y;
   if (output >= p.outputs) return;
   const T* x = static_cast<const T*>(p.x) + row * p.x_stride;

@@ -21,6 +21,13 @@ void set_streams_run_by_themselves(bool on);
 // How many devices there are; 0: none, as on a machine without a driver. Default 2.
 void set_device_count(int count);
 
+// What the GPUs are, for whoever asks from now on: the compute capability, 10 * major + minor, and
+// how much shared memory a block may have. Default: a Hopper. Products of warp groups are refused
+// by all others, kernels that begin before others have ended by those before it.
+void set_gpu_kind(int capability, int shared_bytes_max);
+inline constexpr int kHopper = 90, kHopperSharedBytes = 227 << 10;
+int gpu_capability();
+
 // How many multiprocessors each has, for whoever asks from now on. Default 4: few, so that work is
 // split and a block does several parts.
 void set_multiprocessors(int count);

@@ -5,6 +5,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/emulator/block.h"
+#include "kernels/cuda/emulator/emulator.h"
 #include "kernels/cuda/emulator/tensor_core.h"
 
 namespace trireme::emulator {
@@ -171,6 +172,7 @@ void end(void* const* brought) {
 }  // namespace
 
 void group_product(const GroupProduct& product) {
+  CHECK(gpu_capability() == kHopper) << "products of warp groups on a GPU that has none";
   Brought mine{product, &async_products(), static_cast<const std::byte*>(dynamic_shared()),
                dynamic_shared_bytes()};
   warp_collective(0xffffffffu, begin, &mine);

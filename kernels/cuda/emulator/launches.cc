@@ -20,6 +20,8 @@ constexpr size_t kLaunchesAhead = 8;
 constexpr int kThreadsOfALaunch = 256;
 constexpr int kThreadsAhead = 3072;
 
+constexpr size_t kBlocksAtOnce = 3;
+
 // A launch, from the first of its blocks that runs ahead to the last of all.
 class Running {
  public:
@@ -49,12 +51,18 @@ class Running {
     return next_may_start;
   }
 
+  // In an order of its own a launch has several blocks at work, which take turns at barriers.
   void run() {
-    for (const uint64_t number : order_) {
-      std::unique_ptr<ThreadBlock> block = take_ahead(number);
-      if (block == nullptr) block = begin(number);
-      block->run();
+    const size_t at_once = launch_.seed != 0 ? kBlocksAtOnce : 1;
+    std::vector<std::unique_ptr<ThreadBlock>> at_work;
+    for (size_t next = 0; next < order_.size() || !at_work.empty();) {
+      while (next < order_.size() && at_work.size() < at_once)
+        at_work.push_back(take(order_[next++]));
+      std::unique_ptr<ThreadBlock>& block = at_work[random_() % at_work.size()];
+      if (block->run()) continue;
       waited_ = block->has_waited() || waited_;
+      block = std::move(at_work.back());
+      at_work.pop_back();
     }
     CHECK(waited_ || !launch_.overlaps)
         << "a kernel that may begin before the one before it has ended, and no thread waits for it";
@@ -73,11 +81,12 @@ class Running {
                       static_cast<unsigned int>(number / grid.x / grid.y)};
     return std::make_unique<ThreadBlock>(launch_, index, launch_.seed != 0 ? &random_ : nullptr);
   }
-  std::unique_ptr<ThreadBlock> take_ahead(uint64_t number) {
+  // Block `number`, which may have run ahead.
+  std::unique_ptr<ThreadBlock> take(uint64_t number) {
     for (auto& [ahead, block] : ahead_) {
       if (ahead == number) return std::move(block);
     }
-    return nullptr;
+    return begin(number);
   }
 
   const Launch& launch_;

@@ -1,8 +1,8 @@
-// Kernels of a stream, in the order in which a GPU might run them. Blocks of a grid run one after
-// the other; but where a kernel may begin before the one before it has ended (programmatic
-// dependent launch, CUDA C++ Programming Guide), some of its blocks begin as early as it is
-// allowed, and stand in previous_done() until their turn comes. So what a kernel reads before it
-// waits is what was there before the kernels before it: the worst that a GPU may do.
+// Kernels of a stream, in an order in which a GPU might run them. Where a kernel may begin before
+// the one before it has ended (programmatic dependent launch, CUDA C++ Programming Guide), some of
+// its blocks begin as early as it is allowed, and stand in previous_done() until their turn comes.
+// So what a kernel reads before it waits is what was there before the kernels before it: the worst
+// that a GPU may do.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,8 @@ struct Launch {
   dim3 grid{}, block{};
   size_t shared_bytes = 0;
   // The order of blocks, and of threads between two barriers, so that a test can run a kernel in
-  // several: a missing barrier shows as another result. 0: ascending.
+  // several: a missing barrier shows as another result. 0: ascending, one block after the other;
+  // in other orders some are at work at a time.
   uint64_t seed = 0;
   bool overlaps = false;  // may begin before the launch before it has ended
   std::function<void()> kernel{};

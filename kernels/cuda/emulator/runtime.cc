@@ -64,6 +64,8 @@ thread_local uint64_t schedule_seed = 0;
 thread_local bool streams_run_by_themselves = false;
 std::atomic<int> device_count{2};
 std::atomic<int> multiprocessors{4};
+std::atomic<int> capability{trireme::emulator::kHopper};
+std::atomic<int> shared_bytes_max{trireme::emulator::kHopperSharedBytes};
 
 // Streams that exist, for cudaDeviceSynchronize; those of this host thread.
 thread_local std::vector<cudaStream_t> streams;
@@ -175,7 +177,6 @@ std::mutex& shared_limits_mutex() {
   return *mutex;
 }
 constexpr int kSharedBytesDefault = 48 << 10;
-constexpr int kSharedBytesMax = 227 << 10;
 
 }  // namespace
 
@@ -184,10 +185,15 @@ namespace trireme::emulator {
 void set_schedule(uint64_t seed) { schedule_seed = seed; }
 void set_device_count(int count) { device_count = count; }
 void set_multiprocessors(int count) { multiprocessors = count; }
+void set_gpu_kind(int new_capability, int new_shared_bytes_max) {
+  capability = new_capability;
+  shared_bytes_max = new_shared_bytes_max;
+}
+int gpu_capability() { return capability; }
 void set_streams_run_by_themselves(bool on) { streams_run_by_themselves = on; }
 
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
-  if (bytes < 0 || bytes > kSharedBytesMax) return note(cudaErrorInvalidValue);
+  if (bytes < 0 || bytes > shared_bytes_max) return note(cudaErrorInvalidValue);
   const std::scoped_lock lock(shared_limits_mutex());
   shared_limits()[kernel] = bytes;
   return cudaSuccess;
@@ -206,6 +212,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
     const auto found = shared_limits().find(kernel);
     if (found != shared_limits().end()) limit = std::max(limit, found->second);
   }
+  limit = std::min(limit, shared_bytes_max.load());  // a limit may be another GPU's
   if (config.dynamicSmemBytes > static_cast<size_t>(limit)) return note(cudaErrorInvalidValue);
   // A thread that has not chosen the GPU of its stream: each has GPU 0 until it does.
   if (config.stream != nullptr && config.stream->device != current_device)
@@ -216,6 +223,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
     if (attribute.id == cudaLaunchAttributeProgrammaticStreamSerialization)
       overlaps = attribute.val.programmaticStreamSerializationAllowed != 0;
   }
+  if (overlaps && capability < kHopper) return note(cudaErrorInvalidValue);
   return enqueue(config.stream,
                  Launch{g, b, config.dynamicSmemBytes, schedule_seed, overlaps, std::move(body)});
 }
@@ -281,8 +289,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "emulated GPU");
   properties->totalGlobalMem = trireme::emulator::device_bytes_total();
-  properties->sharedMemPerBlockOptin = kSharedBytesMax;
-  properties->major = 9;
+  properties->sharedMemPerBlockOptin = static_cast<size_t>(shared_bytes_max);
+  properties->major = capability / 10;
+  properties->minor = capability % 10;
   properties->multiProcessorCount = multiprocessors;
   properties->l2CacheSize = 1 << 20;
   return cudaSuccess;

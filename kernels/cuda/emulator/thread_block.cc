@@ -106,28 +106,31 @@ ThreadBlock::~ThreadBlock() {
 
 void ThreadBlock::run_ahead() {
   ahead_ = true;
-  go_on();
-}
-
-void ThreadBlock::run() {
-  ahead_ = false;
-  for (const int t : order_) {
-    if (at(t).stand == Stand::kAwaitsPrevious) at(t).stand = Stand::kReady;
+  while (go_on()) {
   }
-  go_on();
 }
 
-// Until all threads have ended, or, ahead, until none can go on.
-void ThreadBlock::go_on() {
+bool ThreadBlock::run() {
+  if (std::exchange(ahead_, false)) {
+    for (const int t : order_) {
+      if (at(t).stand == Stand::kAwaitsPrevious) at(t).stand = Stand::kReady;
+    }
+  }
+  return go_on();
+}
+
+// Until no thread can go on without others; then lets those go on that may. False where there are
+// none: all have ended or, ahead, wait for the kernels before.
+bool ThreadBlock::go_on() {
   CHECK(current_block() == nullptr) << "a kernel started a kernel";
   current_block() = this;
   blockIdx = index_;
   blockDim = launch_.block;
   gridDim = launch_.grid;
-  do {
-    run_warps();
-  } while (wake_some() || announce_copies() || break_stillness() || release_barrier());
+  run_warps();
+  const bool more = wake_some() || announce_copies() || break_stillness() || release_barrier();
   current_block() = nullptr;
+  return more;
 }
 
 // Warps in any order; lanes of a warp in any order among themselves.

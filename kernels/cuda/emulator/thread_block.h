@@ -25,15 +25,15 @@ class ThreadBlock {
   // `launch` outlives it. Threads run in an order that `random` says, or, where it is null, in
   // ascending order.
   ThreadBlock(const Launch& launch, uint3 index, std::mt19937_64* random);
-  ~ThreadBlock();  // after run()
+  ~ThreadBlock();  // when all threads have ended
   ThreadBlock(const ThreadBlock&) = delete;
   ThreadBlock& operator=(const ThreadBlock&) = delete;
 
   // While kernels before this one run: goes on until nothing can without them. What threads have
   // asked of global memory by then they are given as it is now.
   void run_ahead();
-  // Afterwards: until all threads have ended.
-  void run();
+  // Afterwards: until each thread has ended or waits for others. False when all have ended.
+  bool run();
 
   bool next_may_start() const { return next_may_start_; }  // some thread has said so
   bool has_waited() const { return has_waited_; }          // some thread, for the kernels before
@@ -70,7 +70,7 @@ class ThreadBlock {
 
   static Threads& free_threads();
   void shuffle(std::mt19937_64& random);
-  void go_on();
+  bool go_on();
   void run_warps();
   void run_warp(size_t first, size_t end);
   bool finish_collective(int warp, const Thread& one);

@@ -91,6 +91,8 @@ __global__ void embed_quantized_kernel(const uint8_t* codes, const unsigned* sca
 }
 
 __global__ void gather_kernel(Matrix32 x, const int32_t* indices, MatrixOut32 y, int64_t cols) {
+  next_may_start();
+  previous_done();
   const int64_t row = blockIdx.x;
   const int64_t col = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   if (col < cols) y.data[row * y.stride + col] = x.data[indices[row] * x.stride + col];
@@ -129,6 +131,8 @@ __global__ void rope_table_kernel(const int32_t* positions, const float* inverse
 // A thread for each pair: `half` pairs of each head.
 __global__ void rope_kernel(Matrix32 cos_sin, bool interleaved, int32_t head_dim, int64_t half,
                             int64_t pairs, MatrixOut32 x) {
+  next_may_start();
+  previous_done();
   const int64_t row = blockIdx.x;
   const int64_t pair = int64_t{blockIdx.y} * kThreads + threadIdx.x;
   if (pair >= pairs) return;
@@ -184,8 +188,8 @@ void CudaOps::gather_rows(ConstTensorView x, const int32_t* indices, int32_t cou
            {dim3(static_cast<unsigned>(ceil_div(y.cols, kThreads))), dim3(kThreads)},
            gather_in_place_kernel, matrix(y), indices, count, y.cols);
   } else {
-    launch(context_, "gather_rows", elementwise_grid(count, y.cols, 1), gather_kernel, matrix(x),
-           indices, matrix(y), y.cols);
+    launch(context_, "gather_rows", elementwise_grid(count, y.cols, 1, true), gather_kernel,
+           matrix(x), indices, matrix(y), y.cols);
   }
 }
 
@@ -199,7 +203,7 @@ void CudaOps::rope_table(const int32_t* positions, int32_t rows,
 void CudaOps::rope(ConstTensorView cos_sin, RopeStyle style, int32_t head_dim, TensorView x) {
   const int64_t half = cos_sin.cols / 2;
   const int64_t pairs = x.cols / head_dim * half;
-  launch(context_, "rope", elementwise_grid(x.rows, pairs, 1), rope_kernel, matrix(cos_sin),
+  launch(context_, "rope", elementwise_grid(x.rows, pairs, 1, true), rope_kernel, matrix(cos_sin),
          style == RopeStyle::kInterleaved, head_dim, half, pairs, matrix(x));
 }
 

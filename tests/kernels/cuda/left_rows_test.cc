@@ -49,7 +49,7 @@ TEST_F(LeftRows, ChangeNoBitOfAProduct) {
 }
 
 TEST_F(LeftRows, OfSomeColumnsToo) {
-  Mat mix = Mat::random(*device_, random_, 2, kCols / 2, 0);
+  Mat mix = Mat::parameter(*device_, random_, 2, kCols / 2, 0);
   Mat out(*device_, kRows, kCols, 0);
   const Batch batch(*device_, std::vector<RunSpec>{{0, kRows}});
   const States states(*device_, 1, kCols / 2);
@@ -75,7 +75,7 @@ TEST_F(LeftRows, OfRwkvsTimeMixing) {
   constexpr int32_t kHeads = 2, kDim = 64;
   std::vector<Mat> in;  // w, a, b, k, v, r, g, out
   for (int i = 0; i < 8; ++i) in.push_back(Mat::random(*device_, random_, kRows, kHeads * kDim));
-  const Mat parameters = Mat::random(*device_, random_, 1, kHeads * kDim);
+  const Mat parameters = Mat::parameter(*device_, random_, 1, kHeads * kDim);
   const Batch batch(*device_, std::vector<RunSpec>(kRows, RunSpec{0, 1}));
   const States states(*device_, kRows, kHeads * kDim * kDim);
   const Weight narrow(*device_, random_, kOutputs, kHeads * kDim, DType::kBF16);
@@ -100,15 +100,16 @@ TEST_F(LeftRows, WhateverStandsBesideTheColumns) {
   const Batch batch(*device_, std::vector<RunSpec>{{0, kRows}});
   const States states(*device_, 1, kCols / 2);
   const Weight narrow(*device_, random_, kOutputs, kCols / 2, DType::kBF16);
-  Mat mix = Mat::random(*device_, random_, 2, kCols / 2, 0);
+  Mat mix = Mat::parameter(*device_, random_, 2, kCols / 2, 0);
   Mat out(*device_, kRows, kCols, 0), other(*device_, kRows, kOutputs);
+  const TensorView of_other = other.view();  // an op, which would be forgotten for
   const auto both = [&] {
     ops_.shift_mix(x_.view().col_range(0, kCols / 2), batch.ragged(), states.rows(), mix.view(),
                    out.view());
     const ConstTensorView first = out.view().col_range(0, kCols / 2);
     const WeightView w = narrow.matrix.view();
     const LinearCall calls[] = {{first, w, product_.view(), std::nullopt},
-                                {first, w, other.view(), std::nullopt}};
+                                {first, w, of_other, std::nullopt}};
     ops_.linears(calls);
     product_.fetch();
     return product_.values();

@@ -160,7 +160,7 @@ void expect_launch(int multiprocessors, int64_t rows, WeightFormat format,
   for (const Shape& s : shapes) {
     weights.push_back(numbers_of(*device, random, s, format));
     x.push_back(Mat::random(*device, random, rows, s.inputs, 3, 0.1f));
-    bias.push_back(Mat::random(*device, random, 1, s.outputs));
+    bias.push_back(Mat::parameter(*device, random, 1, s.outputs));
   }
   const bool shared = shapes[1].inputs <= shapes[0].inputs;
   const auto x_of = [&](size_t i) -> ConstTensorView {

@@ -34,7 +34,7 @@ void expect_net(int multiprocessors, const Net& net) {
   const int64_t made = net.inner * (net.kind == FeedForward::kSwiglu ? 2 : 1);
   const Weight up(*device, random, made, net.inputs, net.dtype);
   const Weight down(*device, random, net.outputs, net.inner, net.dtype);
-  const Mat bias = Mat::random(*device, random, 1, made);
+  const Mat bias = Mat::parameter(*device, random, 1, made);
   Mat x(*device, net.rows, net.inputs, 4);
   x.set(rounded_to(net.dtype, random.normals(net.rows * net.inputs, 0.1f)).data());
   std::vector<float> hidden;
