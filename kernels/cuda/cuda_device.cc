@@ -291,9 +291,10 @@ Result<std::unique_ptr<Device>> make_cuda_device(const CudaOptions& options) {
   }
   const GpuInfo& gpu = (*gpus)[static_cast<size_t>(options.ordinal)];
   if (gpu.capability_major * 10 + gpu.capability_minor < kCapabilityMin) {
-    return unavailable(fmt::format("GPU {} ({}) has compute capability {}.{}; this build needs 8.0",
-                                   options.ordinal, gpu.name, gpu.capability_major,
-                                   gpu.capability_minor));
+    return unavailable(
+        fmt::format("GPU {} ({}) has compute capability {}.{}; this build needs 8.0 or "
+                    "newer: name another GPU, or engine.device: cpu",
+                    options.ordinal, gpu.name, gpu.capability_major, gpu.capability_minor));
   }
   Result<Context> context = Context::make(options);
   if (!context.ok()) return context.status();
