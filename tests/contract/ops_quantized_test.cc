@@ -115,6 +115,33 @@ TEST_P(QuantizedOps, LinearOfEveryFormat) {
   }
 }
 
+// Two products of many rows, the second queued while the first may still read what it has made for
+// itself of its weights.
+TEST_P(QuantizedOps, LinearsOneAfterTheOther) {
+  constexpr int64_t kRows = 270, kInputs = 128, kOutputs = 72;
+  uint64_t seed = 990;
+  for (const WeightFormat format : kFormats) {
+    SCOPED_TRACE(testing::Message() << "seed " << ++seed << ", " << weight_format_name(format));
+    Random random(seed);
+    const Mat x = Mat::random(*device_, random, kRows, kInputs);
+    std::vector<QuantizedRows> q;
+    std::vector<Matrix> w;
+    std::vector<Mat> y;
+    for (int i = 0; i < 2; ++i) {
+      q.push_back(wild_rows(random, kOutputs, kInputs, format));
+      w.push_back(matrix_of(*device_, q.back()));
+      y.emplace_back(*device_, kRows, kOutputs);
+    }
+    const TensorView out[] = {y[0].view(), y[1].view()};
+    for (size_t i = 0; i < 2; ++i) ops_.linear(x.view(), w[i].view(), out[i]);
+    for (size_t i = 0; i < 2; ++i) {
+      y[i].fetch();
+      expect_products(y[i].values(), products(x.values(), dequantized(q[i]), kInputs),
+                      tolerance_of(GetParam(), format, kRows));
+    }
+  }
+}
+
 TEST_P(QuantizedOps, EmbedOfEveryFormat) {
   uint64_t seed = 1000;
   for (const WeightFormat format : kFormats) {
