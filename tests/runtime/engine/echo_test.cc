@@ -420,8 +420,15 @@ class EchoWorker {
               std::vector<int32_t>& logit_rows) {
     const auto sequences = static_cast<size_t>(batch.all.rows.sequences);
     const size_t stride = static_cast<size_t>(states[2].kv.table_stride);
-    std::vector<int32_t> table(states[2].kv.block_table,
-                               states[2].kv.block_table + stride * sequences);
+    // Classes lie side by side in a sequence's row of tables: the last row ends where its last
+    // class does.
+    const int32_t* first_class = states[2].kv.block_table;
+    for (const StateView& state : states) {
+      if (state.kv.block_table != nullptr)
+        first_class = std::min(first_class, state.kv.block_table);
+    }
+    std::vector<int32_t> table(states[2].kv.block_table, first_class + stride * sequences);
+    table.resize(stride * sequences);
     if (sabotages(Sabotage::kFirstBlockOffByOne)) {
       first_block_.assign(states[2].kv.first_block, states[2].kv.first_block + sequences);
       for (int32_t& first : first_block_) ++first;
