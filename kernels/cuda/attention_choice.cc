@@ -52,9 +52,8 @@ int64_t blocks_of_hopper(AttentionKernel kernel, int32_t head_dim) {
 
 // Others have less of it.
 int64_t resident_blocks(const AttentionShape& s, AttentionKernel kernel) {
-  constexpr int64_t kOfHopper = int64_t{227} << 10;
-  return std::max<int64_t>(blocks_of_hopper(kernel, s.head_dim) * s.shared_bytes_max / kOfHopper,
-                           1);
+  const int64_t on_hopper = blocks_of_hopper(kernel, s.head_dim);
+  return std::max<int64_t>(on_hopper * s.shared_bytes_max / kHopperSharedBytes, 1);
 }
 
 // At most so many lines has a tile that has room for `lines`.

@@ -59,6 +59,9 @@ struct AttentionLaunch {
   bool at_once = false;  // the GPU holds all its blocks at a time, by their shared memory
 };
 
+// What a block of a Hopper may have.
+inline constexpr int64_t kHopperSharedBytes = int64_t{227} << 10;
+
 struct AttentionShape {
   int32_t rows = 0;
   int32_t sequences = 0;
@@ -69,7 +72,7 @@ struct AttentionShape {
   bool aligned = true;  // blocks of the cache begin at multiples of 16 bytes
   int32_t multiprocessors = 0;
   bool warp_groups = false;                       // Context::warp_groups()
-  int64_t shared_bytes_max = int64_t{227} << 10;  // Context::shared_bytes_max()
+  int64_t shared_bytes_max = kHopperSharedBytes;  // Context::shared_bytes_max()
 };
 
 struct AttentionChoice {

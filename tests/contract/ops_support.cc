@@ -129,8 +129,7 @@ Mat::Mat(Device& device, int64_t rows, int64_t cols, int64_t pad)
       stride_(cols + pad),
       host_(static_cast<size_t>(rows * stride_), kPattern),
       buffer_(device.allocate(host_.size() * sizeof(float) + 1).take()),
-      late_(device.allocate(host_.size() * sizeof(float) + 1).take()),
-      row_(std::make_unique<Array<int32_t>>(device, std::vector<int32_t>{0})) {
+      late_(device.allocate(host_.size() * sizeof(float) + sizeof(int32_t)).take()) {
   put();
 }
 
@@ -168,9 +167,9 @@ TensorView Mat::view() const {
   if (!arrived_) {
     arrived_ = true;
     const auto all = static_cast<int64_t>(host_.size());
-    device_->ops().gather_rows(tensor(late_.data(), 1, all, DType::kF32, device_->place()),
-                               row_->data(), 1,
-                               tensor(buffer_.data(), 1, all, DType::kF32, device_->place()));
+    const auto* index = static_cast<const int32_t*>(late_.data()) + all;
+    device_->ops().gather_rows(tensor(late_.data(), 1, all, DType::kF32, device_->place()), index,
+                               1, tensor(buffer_.data(), 1, all, DType::kF32, device_->place()));
   }
   TensorView v = tensor(buffer_.data(), rows_, cols_, DType::kF32, device_->place());
   v.row_stride = stride_;

@@ -57,21 +57,6 @@ class Random {
   uint64_t draws_ = 0;
 };
 
-// An array of numbers on the device.
-template <class T>
-class Array {
- public:
-  Array(Device& device, const std::vector<T>& values)
-      : buffer_(device.allocate(values.size() * sizeof(T) + 1).take()) {
-    device.copy(buffer_.data(), values.data(), values.size() * sizeof(T));
-    EXPECT_TRUE(device.synchronize().ok());
-  }
-  const T* data() const { return static_cast<const T*>(buffer_.data()); }
-
- private:
-  Buffer buffer_;
-};
-
 // A f32 matrix with a copy on the host and one on the device, `pad` columns between rows. The
 // padding holds a pattern; fetch() fails the test where an op has touched it.
 //
@@ -109,10 +94,24 @@ class Mat {
   int64_t rows_, cols_, stride_;
   std::vector<float> host_;
   Buffer buffer_;
-  Buffer late_;  // what arrives
-  std::unique_ptr<Array<int32_t>> row_;
+  Buffer late_;  // what arrives, as one row, and behind it the row's index: 0
   bool parameter_ = false;
   mutable bool arrived_ = true;
+};
+
+// An array of numbers on the device.
+template <class T>
+class Array {
+ public:
+  Array(Device& device, const std::vector<T>& values)
+      : buffer_(device.allocate(values.size() * sizeof(T) + 1).take()) {
+    device.copy(buffer_.data(), values.data(), values.size() * sizeof(T));
+    EXPECT_TRUE(device.synchronize().ok());
+  }
+  const T* data() const { return static_cast<const T*>(buffer_.data()); }
+
+ private:
+  Buffer buffer_;
 };
 
 // A run of a batch: rows of `sequence` at positions first, first + 1, ...; maybe none.

@@ -97,16 +97,14 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
 
 // Runs the oldest piece of work, or the kernels that come before anything else, without the lock.
 void run_front(CUstream_st& s, std::unique_lock<std::mutex>& lock) {
-  std::function<void()> other;
   std::vector<Launch> launches;
-  if (auto* front = std::get_if<std::function<void()>>(&s.work.front())) {
-    other = std::move(*front);
+  while (!s.work.empty() && std::holds_alternative<Launch>(s.work.front())) {
+    launches.push_back(std::get<Launch>(std::move(s.work.front())));
     s.work.pop_front();
   }
-  while (!other && !s.work.empty()) {
-    auto* launch = std::get_if<Launch>(&s.work.front());
-    if (launch == nullptr) break;
-    launches.push_back(std::move(*launch));
+  std::function<void()> other;
+  if (launches.empty()) {
+    other = std::get<std::function<void()>>(std::move(s.work.front()));
     s.work.pop_front();
   }
   s.running = true;

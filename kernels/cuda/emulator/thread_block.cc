@@ -80,7 +80,7 @@ ThreadBlock::ThreadBlock(const Launch& launch, uint3 index, std::mt19937_64* ran
     : launch_(launch),
       index_(index),
       count_(static_cast<int>(launch.block.x * launch.block.y * launch.block.z)),
-      shared_(std::make_unique<std::byte[]>(launch.shared_bytes)),
+      shared_(std::make_unique_for_overwrite<std::byte[]>(launch.shared_bytes)),
       order_(static_cast<size_t>(count_)) {
   std::memset(shared_.get(), 0xff, launch.shared_bytes);
   std::iota(order_.begin(), order_.end(), 0);

@@ -10,6 +10,8 @@
 #include "kernels/base/check.h"
 #include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/formats.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/ops.h"
 
 namespace trireme::cuda {
@@ -89,6 +91,24 @@ void dispatch_head_dim(int32_t head_dim, F f) {
     default:
       CHECK(false) << "no kernel for heads of " << head_dim << " elements";
   }
+}
+
+// f(a number of the cache's format, the size of a head, whether the device has memory for the small
+// layout only), as types. Layout<T, D, kSmall>::kBytes is what a block needs.
+template <template <class, int, bool> class Layout, class F>
+void dispatch_layout(const Context& context, const KvView& cache, F f) {
+  dispatch_16_bits(cache.dtype, [&](auto zero) {
+    dispatch_head_dim(cache.head_dim, [&](auto dim) {
+      using T = decltype(zero);
+      constexpr int kDim = decltype(dim)::value;
+      constexpr size_t kBytes = Layout<T, kDim, false>::kBytes;
+      if constexpr (kBytes > kSharedBytesLeast) {
+        static_assert(Layout<T, kDim, true>::kBytes <= kSharedBytesLeast);
+        if (kBytes > context.shared_bytes_max()) return f(zero, dim, std::true_type{});
+      }
+      f(zero, dim, std::false_type{});
+    });
+  });
 }
 
 void attend_plain(Context& context, const AttendArgs& args);

@@ -126,17 +126,9 @@ void attend(Context& context, const AttendArgs& args, const Tiling& tiling, Part
 
 void attend_prefill(Context& context, const AttendArgs& args, const Tiling& tiling,
                     Partials partials) {
-  dispatch_16_bits(args.cache.dtype, [&](auto zero) {
-    dispatch_head_dim(args.cache.head_dim, [&](auto dim) {
-      using T = decltype(zero);
-      constexpr int kDim = decltype(dim)::value;
-      constexpr size_t kBytes = Layout<T, kDim>::kBytes;
-      if constexpr (kBytes > kSharedBytesLeast) {
-        if (kBytes > context.shared_bytes_max())
-          return attend<T, kDim, true>(context, args, tiling, partials);
-      }
-      attend<T, kDim, false>(context, args, tiling, partials);
-    });
+  dispatch_layout<Layout>(context, args.cache, [&](auto zero, auto dim, auto small) {
+    attend<decltype(zero), decltype(dim)::value, decltype(small)::value>(context, args, tiling,
+                                                                         partials);
   });
 }
 

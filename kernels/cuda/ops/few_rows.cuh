@@ -42,7 +42,7 @@
 // measured.
 //
 // Registers (nvcc 13.0, sm_90 and sm_80, none spilled): 95 to 128 up to 32 rows, of 128 with which
-// two blocks fit; 191 to 206 beyond. Ruled out: codes straight to registers, of which 64 rows leave
+// two blocks fit; 189 to 205 beyond. Ruled out: codes straight to registers, of which 64 rows leave
 // too few; predicates for rows that are not there, which took a third of the instructions for one
 // row.
 #pragma once

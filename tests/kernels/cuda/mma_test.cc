@@ -34,9 +34,8 @@ Numbers<T> random_numbers(uint64_t seed) {
 }
 
 void run_warp(uint64_t seed, const std::function<void(int lane)>& body) {
-  emulator::run_launch({.block = {32}, .shared_bytes = 4096, .seed = seed, .kernel = [&] {
-                          body(static_cast<int>(threadIdx.x));
-                        }});
+  const auto kernel = [&] { body(static_cast<int>(threadIdx.x)); };
+  emulator::run_launch({.block = {32}, .shared_bytes = 4096, .seed = seed, .kernel = kernel});
 }
 
 template <class T>
@@ -152,28 +151,28 @@ TYPED_TEST(Mma, ResultsBecomeOperands) {
 // Lane 0 copies 16 bytes for each group; what is looked at too early is NaN.
 TEST(AsyncCopies, ArriveWhenTheirGroupIsWaitedFor) {
   alignas(16) const float source[3][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}};
-  emulator::run_launch({.shared_bytes = 48, .kernel = [&] {
-                          auto* to = static_cast<float*>(emulator::dynamic_shared());
-                          for (int i = 0; i < 3; ++i) {
-                            copy_16_bytes(to + 4 * i, source[i], i != 1);
-                            copies_commit();
-                          }
-                          EXPECT_TRUE(std::isnan(to[0]));
-                          copies_wait<2>();
-                          EXPECT_EQ(to[3], 4);
-                          EXPECT_TRUE(std::isnan(to[4]));
-                          copies_wait<0>();
-                          EXPECT_EQ(to[4], 0) << "a copy that reads nothing leaves zeros";
-                          EXPECT_EQ(to[11], 12);
-                          copy_16_bytes(to, source[2], true);
-                          EXPECT_TRUE(std::isnan(to[3]))
-                              << "what lay there is gone when the copy is asked for";
-                          copies_wait<0>();
-                          EXPECT_TRUE(std::isnan(to[3])) << "nobody has ended the group";
-                          copies_commit();
-                          copies_wait<0>();
-                          EXPECT_EQ(to[3], 12);
-                        }});
+  const auto kernel = [&] {
+    auto* to = static_cast<float*>(emulator::dynamic_shared());
+    for (int i = 0; i < 3; ++i) {
+      copy_16_bytes(to + 4 * i, source[i], i != 1);
+      copies_commit();
+    }
+    EXPECT_TRUE(std::isnan(to[0]));
+    copies_wait<2>();
+    EXPECT_EQ(to[3], 4);
+    EXPECT_TRUE(std::isnan(to[4]));
+    copies_wait<0>();
+    EXPECT_EQ(to[4], 0) << "a copy that reads nothing leaves zeros";
+    EXPECT_EQ(to[11], 12);
+    copy_16_bytes(to, source[2], true);
+    EXPECT_TRUE(std::isnan(to[3])) << "what lay there is gone when the copy is asked for";
+    copies_wait<0>();
+    EXPECT_TRUE(std::isnan(to[3])) << "nobody has ended the group";
+    copies_commit();
+    copies_wait<0>();
+    EXPECT_EQ(to[3], 12);
+  };
+  emulator::run_launch({.shared_bytes = 48, .kernel = kernel});
 }
 
 // An infinitely small score weighs nothing.

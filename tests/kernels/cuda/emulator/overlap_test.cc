@@ -66,7 +66,7 @@ class Overlap : public testing::Test {
     EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&numbers_), kNumbers * sizeof(int)), cudaSuccess);
     EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&results_), kNumbers * sizeof(int)), cudaSuccess);
     EXPECT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
-    set_zero();
+    EXPECT_EQ(cudaMemsetAsync(numbers_, 0, kNumbers * sizeof(int), stream_), cudaSuccess);
   }
   ~Overlap() override {
     EXPECT_EQ(cudaStreamDestroy(stream_), cudaSuccess);
@@ -74,9 +74,6 @@ class Overlap : public testing::Test {
     EXPECT_EQ(cudaFree(results_), cudaSuccess);
   }
 
-  void set_zero() {
-    EXPECT_EQ(cudaMemsetAsync(numbers_, 0, kNumbers * sizeof(int), stream_), cudaSuccess);
-  }
   template <class... P, class... A>
   void queue(bool overlaps, unsigned threads, void (*kernel)(P...), A... args) {
     cudaLaunchAttribute overlap{};
